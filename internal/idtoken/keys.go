@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idtoken
+
+// This file holds the keys that vouch for a token: the client secret, or what
+// the provider publishes at its jwks_uri.
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// MinSecret is the shortest client secret that may key an HMAC, in bytes: RFC
+// 7518 section 3.2 asks for a key as long as the hash of HS256. A shorter one
+// can be guessed offline from a single token.
+const MinSecret = 32
+
+// maxKeys bounds the keys that are kept of one key set.
+const maxKeys = 64
+
+var errNoKey = errors.New("no key of the provider verifies it")
+
+// KeysUnavailableError says that the provider's keys could not be fetched, so
+// that nothing can be said about the token.
+type KeysUnavailableError struct{ Err error }
+
+func (e *KeysUnavailableError) Error() string { return "the provider's keys: " + e.Err.Error() }
+func (e *KeysUnavailableError) Unwrap() error { return e.Err }
+
+// Secret is the key set of tokens signed with the client secret.
+type Secret struct {
+	Key        []byte
+	Algorithms []string
+}
+
+// VerifySignature implements oidc.KeySet.
+func (s *Secret) VerifySignature(_ context.Context, raw string) ([]byte, error) {
+	if len(s.Key) < MinSecret {
+		return nil, fmt.Errorf("the client secret is shorter than %d bytes", MinSecret)
+	}
+	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(s.Algorithms))
+	if err != nil {
+		return nil, fmt.Errorf("parsing: %w", err)
+	}
+	if !Symmetric(jws.Signatures[0].Header.Algorithm) {
+		return nil, errNoKey
+	}
+	return jws.Verify(s.Key)
+}
+
+// Remote is the key set that a provider publishes. It is safe for concurrent
+// use.
+//
+// A token with an unknown kid causes one fetch, then none for CoolDown, so
+// that nobody can make us hammer the provider; a known kid with a bad signature
+// causes none. Keys of an earlier fetch stay when a later one fails.
+type Remote struct {
+	Fetch    func(context.Context) ([]byte, error) // the JWK Set document
+	CoolDown time.Duration
+	Now      func() time.Time
+
+	mu     sync.Mutex
+	keys   []jose.JSONWebKey
+	loaded bool
+	asked  time.Time // when an unknown kid last caused a fetch
+	flight *flight
+}
+
+// For returns the key set as tokens with these algorithms see it.
+func (r *Remote) For(algorithms []string) *RemoteFor {
+	return &RemoteFor{remote: r, algorithms: joseAlgorithms(algorithms)}
+}
+
+// RemoteFor is a Remote bound to the algorithms of one client.
+type RemoteFor struct {
+	remote     *Remote
+	algorithms []jose.SignatureAlgorithm
+}
+
+// VerifySignature implements oidc.KeySet.
+func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(raw, f.algorithms)
+	if err != nil {
+		return nil, fmt.Errorf("parsing: %w", err)
+	}
+	// Only kid and alg are read of the header: a key that a token brings along
+	// (jwk, jku, x5c, x5u) is an attacker's key.
+	kid, alg := jws.Signatures[0].Header.KeyID, jws.Signatures[0].Header.Algorithm
+
+	keys, loaded := f.remote.candidates(kid, alg)
+	if payload, ok := verifyAny(jws, keys); ok {
+		return payload, nil
+	}
+	if len(keys) > 0 && kid != "" {
+		return nil, errNoKey
+	}
+	if err := f.remote.refresh(ctx, loaded); err != nil {
+		if loaded {
+			return nil, fmt.Errorf("%w, and new keys can't be fetched: %w", errNoKey, err)
+		}
+		return nil, &KeysUnavailableError{err}
+	}
+	keys, _ = f.remote.candidates(kid, alg)
+	if payload, ok := verifyAny(jws, keys); ok {
+		return payload, nil
+	}
+	return nil, errNoKey
+}
+
+func verifyAny(jws *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]byte, bool) {
+	for i := range keys {
+		if payload, err := jws.Verify(keys[i].Key); err == nil {
+			return payload, true
+		}
+	}
+	return nil, false
+}
+
+// candidates are the keys that may have signed a token with this header: those
+// with its kid, or all that fit its algorithm when it names none (OpenID
+// Connect Core 10.1).
+func (r *Remote) candidates(kid, alg string) (keys []jose.JSONWebKey, loaded bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range r.keys {
+		if (kid == "" || key.KeyID == kid) && fits(key, alg) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, r.loaded
+}
+
+// Refresh fetches the keys now, whatever the cool-down says; the caller paces
+// it. Concurrent calls share one fetch.
+func (r *Remote) Refresh(ctx context.Context) error {
+	r.mu.Lock()
+	f := r.join(ctx)
+	r.mu.Unlock()
+	return f.wait(ctx)
+}
+
+// refresh is what a token with an unknown key may cause. While the cool-down
+// lasts it only waits for a fetch that is under way.
+func (r *Remote) refresh(ctx context.Context, loaded bool) error {
+	r.mu.Lock()
+	now := r.Now()
+	resting := loaded && !r.asked.IsZero() && now.Sub(r.asked) < r.CoolDown
+	if resting && r.flight == nil {
+		r.mu.Unlock()
+		return nil
+	}
+	if !resting {
+		r.asked = now
+	}
+	f := r.join(ctx)
+	r.mu.Unlock()
+	return f.wait(ctx)
+}
+
+// flight is one fetch that any number of callers wait for.
+type flight struct {
+	done chan struct{}
+	err  error // readable once done is closed
+}
+
+func (f *flight) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.done:
+		return f.err
+	}
+}
+
+// join returns the fetch that is under way, or begins one. r.mu is held.
+func (r *Remote) join(ctx context.Context) *flight {
+	if r.flight != nil {
+		return r.flight
+	}
+	f := &flight{done: make(chan struct{})}
+	r.flight = f
+	// The fetch serves everybody who waits, so it does not end with the request
+	// of who came first; Fetch bounds its own time.
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		document, err := r.Fetch(ctx)
+		var keys []jose.JSONWebKey
+		if err == nil {
+			keys, err = parseKeys(document)
+		}
+		r.mu.Lock()
+		if err == nil {
+			r.keys, r.loaded = keys, true
+		}
+		f.err, r.flight = err, nil
+		r.mu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+// parseKeys reads a JWK Set (RFC 7517 section 5). Members that are malformed,
+// of an unknown type, too weak or not for signatures are passed over, so that
+// one bad key does not lock everybody out; symmetric and private keys are never
+// taken from a public document.
+func parseKeys(document []byte) ([]jose.JSONWebKey, error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(document, &set); err != nil {
+		return nil, fmt.Errorf("the key set is no JWK Set: %w", err)
+	}
+	var keys []jose.JSONWebKey
+	for _, raw := range set.Keys {
+		var key jose.JSONWebKey
+		if json.Unmarshal(raw, &key) != nil || !key.Valid() || !key.IsPublic() || (key.Use != "" && key.Use != "sig") {
+			continue
+		}
+		if k, ok := key.Key.(*rsa.PublicKey); ok && k.N.BitLen() < 2048 {
+			continue
+		}
+		if keys = append(keys, key); len(keys) == maxKeys {
+			break
+		}
+	}
+	return keys, nil
+}
+
+// fits reports whether key may verify alg: the type of key that the algorithm
+// needs (RFC 8725 section 3.1), on the curve that it names (RFC 7518 section
+// 3.4), and no other algorithm declared for the key.
+func fits(key jose.JSONWebKey, alg string) bool {
+	if key.Algorithm != "" && key.Algorithm != alg {
+		return false
+	}
+	switch k := key.Key.(type) {
+	case *rsa.PublicKey:
+		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
+	case *ecdsa.PublicKey:
+		return map[string]int{"ES256": 256, "ES384": 384, "ES512": 521}[alg] == k.Curve.Params().BitSize
+	case ed25519.PublicKey:
+		return alg == "EdDSA"
+	}
+	return false
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package idtoken decides whether an ID token may be believed. Everything in
+// it is pure but for the key set, which may fetch.
+//
+// A signature check alone leaves most of OpenID Connect Core 3.1.3.7 to the
+// caller: iss, aud, azp, exp, iat, sub, nonce, at_hash, auth_time and acr. All
+// of them are checked here on one strict decode, and that same decode is what
+// is forwarded: two decoders that disagree about {"sub":"alice","SUB":"root"}
+// are a way past any check.
+package idtoken
+
+import (
+	"context"
+	"crypto"
+	_ "crypto/sha256" // the hashes of at_hash
+	_ "crypto/sha512"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+)
+
+// MaxSize is the largest ID token that is looked at, in bytes. It is checked
+// before any parsing, so that a hostile token costs no more than its length.
+const MaxSize = 64 << 10
+
+// algorithms are those that a configuration may name, RFC 7518 section 3.1
+// without "none" and EdDSA of RFC 8037, with the hash that at_hash takes.
+var algorithms = map[string]crypto.Hash{
+	"HS256": crypto.SHA256, "HS384": crypto.SHA384, "HS512": crypto.SHA512,
+	"RS256": crypto.SHA256, "RS384": crypto.SHA384, "RS512": crypto.SHA512,
+	"ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512,
+	"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512,
+	"EdDSA": crypto.SHA512, // Ed25519; the spec names no hash, implementations agree on this one
+}
+
+// Supported reports whether tokens signed with alg can be verified.
+func Supported(alg string) bool { _, ok := algorithms[alg]; return ok }
+
+// Symmetric reports whether alg is an HMAC, keyed with the client secret.
+func Symmetric(alg string) bool { return Supported(alg) && strings.HasPrefix(alg, "HS") }
+
+// Error says which check an ID token failed. Its text is for the operator's
+// log: it names the check and what was expected.
+type Error struct {
+	Check string // the header or claim that failed: "alg", "signature", "iss", "nonce", …
+	Err   error
+}
+
+func (e *Error) Error() string { return "ID token: " + e.Check + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+func fail(check, format string, args ...any) error {
+	return &Error{Check: check, Err: fmt.Errorf(format, args...)}
+}
+
+// Verifier holds what a client expects of all its tokens.
+type Verifier struct {
+	Issuer     string      // compared byte for byte (item 2)
+	ClientID   string      // must be in aud, and be azp where there is one (items 3 to 5)
+	Algorithms []string    // from the configuration, never from the token (item 7, RFC 8725 section 3.1)
+	Keys       oidc.KeySet // Secret or Remote, built for the same Algorithms
+	Skew       time.Duration
+	Now        func() time.Time
+	MaxAge     *time.Duration // the max_age that was asked for; auth_time is then required (item 13)
+	ACR        []string       // the acr_values that were asked for; acr must be one of them (item 12)
+}
+
+// Expect holds what one sign-in expects of its token.
+type Expect struct {
+	Nonce       string // must be equal (item 11)
+	AccessToken string // hashed for at_hash, where the token has one (section 3.1.3.8)
+}
+
+// Verify checks raw and returns all its claims. A token that fails a check
+// gives an *Error, keys that could not be fetched a *KeysUnavailableError.
+func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.Claims, error) {
+	if len(raw) > MaxSize {
+		return nil, fail("size", "%d bytes, at most %d are read", len(raw), MaxSize)
+	}
+	alg, err := headerAlgorithm(raw, v.Algorithms)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := v.Keys.VerifySignature(ctx, raw)
+	if err != nil {
+		var unavailable *KeysUnavailableError
+		if errors.As(err, &unavailable) {
+			return nil, err
+		}
+		return nil, fail("signature", "%w", err)
+	}
+	c, err := claims.Decode(payload)
+	if err != nil {
+		return nil, fail("payload", "%w", err)
+	}
+	for _, check := range []func(claims.Claims) error{v.issuer, v.audience, v.times, subject, v.freshness} {
+		if err := check(c); err != nil {
+			return nil, err
+		}
+	}
+	// An empty expectation must never equal an empty or missing nonce.
+	if got, _ := c["nonce"].(string); want.Nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(want.Nonce)) != 1 {
+		return nil, fail("nonce", "is not that of this sign-in")
+	}
+	if err := accessTokenHash(c, alg, want.AccessToken); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// headerAlgorithm reads the header of a compact JWS and refuses every
+// algorithm that the configuration does not name, "none" in all its spellings
+// included, before any key is looked at.
+func headerAlgorithm(raw string, allowed []string) (string, error) {
+	if strings.Count(raw, ".") != 2 {
+		return "", fail("format", "is no signed token in compact form")
+	}
+	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(allowed))
+	if err != nil {
+		return "", fail("alg", "want %s: %w", strings.Join(allowed, " or "), err)
+	}
+	return jws.Signatures[0].Header.Algorithm, nil
+}
+
+func joseAlgorithms(names []string) []jose.SignatureAlgorithm {
+	algs := make([]jose.SignatureAlgorithm, len(names))
+	for i, name := range names {
+		algs[i] = jose.SignatureAlgorithm(name)
+	}
+	return algs
+}
+
+func (v *Verifier) issuer(c claims.Claims) error {
+	if got := c.String("iss"); got != v.Issuer {
+		return fail("iss", "want %q, got %.200q", v.Issuer, got)
+	}
+	return nil
+}
+
+// audience is stricter than the text of item 3 where a token has several
+// audiences: the others are unknown to us, so azp must vouch that the token was
+// issued to this client.
+func (v *Verifier) audience(c claims.Claims) error {
+	var audience []string
+	switch aud := c["aud"].(type) {
+	case string:
+		audience = []string{aud}
+	case []any:
+		for _, member := range aud {
+			s, ok := member.(string)
+			if !ok {
+				return fail("aud", "has a member that is no string")
+			}
+			audience = append(audience, s)
+		}
+	default:
+		return fail("aud", "is missing or no string or list of strings")
+	}
+	if !slices.Contains(audience, v.ClientID) {
+		return fail("aud", "want %q, got %.200q", v.ClientID, audience)
+	}
+	azp, present := c["azp"]
+	if present && azp != v.ClientID {
+		return fail("azp", "want %q, got %.200q", v.ClientID, fmt.Sprint(azp))
+	}
+	if len(audience) > 1 && !present {
+		return fail("azp", "is missing in a token for several audiences")
+	}
+	return nil
+}
+
+// times checks exp and iat, which are required (section 2), and nbf.
+func (v *Verifier) times(c claims.Claims) error {
+	now := v.Now()
+	exp, err := Instant(c, "exp")
+	if err != nil {
+		return err
+	}
+	if late := now.Sub(exp); late >= v.Skew && !now.Before(exp) {
+		return fail("exp", "expired %s ago, clock_skew allows %s", late.Round(time.Second), v.Skew)
+	}
+	for _, name := range []string{"iat", "nbf"} {
+		if _, present := c[name]; !present && name == "nbf" {
+			continue
+		}
+		t, err := Instant(c, name)
+		if err != nil {
+			return err
+		}
+		if early := t.Sub(now); early > v.Skew {
+			return fail(name, "is %s ahead of our clock, clock_skew allows %s", early.Round(time.Second), v.Skew)
+		}
+	}
+	return nil
+}
+
+// subject: at most 255 ASCII characters (section 2). White space and control
+// characters are refused because a header would not carry them as they are,
+// and two users must never become one on the way to the upstream.
+func subject(c claims.Claims) error {
+	sub, ok := c["sub"].(string)
+	if !ok || sub == "" {
+		return fail("sub", "is missing, empty or no string")
+	}
+	if len(sub) > 255 {
+		return fail("sub", "is longer than 255 characters")
+	}
+	for _, r := range sub {
+		if r > unicode.MaxASCII || unicode.IsControl(r) {
+			return fail("sub", "has a character outside printable ASCII")
+		}
+	}
+	if strings.TrimSpace(sub) != sub {
+		return fail("sub", "begins or ends with white space")
+	}
+	return nil
+}
+
+func (v *Verifier) freshness(c claims.Claims) error {
+	if v.MaxAge != nil {
+		t, err := Instant(c, "auth_time")
+		if err != nil {
+			return err
+		}
+		age := v.Now().Sub(t)
+		if age < -v.Skew {
+			return fail("auth_time", "is %s ahead of our clock, clock_skew allows %s", (-age).Round(time.Second), v.Skew)
+		}
+		if age-v.Skew > *v.MaxAge {
+			return fail("auth_time", "the user signed in %s ago, max_age is %s", age.Round(time.Second), *v.MaxAge)
+		}
+	}
+	if len(v.ACR) > 0 && !slices.Contains(v.ACR, c.String("acr")) {
+		return fail("acr", "want one of %q, got %.200q", v.ACR, c.String("acr"))
+	}
+	return nil
+}
+
+// accessTokenHash checks at_hash (section 3.1.3.8), optional in the code flow
+// but never ignored when it is there.
+func accessTokenHash(c claims.Claims, alg, accessToken string) error {
+	at, present := c["at_hash"]
+	if !present {
+		return nil
+	}
+	h := algorithms[alg].New()
+	h.Write([]byte(accessToken))
+	sum := h.Sum(nil)
+	want := base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+	if got, _ := at.(string); subtle.ConstantTimeCompare([]byte(got), []byte(want)) != 1 {
+		return fail("at_hash", "does not belong to the access token")
+	}
+	return nil
+}
+
+// Instant reads a NumericDate (RFC 7519 section 2), fractions allowed. Values
+// outside the years 1970 to 9999 are refused, so that nothing can wrap.
+func Instant(c claims.Claims, name string) (time.Time, error) {
+	n, ok := c[name].(json.Number)
+	if !ok {
+		return time.Time{}, fail(name, "is missing or no number")
+	}
+	f, err := n.Float64()
+	if err != nil || f < 0 || f > 253402300799 {
+		return time.Time{}, fail(name, "is no time between 1970 and 9999")
+	}
+	whole, fraction := math.Modf(f)
+	return time.Unix(int64(whole), int64(fraction*1e9)), nil
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+// This file is the HTTP client: bounded in size and time, and following no
+// redirects, because whoever answers may be slow, broken or hostile.
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+const (
+	maxBody     = 1 << 20          // bytes of a body that are read
+	maxHeader   = 64 << 10         // bytes of a header that are read
+	callTimeout = 10 * time.Second // for a whole call, body included
+)
+
+func newClient(roots *x509.CertPool) *http.Client {
+	return &http.Client{
+		Timeout: callTimeout,
+		// A redirect would send the code, the secret or the access token to an
+		// address that discovery did not name.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &bounded{&http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    5 * time.Second,
+			MaxResponseHeaderBytes: maxHeader,
+			MaxIdleConnsPerHost:    8,
+			IdleConnTimeout:        90 * time.Second,
+			ForceAttemptHTTP2:      true,
+		}},
+	}
+}
+
+// bounded makes reading past maxBody an error: the libraries above read whole
+// bodies.
+type bounded struct{ http.RoundTripper }
+
+func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &boundedBody{resp.Body, maxBody}
+	return resp, nil
+}
+
+func (b *bounded) CloseIdleConnections() {
+	if t, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxBody)
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errTooLarge
+	}
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// Error is a call to the provider that failed.
+type Error struct {
+	Op          string // "discovery", "token request", "userinfo"
+	Unreachable bool   // no answer, or one that says to come back later; trying again may help
+	Code        string // the OAuth error code of the answer (RFC 6749 section 5.2), if any
+	Err         error
+}
+
+func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+type statusError struct{ status int }
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("the provider answered %d %s", e.status, http.StatusText(e.status))
+}
+
+// failed wraps err as an Error of op, telling no answer from a bad one.
+func failed(op string, err error) *Error {
+	var status *statusError
+	if errors.As(err, &status) {
+		return &Error{Op: op, Unreachable: status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests, Err: err}
+	}
+	return &Error{Op: op, Unreachable: !errors.Is(err, errTooLarge), Err: shorten(err)}
+}
+
+// shorten bounds what an answer can put into our log.
+func shorten(err error) error {
+	if text := err.Error(); len(text) > 300 {
+		return fmt.Errorf("%.300q…", text)
+	}
+	return err
+}
+
+// Loopback reports whether host, without a port, can only be this machine.
+func Loopback(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true // RFC 6761 section 6.3
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && addr.Unmap().IsLoopback()
+}

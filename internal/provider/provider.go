@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package provider talks to an OpenID Connect provider: discovery, keys, token
+// endpoint, userinfo. It is the only place that opens connections to it.
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+)
+
+const (
+	refreshEvery = 15 * time.Minute // how often a known provider's documents are read again
+	firstRetry   = 500 * time.Millisecond
+	lastRetry    = 15 * time.Second
+	keyCoolDown  = 30 * time.Second
+)
+
+// Metadata is the part of the discovery document that is used (OpenID Connect
+// Discovery 1.0 section 3, RFC 8414, RFC 9207).
+type Metadata struct {
+	Issuer                string   `json:"issuer"`
+	AuthorizationEndpoint string   `json:"authorization_endpoint"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
+	EndSessionEndpoint    string   `json:"end_session_endpoint"`
+	JWKSURI               string   `json:"jwks_uri"`
+	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
+	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
+	ResponseIss           bool     `json:"authorization_response_iss_parameter_supported"`
+}
+
+// Config shapes a Provider.
+type Config struct {
+	Issuer string         // compared exactly; https, or http on loopback
+	Roots  *x509.CertPool // who may vouch for the provider; nil: the system's
+	Now    func() time.Time
+}
+
+// Provider is what is known of one provider. It is safe for concurrent use and
+// outlives configurations: it holds nothing of the one that made it.
+type Provider struct {
+	issuer string
+	client *http.Client
+	keys   idtoken.Remote
+
+	mu       sync.Mutex
+	metadata *Metadata
+	failure  error         // why there is no metadata
+	tried    chan struct{} // closed once the first discovery has ended either way
+	once     sync.Once
+}
+
+// New makes a Provider. It does not dial; Run does.
+func New(config Config) *Provider {
+	p := &Provider{
+		issuer:  config.Issuer,
+		client:  newClient(config.Roots),
+		failure: errors.New("not discovered yet"),
+		tried:   make(chan struct{}),
+	}
+	p.keys = idtoken.Remote{Fetch: p.fetchKeys, CoolDown: keyCoolDown, Now: config.Now}
+	return p
+}
+
+// Close ends idle connections.
+func (p *Provider) Close() { p.client.CloseIdleConnections() }
+
+// Run keeps the provider's documents fresh until ctx ends: it discovers, tries
+// again with a growing pause while that fails, and re-reads them now and then.
+// report is told of each change between reachable (nil) and not.
+func (p *Provider) Run(ctx context.Context, report func(error)) {
+	pause, healthy := firstRetry, false
+	for first := true; ; first = false {
+		err := p.Discover(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if wasHealthy := healthy; first || wasHealthy != (err == nil) {
+			healthy = err == nil
+			report(err)
+		}
+		wait := refreshEvery
+		if err != nil {
+			wait = pause/2 + spread(pause)
+			pause = min(2*pause, lastRetry)
+		} else {
+			pause = firstRetry
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// spread returns a random part of d, so that machines which lost a provider
+// together do not return to it in step.
+func spread(d time.Duration) time.Duration {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, it ends the process instead
+	return time.Duration(binary.LittleEndian.Uint64(b[:]) % uint64(d))
+}
+
+// Discover reads the provider's documents once. A failure keeps those that an
+// earlier call has read.
+func (p *Provider) Discover(ctx context.Context) error {
+	m, err := p.discover(ctx)
+	p.mu.Lock()
+	if err == nil {
+		p.metadata, p.failure = m, nil
+	} else if p.metadata == nil {
+		p.failure = err
+	}
+	p.mu.Unlock()
+	if err == nil && m.JWKSURI != "" {
+		err = p.keys.Refresh(ctx)
+	}
+	if ctx.Err() == nil {
+		p.once.Do(func() { close(p.tried) })
+	}
+	return err
+}
+
+func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
+	discovered, err := oidc.NewProvider(oidc.ClientContext(ctx, p.client), p.issuer)
+	if err != nil {
+		// A provider's error page may be long; the beginning says enough.
+		return nil, fmt.Errorf("discovery of %s: %w", p.issuer, shorten(err))
+	}
+	m := new(Metadata)
+	if err := discovered.Claims(m); err != nil {
+		return nil, fmt.Errorf("discovery of %s: %w", p.issuer, err)
+	}
+	for _, endpoint := range []struct {
+		name, url string
+		required  bool
+	}{
+		{"authorization_endpoint", m.AuthorizationEndpoint, true},
+		{"token_endpoint", m.TokenEndpoint, true},
+		{"jwks_uri", m.JWKSURI, false},
+		{"userinfo_endpoint", m.UserinfoEndpoint, false},
+		{"end_session_endpoint", m.EndSessionEndpoint, false},
+	} {
+		if endpoint.url == "" && !endpoint.required {
+			continue
+		}
+		if err := CheckURL(endpoint.url); err != nil {
+			return nil, fmt.Errorf("discovery of %s: %s: %w", p.issuer, endpoint.name, err)
+		}
+	}
+	return m, nil
+}
+
+// Metadata returns what discovery found. Right after a start it waits, shortly
+// and within ctx, for the first attempt to end; later it answers at once.
+func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	select {
+	case <-p.tried:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.metadata == nil {
+		return nil, &Error{Op: "discovery", Unreachable: true, Err: p.failure}
+	}
+	return p.metadata, nil
+}
+
+// Keys returns the provider's published keys as tokens with these algorithms
+// see them.
+func (p *Provider) Keys(algorithms []string) oidc.KeySet { return p.keys.For(algorithms) }
+
+func (p *Provider) fetchKeys(ctx context.Context) ([]byte, error) {
+	p.mu.Lock()
+	m := p.metadata
+	p.mu.Unlock()
+	if m == nil || m.JWKSURI == "" {
+		return nil, errors.New("discovery names no jwks_uri")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.JWKSURI, nil)
+	if err != nil {
+		return nil, err
+	}
+	body, _, err := p.get(req)
+	return body, err
+}
+
+// get performs req and returns the body of a 200.
+func (p *Provider) get(req *http.Request) ([]byte, http.Header, error) {
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, nil, &statusError{resp.StatusCode}
+	}
+	return body, resp.Header, nil
+}
+
+// TokenAuthMethod chooses how the client shows its secret when the
+// configuration does not: client_secret_basic, unless discovery lists only
+// others (OpenID Connect Discovery section 3 makes basic the default).
+func (m *Metadata) TokenAuthMethod() (string, error) {
+	if len(m.TokenAuthMethods) == 0 || slices.Contains(m.TokenAuthMethods, "client_secret_basic") {
+		return "client_secret_basic", nil
+	}
+	if slices.Contains(m.TokenAuthMethods, "client_secret_post") {
+		return "client_secret_post", nil
+	}
+	return "", fmt.Errorf("the provider takes none of client_secret_basic and client_secret_post, only %.200q", m.TokenAuthMethods)
+}
+
+// CheckURL refuses addresses that the provider must not have: anything but
+// https, save http on loopback, and user names, queries that could shadow ours
+// and fragments.
+func CheckURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return errors.New("is no absolute http(s) URL without user and fragment")
+	}
+	if u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname()) {
+		return nil
+	}
+	return errors.New("must be https (http only on loopback)")
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+// This file redeems a code at the token endpoint and an access token at
+// userinfo.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+
+	"golang.org/x/oauth2"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+)
+
+// Client is who asks.
+type Client struct {
+	ID, Secret string
+	AuthMethod string // client_secret_basic, client_secret_post, none; "" chooses from discovery
+}
+
+// Grant is an authorization code with what must go with it.
+type Grant struct {
+	Code, Verifier, RedirectURI string
+}
+
+// Tokens is the part of a token response that is used.
+type Tokens struct{ Access, ID string }
+
+// Exchange redeems a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5). All
+// errors are *Error.
+func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*Tokens, error) {
+	const op = "token request"
+	m, err := p.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	method := client.AuthMethod
+	if method == "" {
+		if method, err = m.TokenAuthMethod(); err != nil {
+			return nil, &Error{Op: op, Err: err}
+		}
+	}
+	config := oauth2.Config{
+		ClientID:    client.ID,
+		RedirectURL: grant.RedirectURI,
+		// Named, never found out by trying: a probe would spend the code.
+		Endpoint: oauth2.Endpoint{TokenURL: m.TokenEndpoint, AuthStyle: oauth2.AuthStyleInParams},
+	}
+	switch method {
+	case "client_secret_basic":
+		config.ClientSecret, config.Endpoint.AuthStyle = client.Secret, oauth2.AuthStyleInHeader
+	case "client_secret_post":
+		config.ClientSecret = client.Secret
+	}
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
+	token, err := config.Exchange(ctx, grant.Code, oauth2.VerifierOption(grant.Verifier))
+	if err != nil {
+		return nil, tokenError(op, err)
+	}
+	id, ok := token.Extra("id_token").(string)
+	if !ok || id == "" {
+		return nil, &Error{Op: op, Err: errors.New("the answer has no id_token; is openid among the scopes that this client may ask for?")}
+	}
+	return &Tokens{Access: token.AccessToken, ID: id}, nil
+}
+
+// tokenError keeps of an oauth2 error what may be logged: RetrieveError prints
+// the whole body, which may repeat what was sent.
+func tokenError(op string, err error) *Error {
+	var answered *oauth2.RetrieveError
+	if !errors.As(err, &answered) {
+		return failed(op, err)
+	}
+	status := 0
+	if answered.Response != nil {
+		status = answered.Response.StatusCode
+	}
+	if status/100 == 2 {
+		return &Error{Op: op, Code: printable(answered.ErrorCode), Err: fmt.Errorf("the answer is no token response, error code %q", printable(answered.ErrorCode))}
+	}
+	e := failed(op, &statusError{status})
+	if e.Code = printable(answered.ErrorCode); e.Code != "" {
+		e.Err = fmt.Errorf("%w, error code %s", e.Err, e.Code)
+	}
+	return e
+}
+
+// printable keeps an error code only if it looks like one (RFC 6749 section
+// 5.2), so that nobody writes lines of his own into our log.
+func printable(code string) string {
+	if len(code) > 64 {
+		return ""
+	}
+	for _, r := range code {
+		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
+			return ""
+		}
+	}
+	return code
+}
+
+// Userinfo asks for the claims that go with an access token (OpenID Connect
+// Core 5.3) and compares their sub with that of the ID token: without it
+// another user's claims could be slipped in (section 5.3.2).
+func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string) (claims.Claims, error) {
+	const op = "userinfo"
+	m, err := p.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m.UserinfoEndpoint == "" {
+		return nil, &Error{Op: op, Err: errors.New("discovery names no userinfo_endpoint")}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.UserinfoEndpoint, nil)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	req.Header.Set("Authorization", "Bearer "+accessToken)
+	req.Header.Set("Accept", "application/json")
+	body, header, err := p.get(req)
+	if err != nil {
+		return nil, failed(op, err)
+	}
+	if mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); mediaType != "application/json" {
+		return nil, &Error{Op: op, Err: fmt.Errorf("the answer is %.60q, want application/json", mediaType)}
+	}
+	c, err := claims.Decode(body)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	if got := c.String("sub"); got == "" || got != sub {
+		return nil, &Error{Op: op, Err: errors.New("sub differs from that of the ID token")}
+	}
+	return c, nil
+}
