@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// answers.go says what requests get that do not reach the application: which
+// status, which page for people and which problem document for programs, and
+// which event for the log. A stranger may read all of it but the log.
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+	"github.com/authentiq/caddy-authentiq/internal/pages"
+	"github.com/authentiq/caddy-authentiq/internal/provider"
+)
+
+// Names of log events. They are stable: alerts are built on them.
+const (
+	eventSignIn          = "signed in"
+	eventSignInStarted   = "sign-in started"
+	eventSignOut         = "signed out"
+	eventRefused         = "sign-in refused"
+	eventDenied          = "access denied"
+	eventProviderTrouble = "provider unavailable"
+	eventProviderReady   = "provider ready"
+	eventKeysTrouble     = "session keys unavailable"
+)
+
+// Pages. They tell what happened and what to do; why in detail is in the log.
+var (
+	pageSignIn     = pages.Page{Title: "Please sign in", Text: []string{"Your session has ended, so this was not done. Sign in, then do it again."}}
+	pageBroken     = pages.Page{Title: "Sign-in did not work", Text: []string{"The sign-in could not be completed. Please try again; if it happens again, tell the people who run this site the reference below."}}
+	pageNoLogin    = pages.Page{Title: "This sign-in can’t be finished here", Text: []string{"It was finished before, was begun in another browser, or this browser does not keep cookies of this site."}}
+	pageLate       = pages.Page{Title: "The sign-in took too long", Text: []string{"For your safety a sign-in has to be finished within ten minutes."}}
+	pageCancelled  = pages.Page{Title: "You are not signed in", Text: []string{"The sign-in was cancelled, or what this site asks for was not shared."}}
+	pageDenied     = pages.Page{Title: "You can’t enter here", Text: []string{"You are signed in, but something is missing:"}}
+	pageSignedOut  = pages.Page{Title: "You are signed out", Text: []string{"You can close this page."}}
+	pageAskSignOut = pages.Page{Title: "Sign out?", Text: []string{"Do you want to sign out of this site?"}}
+	pageOnward     = pages.Page{Title: "You are signed in", Text: []string{"If this page stays, go on by hand."}}
+	pageDown       = pages.Page{Title: "Nobody can sign in right now", Text: []string{"The sign-in service does not answer. Please try again in a minute."}}
+	pageFailed     = pages.Page{Title: "Sign-in did not work", Text: []string{"The sign-in service gave an answer that this site can’t accept. The people who run this site will want to know the reference below."}}
+	pageTooLarge   = pages.Page{Title: "Sign-in did not work", Text: []string{"Your profile is larger than this site can keep. The people who run this site will want to know the reference below."}}
+	pageInsecure   = pages.Page{Title: "Sign-in needs a secure connection", Text: []string{"This address can’t be signed in to. Try the address with https://; the people who run this site find the reason in its log."}}
+	pageBadHost    = pages.Page{Title: "This address is not known", Text: []string{"The site was reached under an address that it can’t answer to."}}
+	pageNotFound   = pages.Page{Title: "Nothing is here"}
+)
+
+// refusal is a sign-in that goes no further.
+type refusal struct {
+	status   int
+	check    string // what failed, in one word
+	cause    error  // for the log
+	page     pages.Page
+	returnTo string // where to try again for; "" offers nothing
+}
+
+// refuse answers with a page and logs which check failed, at info or above
+// because operators see no less by default.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
+	page := f.page
+	page.Reference = newReference()
+	if f.returnTo != "" {
+		page.Actions = []pages.Action{{Label: "Sign in again", Address: g.signInPath(f.returnTo)}}
+	}
+	log := g.logger.Info
+	if f.status >= 500 {
+		log = g.logger.Error
+	}
+	log(eventRefused, zap.String("check", f.check), zap.Error(f.cause), zap.Int("status", f.status), zap.String("reference", page.Reference), clientIP(r))
+	if f.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "10")
+	}
+	return g.answer(w, r, f.status, page)
+}
+
+// answer gives people the page and programs a problem document (RFC 9457) of
+// the same content.
+func (g *Gate) answer(w http.ResponseWriter, r *http.Request, status int, page pages.Page) error {
+	if navigation(r) {
+		return pages.Write(w, r, status, page)
+	}
+	problem := map[string]any{"type": "about:blank", "title": page.Title, "status": status}
+	if len(page.Text)+len(page.Items) > 0 {
+		problem["detail"] = strings.Join(slices.Concat(page.Text, page.Items), " ")
+	}
+	if page.Reference != "" {
+		problem["instance"] = "urn:reference:" + page.Reference
+	}
+	if status == http.StatusUnauthorized {
+		problem["sign_in"] = g.PathPrefix + "/sign-in"
+	}
+	body, err := json.Marshal(problem)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	_, err = w.Write(body)
+	return err
+}
+
+// unauthenticated tells that a session is needed, where sending somebody to the
+// provider would help nobody: a script would follow, a form would be lost.
+func (g *Gate) unauthenticated(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("WWW-Authenticate", "Authentiq")
+	page := pageSignIn
+	page.Actions = []pages.Action{{Label: "Sign in", Address: g.signInPath(g.requested(r))}}
+	return g.answer(w, r, http.StatusUnauthorized, page)
+}
+
+// deny tells a user what he is missing, and lets him try again for returnTo.
+func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing []shortfall, returnTo string) error {
+	page := pageDenied
+	page.Reference = newReference()
+	var names []string
+	for _, m := range missing {
+		page.Items = append(page.Items, capitalize(m.describe())+".")
+		names = append(names, m.claim)
+	}
+	page.Items = slices.Compact(page.Items)
+	page.Actions = []pages.Action{{Label: "Try again", Address: g.signInPath(returnTo)}}
+	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r))
+	return g.answer(w, r, http.StatusForbidden, page)
+}
+
+func capitalize(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// unavailable answers when sessions can't be told: nobody is let in, and nobody
+// is signed out either.
+func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, err error) error {
+	return g.refuse(w, r, refusal{status: http.StatusServiceUnavailable, check: "keys", cause: err, page: pageDown})
+}
+
+func (g *Gate) providerFailed(w http.ResponseWriter, r *http.Request, err error) error {
+	return g.refuse(w, r, *providerRefusal(err))
+}
+
+// providerRefusal tells a provider that is away from one that is wrong.
+func providerRefusal(err error) *refusal {
+	f := &refusal{status: http.StatusBadGateway, check: "provider", cause: err, page: pageFailed}
+	var failed *provider.Error
+	if !errors.As(err, &failed) {
+		return f
+	}
+	f.check = failed.Op
+	switch {
+	case failed.Unreachable:
+		f.status, f.page = http.StatusServiceUnavailable, pageDown
+	case failed.Code == "invalid_grant":
+		// The code was stale, used, or never ours.
+		f.status, f.page = http.StatusBadRequest, pageBroken
+	case failed.Code == "invalid_client" || failed.Code == "unauthorized_client":
+		f.cause = fmt.Errorf("%w: check client_id, client_secret and client_auth", err)
+	}
+	return f
+}
+
+func tokenRefusal(err error) *refusal {
+	f := &refusal{status: http.StatusBadGateway, check: "id_token", cause: err, page: pageFailed}
+	var failed *idtoken.Error
+	var keys *idtoken.KeysUnavailableError
+	switch {
+	case errors.As(err, &failed):
+		f.check = failed.Check
+	case errors.As(err, &keys):
+		f.status, f.check, f.page = http.StatusServiceUnavailable, "keys", pageDown
+	}
+	return f
+}
+
+// authorizationError answers an error response (RFC 6749 section 4.1.2.1,
+// OpenID Connect Core 3.1.2.6). Only codes that are known are logged as they
+// are; the description is a stranger's text.
+func authorizationError(code string) *refusal {
+	f := &refusal{check: "authorization response", cause: fmt.Errorf("error %.64q", code), page: pageFailed}
+	switch code {
+	case "access_denied", "login_required", "interaction_required", "consent_required", "account_selection_required":
+		f.status, f.page = http.StatusForbidden, pageCancelled
+	case "temporarily_unavailable":
+		f.status, f.page = http.StatusServiceUnavailable, pageDown
+	case "server_error":
+		f.status = http.StatusBadGateway
+	default:
+		f.status, f.page = http.StatusBadRequest, pageBroken
+	}
+	return f
+}
+
+// tooLarge names the claims that make a session too large for cookies.
+func tooLarge(c claims.Claims, size int) error {
+	type weight struct {
+		name  string
+		bytes int
+	}
+	var weights []weight
+	for name, value := range c {
+		text, err := json.Marshal(value)
+		if err != nil {
+			continue
+		}
+		weights = append(weights, weight{name, len(text)})
+	}
+	slices.SortFunc(weights, func(a, b weight) int { return b.bytes - a.bytes })
+	var largest []string
+	for _, w := range weights[:min(3, len(weights))] {
+		largest = append(largest, fmt.Sprintf("%s (%d bytes)", w.name, w.bytes))
+	}
+	return fmt.Errorf("the claims take %d bytes and don't fit into cookies; the largest: %s; ask for fewer scopes, or have the provider send less", size, strings.Join(largest, ", "))
+}
+
+func (g *Gate) serveNotFound(w http.ResponseWriter, r *http.Request, _ *visit) error {
+	skipAccessLog(r)
+	return g.answer(w, r, http.StatusNotFound, pageNotFound)
+}
+
+func methodNotAllowed(w http.ResponseWriter, _ *http.Request, allow string) error {
+	w.Header().Set("Allow", allow)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusMethodNotAllowed)
+	return nil
+}
+
+// redirect sends on with a GET, whatever the method was: a body must not be
+// sent to the provider (RFC 9700 section 4.12).
+func redirect(w http.ResponseWriter, address string) error {
+	w.Header().Set("Location", address)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// signInPath is the address that begins a sign-in and comes back to returnTo.
+func (g *Gate) signInPath(returnTo string) string {
+	return g.PathPrefix + "/sign-in" + returnQuery(returnTo)
+}
+
+func returnQuery(returnTo string) string {
+	if returnTo == "" || returnTo == "/" {
+		return ""
+	}
+	return "?" + url.Values{"return_to": {returnTo}}.Encode()
+}
+
+// maxQuery is the longest query that our endpoints read, in bytes.
+const maxQuery = 8 << 10
+
+// parseQuery reads the query as it came in.
+func parseQuery(r *http.Request) (url.Values, bool) {
+	raw := requestURL(r).RawQuery
+	if len(raw) > maxQuery || strings.Count(raw, "&") > 64 {
+		return nil, false
+	}
+	query, err := url.ParseQuery(raw)
+	return query, err == nil
+}
+
+// newReference names an answer in the log.
+func newReference() string { return hex.EncodeToString(randomBytes(6)) }
+
+// clientIP is the client's address as Caddy's trusted proxies tell it.
+func clientIP(r *http.Request) zap.Field {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return zap.String("client_ip", ip)
+}
+
+// skipAccessLog keeps a request's line, with its query, out of the access log.
+func skipAccessLog(r *http.Request) {
+	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+}
+
+// errCallbackTaken says that callback_url leads to another endpoint.
+var errCallbackTaken = errors.New("callback_url: its path is that of another endpoint below path_prefix")

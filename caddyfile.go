@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// caddyfile.go is the directive's grammar and parser. Defaults are not set here,
+// or those who write JSON would miss them.
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+const directive = "authentiq"
+
+func init() {
+	httpcaddyfile.RegisterDirective(directive, parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "basic_auth")
+	httpcaddyfile.RegisterGlobalOption(directive, parseGlobalOption)
+}
+
+// parseDirective sets up the handler. Syntax:
+//
+//	authentiq [<matcher>] {
+//		issuer        <url>
+//		dialect       authentiq | oidc
+//		client_id     <id>
+//		client_secret <secret>
+//		client_auth   client_secret_basic | client_secret_post | none
+//		scope         <scope>...
+//		auth_param    <name> <value>
+//		allow_param   <name>...
+//		signing_alg   <alg>...
+//		clock_skew    <duration>
+//		provider_ca   <pem file>...
+//		callback_url  <url>
+//		path_prefix   <path>
+//		require       <claim> [<value>...]
+//		session {
+//			lifetime  <duration>
+//			keys      <key>...
+//			cookie    <name>
+//			domain    <domain>
+//			same_site lax | strict | none
+//		}
+//		insecure_http
+//	}
+//
+// auth_param and require may be there several times. The matcher becomes the
+// handler's own: every request passes through it, those that match need a
+// session.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	g := new(Gate)
+	if err := g.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if matcher != nil {
+		g.MatcherSetsRaw = append(g.MatcherSetsRaw, matcher)
+	}
+	if defaults, ok := h.Option(directive).(Options); ok {
+		g.inherit(defaults)
+	}
+	return h.NewRoute(nil, g), nil
+}
+
+// parseGlobalOption reads the same words in the global options block, as
+// defaults for all sites. They are merged into each site's handler when the
+// Caddyfile is adapted.
+func parseGlobalOption(d *caddyfile.Dispenser, earlier any) (any, error) {
+	if earlier != nil {
+		return nil, d.Errf("%s: is there already", directive)
+	}
+	var defaults Options
+	if err := defaults.unmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return defaults, nil
+}
+
+// UnmarshalCaddyfile implements caddyfile.Unmarshaler; see parseDirective for
+// the syntax.
+func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return g.Options.unmarshalCaddyfile(d)
+}
+
+// laterOptions are words of the directive that this version does not enforce.
+// They are refused, and by name: an option that is passed over guards nothing.
+var laterOptions = []string{
+	"response_mode", "encryption_key", "userinfo", "unauthenticated", "user_claim", "headers", "header",
+	"header_encoding", "session_endpoint", "store", "pages",
+	"idle", "refresh", "claims",
+}
+
+func unknownOption(d *caddyfile.Dispenser, block string) error {
+	if slices.Contains(laterOptions, d.Val()) {
+		return d.Errf("%s%s: not available in this version", block, d.Val())
+	}
+	return d.Errf("%s%s: unknown option", block, d.Val())
+}
+
+func (o *Options) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.Errf("%s: unexpected %q; options go into a block", directive, d.Val())
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] && option != "require" && option != "auth_param" {
+			return d.Errf("%s: is there already", option)
+		}
+		seen[option] = true
+		if err := o.unmarshalOption(d, option); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err error) {
+	switch option {
+	case "issuer":
+		o.Issuer, err = oneValue(d)
+	case "dialect":
+		o.Dialect, err = oneWord(d, dialectAuthentiq, dialectOIDC)
+	case "client_id":
+		o.ClientID, err = oneValue(d)
+	case "client_secret":
+		o.ClientSecret, err = oneValue(d)
+	case "client_auth":
+		o.ClientAuth = new(ClientAuth)
+		o.ClientAuth.Method, err = oneValue(d)
+	case "scope":
+		o.Scope, err = someValues(d)
+	case "auth_param":
+		err = o.unmarshalAuthParam(d)
+	case "allow_param":
+		o.AllowParam, err = someValues(d)
+	case "signing_alg":
+		o.SigningAlg, err = someValues(d)
+	case "clock_skew":
+		var skew caddy.Duration
+		skew, err = duration(d)
+		o.ClockSkew = &skew
+	case "provider_ca":
+		o.ProviderCA, err = someValues(d)
+	case "callback_url":
+		o.CallbackURL, err = oneValue(d)
+	case "path_prefix":
+		o.PathPrefix, err = oneValue(d)
+	case "require":
+		err = o.unmarshalRequire(d)
+	case "session":
+		o.Session = new(SessionOptions)
+		return o.Session.unmarshalCaddyfile(d)
+	case "insecure_http":
+		o.InsecureHTTP = true
+		if d.NextArg() {
+			err = d.Errf("insecure_http: unexpected %q, it takes no value", d.Val())
+		}
+	default:
+		return unknownOption(d, "")
+	}
+	if err != nil {
+		return err
+	}
+	return noBlock(d, option)
+}
+
+func (s *SessionOptions) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.Errf("session: unexpected %q; options go into a block", d.Val())
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] {
+			return d.Errf("session %s: is there already", option)
+		}
+		seen[option] = true
+		var err error
+		switch option {
+		case "lifetime":
+			s.Lifetime, err = duration(d)
+			if err == nil && s.Lifetime <= 0 {
+				err = d.Errf("session lifetime: want more than 0")
+			}
+		case "keys":
+			s.Keys, err = someSecrets(d)
+		case "cookie":
+			s.Cookie, err = oneValue(d)
+		case "domain":
+			s.Domain, err = oneValue(d)
+		case "same_site":
+			s.SameSite, err = oneWord(d, "lax", "strict", "none")
+		default:
+			return unknownOption(d, "session ")
+		}
+		if err != nil {
+			return err
+		}
+		if err := noBlock(d, "session "+option); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Errf("auth_param: want a name and a value")
+	}
+	if _, there := o.AuthParam[args[0]]; there {
+		return d.Errf("auth_param %s: is there already", args[0])
+	}
+	if o.AuthParam == nil {
+		o.AuthParam = make(map[string]string)
+	}
+	o.AuthParam[args[0]] = args[1]
+	return nil
+}
+
+func (o *Options) unmarshalRequire(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || args[0] == "" {
+		return d.Errf("require: want a claim and what it may be")
+	}
+	if slices.Contains(args[1:], "") {
+		return d.Errf("require %s: a value is empty", args[0])
+	}
+	o.Require = append(o.Require, Requirement{Claim: args[0], Values: args[1:]})
+	return nil
+}
+
+// oneValue reads the only argument of a line. Its errors do not repeat what was
+// there: it may be a secret.
+func oneValue(d *caddyfile.Dispenser) (string, error) {
+	option, args := d.Val(), d.RemainingArgs()
+	if len(args) != 1 || args[0] == "" {
+		return "", d.Errf("%s: want exactly one value, got %d", option, countNonEmpty(args))
+	}
+	return args[0], nil
+}
+
+func countNonEmpty(args []string) (n int) {
+	for _, arg := range args {
+		if arg != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func oneWord(d *caddyfile.Dispenser, words ...string) (string, error) {
+	option := d.Val()
+	value, err := oneValue(d)
+	if err == nil && !slices.Contains(words, value) && !placeholder.MatchString(value) {
+		err = d.Errf("%s %q: want %s", option, value, strings.Join(words, " or "))
+	}
+	return value, err
+}
+
+func someValues(d *caddyfile.Dispenser) ([]string, error) {
+	values, err := someSecrets(d)
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range values {
+		if slices.Contains(values[:i], value) {
+			return nil, d.Errf("%q is there twice", value)
+		}
+	}
+	return values, nil
+}
+
+func someSecrets(d *caddyfile.Dispenser) ([]string, error) {
+	option, args := d.Val(), d.RemainingArgs()
+	if len(args) == 0 || slices.Contains(args, "") {
+		return nil, d.Errf("%s: want one or more values, none of them empty", option)
+	}
+	return args, nil
+}
+
+func duration(d *caddyfile.Dispenser) (caddy.Duration, error) {
+	option := d.Val()
+	value, err := oneValue(d)
+	if err != nil {
+		return 0, err
+	}
+	parsed, err := caddy.ParseDuration(value)
+	if err != nil {
+		return 0, d.Errf("%s %q: want a duration such as 90s, 12h or 7d", option, value)
+	}
+	if parsed < 0 {
+		return 0, d.Errf("%s %s: is negative", option, parsed.Round(time.Nanosecond))
+	}
+	return caddy.Duration(parsed), nil
+}
+
+// noBlock refuses a block where none belongs: its words would be read as
+// options of the directive.
+func noBlock(d *caddyfile.Dispenser, option string) error {
+	if nesting := d.Nesting(); d.NextBlock(nesting) {
+		return d.Errf("%s: takes no block", option)
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler = (*Gate)(nil)
+)

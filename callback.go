@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// callback.go is the way back from the provider: the authorization response is
+// checked, redeemed and made into a session.
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+	"github.com/authentiq/caddy-authentiq/internal/pages"
+	"github.com/authentiq/caddy-authentiq/internal/provider"
+)
+
+// serveCallback takes the authorization response. It stops at the first check
+// that fails, and asks the provider for nothing before all that need not be
+// asked have passed.
+func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
+	skipAccessLog(r) // its query has the code
+	if r.Method != http.MethodGet {
+		return methodNotAllowed(w, r, "GET")
+	}
+	o, ok := g.origin(r)
+	if !ok {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+	}
+	query, ok := parseQuery(r)
+	if !ok {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", page: pageBroken})
+	}
+	for _, name := range []string{"code", "state", "iss", "error", "error_description"} {
+		if len(query[name]) > 1 { // RFC 6749 section 3.1
+			return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", cause: errors.New(name + " is there more than once"), page: pageBroken})
+		}
+	}
+	ring, err := g.keyring(r.Context())
+	if err != nil {
+		return g.unavailable(w, r, err)
+	}
+	now := g.app.now.Now()
+	l, slotCookie := g.findLogin(ring, o, query.Get("state"), v.cookies)
+	if l == nil {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "state", page: pageNoLogin, returnTo: "/"})
+	}
+	g.setCookie(w, o, carried{name: slotCookie}, 0, http.SameSiteLaxMode)
+	if !l.live(now) {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "state", cause: errors.New("expired"), page: pageLate, returnTo: l.returnTo})
+	}
+	if !g.app.state.spent.spend(l.state, now) {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "state", cause: errors.New("used before"), page: pageNoLogin, returnTo: l.returnTo})
+	}
+	s, refused := g.signIn(r, l, query, now)
+	if refused == nil {
+		if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
+			g.endSession(w, r, o, v, "another sign-in failed")
+			return g.deny(w, r, s, missing, l.returnTo)
+		}
+		var cookies []carried
+		if cookies, refused = g.sealSession(ring, o, s); refused == nil {
+			return g.welcome(w, r, v, o, l, s, cookies)
+		}
+	}
+	// Whoever was signed in before is not the one who has just tried: going on
+	// as him could be what somebody who planted his session is after.
+	g.endSession(w, r, o, v, "another sign-in failed")
+	refused.returnTo = l.returnTo
+	return g.refuse(w, r, *refused)
+}
+
+// findLogin returns the sign-in that a state belongs to, and its cookie's name.
+// Without one the response was not asked for by this browser.
+func (g *Gate) findLogin(ring *keyring, o origin, state string, ours []carried) (*login, string) {
+	if len(state) < 2 || len(state) > 64 || state[0] < '0' || state[0] >= '0'+loginSlots {
+		return nil, ""
+	}
+	name := g.cookies.of(o, g.Session.Domain) + loginInfix + state[:1]
+	binding := g.binding(purposeLogin, g.site(o))
+	tried := 0
+	for _, c := range ours {
+		if c.name != name || tried == maxSameName {
+			continue
+		}
+		tried++
+		payload, ok := ring.open(purposeLogin, binding, c.value, 1)
+		if !ok {
+			continue
+		}
+		l, err := decodeLogin(payload)
+		if err == nil && subtle.ConstantTimeCompare([]byte(l.stateParam(int(state[0]-'0'))), []byte(state)) == 1 {
+			return l, name
+		}
+	}
+	return nil, ""
+}
+
+// signIn makes a session of an authorization response whose state is ours.
+func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time) (*session, *refusal) {
+	broken := func(check, why string) *refusal {
+		return &refusal{status: http.StatusBadRequest, check: check, cause: errors.New(why), page: pageBroken}
+	}
+	metadata, err := g.provider.Metadata(r.Context())
+	if err != nil {
+		return nil, providerRefusal(err)
+	}
+	// RFC 9207 section 2.4: a response of another provider, mixed in to have our
+	// code sent to it, tells by its iss.
+	if iss, present := query["iss"]; present && iss[0] != g.Issuer {
+		return nil, broken("iss", "is not the issuer that was asked")
+	} else if !present && metadata.ResponseIss {
+		return nil, broken("iss", "is missing, and the provider says that it sends it")
+	}
+	if code, present := query["error"]; present {
+		return nil, authorizationError(code[0])
+	}
+	code := query.Get("code")
+	if code == "" {
+		return nil, broken("code", "is missing")
+	}
+	ctx := context.WithoutCancel(r.Context()) // the code is spent, even if the browser gives up
+	tokens, err := g.provider.Exchange(ctx, g.client, provider.Grant{
+		Code: code, Verifier: l.codeVerifier(), RedirectURI: g.redirectURI(l.origin),
+	})
+	if err != nil {
+		return nil, providerRefusal(err)
+	}
+	verified, err := g.verifier(metadata).Verify(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access})
+	if err != nil {
+		return nil, tokenRefusal(err)
+	}
+	s := newSession(verified, now, time.Duration(g.Session.Lifetime))
+	// Many providers give claims at userinfo only; it is asked when something
+	// that has to be there is not.
+	if metadata.UserinfoEndpoint == "" || len(decide(s.claims, g.scopes, g.rules)) == 0 {
+		return s, nil
+	}
+	more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
+	if err != nil {
+		return nil, providerRefusal(err)
+	}
+	return newSession(merge(verified, more), now, time.Duration(g.Session.Lifetime)), nil
+}
+
+// merge adds userinfo's claims to those of the ID token, whose own stay: they
+// are signed. Verified-ness goes with its value, so that a token's email is not
+// called verified by what userinfo says of another one.
+func merge(token, userinfo claims.Claims) claims.Claims {
+	merged := make(claims.Claims, len(token)+len(userinfo))
+	for name, value := range userinfo {
+		if slices.Contains(protocolClaims, name) || name == "sid" || name == "auth_time" || name == "acr" || name == "amr" {
+			continue
+		}
+		merged[name] = value
+	}
+	for value, companion := range map[string]string{"email": "email_verified", "phone_number": "phone_number_verified"} {
+		signed, there := token[value]
+		if _, said := token[companion]; there && !said && userinfo[value] != signed {
+			delete(merged, companion)
+		}
+		if _, said := token[companion]; said && !there {
+			delete(merged, value)
+		}
+	}
+	for name, value := range token {
+		merged[name] = value
+	}
+	return merged
+}
+
+// verifier is what the configuration, and where it leaves that open discovery,
+// says of ID tokens.
+func (g *Gate) verifier(m *provider.Metadata) *idtoken.Verifier {
+	v := &idtoken.Verifier{
+		Issuer: g.Issuer, ClientID: g.ClientID, Algorithms: g.SigningAlg,
+		Skew: time.Duration(*g.ClockSkew), Now: g.app.now.Now,
+	}
+	if len(v.Algorithms) == 0 {
+		for _, alg := range m.SigningAlgs {
+			if idtoken.Supported(alg) && !idtoken.Symmetric(alg) {
+				v.Algorithms = append(v.Algorithms, alg)
+			}
+		}
+	}
+	if len(v.Algorithms) == 0 {
+		v.Algorithms = []string{"RS256"} // which every provider has (OpenID Connect Discovery section 3)
+	}
+	if idtoken.Symmetric(v.Algorithms[0]) {
+		v.Keys = &idtoken.Secret{Key: []byte(g.ClientSecret), Algorithms: v.Algorithms}
+	} else {
+		v.Keys = g.provider.Keys(v.Algorithms)
+	}
+	if seconds, err := strconv.ParseInt(g.AuthParam["max_age"], 10, 64); err == nil {
+		age := time.Duration(seconds) * time.Second
+		v.MaxAge = &age
+	}
+	v.ACR = strings.Fields(g.AuthParam["acr_values"])
+	return v
+}
+
+// welcome hands over the new session and sends the user to where he wanted to
+// go. The session that the browser had before ends: a sign-in never goes on
+// with one that somebody else may know.
+func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, o origin, l *login, s *session, cookies []carried) error {
+	g.revokeCarried(r, o, v, "signed in anew")
+	for _, c := range cookies {
+		g.setCookie(w, o, c, int(time.Duration(g.Session.Lifetime)/time.Second), g.sameSite())
+	}
+	g.dropSession(w, o, v.cookies, cookies...)
+	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r))
+
+	target := l.returnTo
+	if l.origin != o {
+		target = l.origin.String() + target
+	}
+	if g.Session.SameSite == "strict" {
+		// The provider's page led here, so the browser would hold a strict cookie
+		// back from a redirect; a page of ours that goes on is same-site.
+		page := pageOnward
+		page.Onward, page.Actions = target, []pages.Action{{Label: "Go on", Address: target}}
+		return pages.Write(w, r, http.StatusOK, page)
+	}
+	return redirect(w, target)
+}
+
+// spentStates remembers states that were used, until their time is over anyway.
+type spentStates struct {
+	mu     sync.Mutex
+	recent map[string]struct{} // used since turned
+	older  map[string]struct{} // used in the period before
+	turned time.Time
+}
+
+// maxSpent bounds each of the two periods. Only a state that we sealed gets in,
+// at the price of a request for each.
+const maxSpent = 1 << 17
+
+func newSpentStates() *spentStates {
+	return &spentStates{recent: make(map[string]struct{})}
+}
+
+// spend reports whether state was not used before, and remembers it. When there
+// is no room nothing is accepted, rather than something twice.
+func (s *spentStates) spend(state []byte, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if age := now.Sub(s.turned); age >= loginLifetime || age < 0 {
+		s.older, s.recent, s.turned = s.recent, make(map[string]struct{}), now
+		if age >= 2*loginLifetime {
+			s.older = nil
+		}
+	}
+	_, recent := s.recent[string(state)]
+	_, older := s.older[string(state)]
+	if recent || older || len(s.recent) >= maxSpent {
+		return false
+	}
+	s.recent[string(state)] = struct{}{}
+	return true
+}

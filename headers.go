@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// headers.go owns the identity headers: it removes every forged spelling of
+// them, and writes those that a session's claims give.
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+)
+
+// ownedPrefix is what all identity headers begin with, as fold writes it.
+const ownedPrefix = "x-authentiq-"
+
+// owned reports whether an upstream could take name for an identity header.
+// CGI, WSGI and PHP make "_" of every "-" and some of "." and more, so that
+// X_Authentiq_Subject and X-Authentiq-Subject become one variable; all
+// characters that are no letters or digits count as "-" here.
+func owned(name string) bool {
+	if len(name) < len(ownedPrefix) {
+		return false
+	}
+	for i := range len(ownedPrefix) {
+		c := lower(name[i])
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9') {
+			c = '-'
+		}
+		if c != ownedPrefix[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// visit is what gates know of a request that passes through them. The gates of
+// a route share one, so that a later gate leaves alone what an earlier one has
+// set, and still finds the cookies that the earlier one took.
+type visit struct {
+	cookies []carried
+	set     []string // canonical names of the headers that gates have set
+	session *session // of the last gate that let the request through
+}
+
+const visitVar = "authentiq"
+
+// String keeps a visit out of logs and of {http.vars.authentiq}.
+func (*visit) String() string { return "" }
+
+// MarshalJSON does the same for structured logs.
+func (*visit) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
+
+// enter begins every request: what only we may say is removed from it, on every
+// path, before anything else.
+func (g *Gate) enter(r *http.Request) *visit {
+	v, met := caddyhttp.GetVar(r.Context(), visitVar).(*visit)
+	if !met {
+		v = new(visit)
+		caddyhttp.SetVar(r.Context(), visitVar, v)
+		guardTrailers(r)
+	}
+	strip(r, v.set)
+	v.cookies = append(v.cookies, g.cookies.takeCookies(r.Header)...)
+	return v
+}
+
+// strip removes identity headers that the client made up, but not those named
+// in keep.
+func strip(r *http.Request, keep []string) {
+	for name := range r.Header {
+		if owned(name) && !slices.Contains(keep, name) {
+			delete(r.Header, name)
+		}
+	}
+	// Named hop-by-hop, a header that we set would be removed on the way to the
+	// upstream, which would then see nobody (RFC 9110 section 7.6.1).
+	unlist(r.Header, "Connection")
+	unlist(r.Header, "Trailer")
+}
+
+// unlist removes our names from the values of a header that lists names.
+func unlist(h http.Header, header string) {
+	values := h[header]
+	if !slices.ContainsFunc(values, func(value string) bool {
+		for name := range strings.SplitSeq(value, ",") {
+			if owned(strings.TrimSpace(name)) {
+				return true
+			}
+		}
+		return false
+	}) {
+		return
+	}
+	var kept []string
+	for _, value := range values {
+		for name := range strings.SplitSeq(value, ",") {
+			if name = strings.TrimSpace(name); name != "" && !owned(name) {
+				kept = append(kept, name)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		delete(h, header)
+		return
+	}
+	h[header] = []string{strings.Join(kept, ", ")}
+}
+
+// guardTrailers keeps identity headers out of the request's trailers: they are
+// forwarded, and some upstreams take them for headers. Those that were not
+// announced arrive with the end of the body.
+func guardTrailers(r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	stripTrailers(r)
+	r.Body = &trailerGuard{r.Body, r}
+}
+
+func stripTrailers(r *http.Request) {
+	for name := range r.Trailer {
+		if owned(name) {
+			delete(r.Trailer, name)
+		}
+	}
+}
+
+// trailerGuard removes forged trailers in the Read that ends the body, which is
+// when net/http has just filled them in and before anybody can forward them.
+type trailerGuard struct {
+	io.ReadCloser
+	request *http.Request
+}
+
+func (t *trailerGuard) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err != nil {
+		stripTrailers(t.request)
+	}
+	return n, err
+}
+
+// field is a header to set. Its name is canonical.
+type field struct{ name, value string }
+
+// textHeaders are claims that are sent as they are. All are strings.
+var textHeaders = []struct{ header, claim string }{
+	{"X-Authentiq-Subject", "sub"},
+	{"X-Authentiq-Sid", "sid"},
+	{"X-Authentiq-Name", "name"},
+	{"X-Authentiq-Given-Name", "given_name"},
+	{"X-Authentiq-Family-Name", "family_name"},
+	{"X-Authentiq-Middle-Name", "middle_name"},
+	{"X-Authentiq-Nickname", "nickname"},
+	{"X-Authentiq-Username", "preferred_username"},
+	{"X-Authentiq-Email", "email"},
+	{"X-Authentiq-Phone", "phone_number"},
+	{"X-Authentiq-Phone-Type", "phone_type"},
+	{"X-Authentiq-Zoneinfo", "zoneinfo"},
+}
+
+// identityHeaders makes the headers of a session. A claim that is absent, or
+// that no header can carry, has no header; the two …-Verified are always there,
+// so that an application need not guess what their absence means.
+func identityHeaders(issuer string, c claims.Claims) []field {
+	fields := make([]field, 0, len(textHeaders)+6)
+	add := func(name, value string) {
+		if sendable(value) {
+			fields = append(fields, field{name, value})
+		}
+	}
+	for _, h := range textHeaders {
+		add(h.header, c.String(h.claim))
+	}
+	add("X-Authentiq-Issuer", issuer)
+	add("X-Authentiq-Locale", claims.Locale(c.String("locale")))
+	addObject := func(name string, object map[string]any) {
+		if object == nil {
+			return
+		}
+		if text, err := claims.ASCIIJSON(object); err == nil {
+			add(name, text)
+		}
+	}
+	addObject("X-Authentiq-Address", claims.Address(c["address"]))
+	addObject("X-Authentiq-Geolocation", claims.Geolocation(c["aq:location"]))
+	add("X-Authentiq-Email-Verified", strconv.FormatBool(c.String("email") != "" && c.Verified("email_verified")))
+	add("X-Authentiq-Phone-Verified", strconv.FormatBool(c.String("phone_number") != "" && c.Verified("phone_number_verified")))
+	return fields
+}
+
+// sendable reports whether a header can carry value as it is, so that the
+// upstream reads what the provider wrote and nothing else: no control character
+// or line separator, which could end the header, and no white space around it,
+// which would be cut off on the way.
+func sendable(value string) bool {
+	if value == "" || !utf8.ValidString(value) || strings.TrimSpace(value) != value {
+		return false
+	}
+	return strings.IndexFunc(value, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp)
+	}) < 0
+}
+
+// identify tells the handlers after this one who the user is, in headers and in
+// placeholders.
+func (v *visit) identify(r *http.Request, s *session) {
+	// One array for all values, and a new one each time: later handlers may
+	// change values in place, and the session is shared.
+	values := make([]string, len(s.identity))
+	for i, f := range s.identity {
+		values[i] = f.value
+		r.Header[f.name] = values[i : i+1 : i+1]
+		v.set = append(v.set, f.name)
+	}
+	first := v.session == nil
+	v.session = s
+
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	// By this name the access log knows the user.
+	repl.Set("http.auth.user.id", s.subject())
+	if first {
+		repl.Map(v.placeholder)
+	}
+}
+
+const userPlaceholder = "http.auth.user."
+
+// placeholder gives {http.auth.user.CLAIM}. Values are handed over as they are:
+// nothing in them is replaced again.
+func (v *visit) placeholder(key string) (any, bool) {
+	name, ok := strings.CutPrefix(key, userPlaceholder)
+	if !ok {
+		return nil, false
+	}
+	value, found := v.session.claims.Lookup(name)
+	if !found {
+		return nil, false
+	}
+	switch value := value.(type) {
+	case string, bool:
+		return value, true
+	case json.Number:
+		return value.String(), true
+	default:
+		text, err := claims.ASCIIJSON(value)
+		return text, err == nil
+	}
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package authentiq is a Caddy module that puts sign-in with Authentiq, or any
+// OpenID Connect provider, in front of a site and tells the application behind
+// it who the user is.
+//
+// module.go is the map of the whole: what can be configured, the handler's life,
+// and the way that every request takes.
+package authentiq
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/authentiq/caddy-authentiq/internal/provider"
+	"github.com/authentiq/caddy-authentiq/internal/scope"
+)
+
+func init() {
+	caddy.RegisterModule(Gate{})
+}
+
+// Gate lets requests pass that come with a session, sends people without one
+// to sign in, and tells the handlers after it who the user is.
+//
+// Every request passes through it, whether `match` selects it or not: identity
+// headers that a client made up are removed from all of them, and the endpoints
+// below `path_prefix` answer. Only requests that `match` selects need a session.
+type Gate struct {
+	// The requests that need a session; the sets are alternatives. Evaluated
+	// on the request as it is at this place in the route, so after `rewrite`.
+	// Default: all.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	Options
+
+	app      *App
+	matchers caddyhttp.MatcherSets
+	provider *provider.Provider
+	client   provider.Client
+	scopes   scope.Set
+	rules    []rule
+	routes   endpoints
+	cookies  cookieNames
+	callback *origin  // of callback_url; nil without one
+	keys     *keyring // of session.keys; nil when they are in Caddy's storage
+	sessions *sessionCache
+	logger   *zap.Logger
+}
+
+// Options are the settings of a gate. All text may use the placeholders
+// {env.NAME} and {file.PATH}; they are replaced once, when the configuration is
+// loaded, and one that is unset is an error.
+type Options struct {
+	// The provider's issuer identifier, compared byte for byte with what it
+	// says of itself (OpenID Connect Discovery section 4.3) and with iss in its
+	// tokens. https, or http on loopback.
+	// Default: `https://connect.authentiq.io/`.
+	Issuer string `json:"issuer,omitempty"`
+
+	// `authentiq` or `oidc`. Authentiq understands the marks of the scope
+	// language and signs with the client secret unless told otherwise; other
+	// providers get the scopes without marks and sign with a key of their own.
+	// Default: `authentiq` for Authentiq's own issuer, else `oidc`.
+	Dialect string `json:"dialect,omitempty"`
+
+	// The client identifier that the provider gave to this site. Required.
+	ClientID string `json:"client_id,omitempty"`
+
+	// The client secret. Without one the client is public, and the provider has
+	// to sign with a key of its own. At least 32 bytes where it keys HS256.
+	ClientSecret string `json:"client_secret,omitempty"`
+
+	// How the client shows who it is at the token endpoint.
+	// Default: `client_secret_basic`, unless discovery lists only others; `none`
+	// without a client_secret.
+	ClientAuth *ClientAuth `json:"client_auth,omitempty"`
+
+	// What is asked of the user, a scope each, with the marks `~r` (has to be
+	// shared), `~s` (has to be verified, where shared) and `~rs` (both), which
+	// are enforced whatever the provider does. `openid` is always added.
+	// Default: `aq:name email~rs` (authentiq), `profile email` (oidc).
+	Scope []string `json:"scope,omitempty"`
+
+	// More parameters for the authorization request, by name. `max_age`
+	// (seconds) and `acr_values` are then checked in the ID token (OpenID
+	// Connect Core 3.1.3.7, items 12 and 13). What the flow itself sends can't
+	// be set.
+	AuthParam map[string]string `json:"auth_param,omitempty"`
+
+	// Names of parameters that the query of the sign-in endpoint may pass on to
+	// the provider, such as `login_hint`, `prompt`, `ui_locales`. Anybody can
+	// make up that query. Default: none.
+	AllowParam []string `json:"allow_param,omitempty"`
+
+	// The algorithms that an ID token may be signed with; the token's own word
+	// never counts. HS256, HS384, HS512 (with the client secret) or RS256,
+	// RS384, RS512, ES256, ES384, ES512, PS256, PS384, PS512, EdDSA (with the
+	// provider's keys), not both kinds together.
+	// Default: HS256 (authentiq), what discovery offers of the second kind (oidc).
+	SigningAlg []string `json:"signing_alg,omitempty"`
+
+	// How far the provider's clock may be off, either way. At most 10m.
+	// Default: 60s.
+	ClockSkew *caddy.Duration `json:"clock_skew,omitempty"`
+
+	// PEM files with the certificates that may vouch for the provider; the
+	// system's then do not. Default: the system's.
+	ProviderCA []string `json:"provider_ca,omitempty"`
+
+	// The absolute URL that the provider sends people back to, as registered
+	// there; its path is where the callback answers. Page loads on another host
+	// are first sent to its origin. Set it where a site answers to any Host.
+	// Default: the request's origin, path_prefix and `/callback`.
+	CallbackURL string `json:"callback_url,omitempty"`
+
+	// Where our own endpoints are. Default: `/authentiq`.
+	PathPrefix string `json:"path_prefix,omitempty"`
+
+	// Rules on the claims, which all have to hold, on every request.
+	// Default: none, so that everybody with an account at the provider gets in.
+	Require []Requirement `json:"require,omitempty"`
+
+	// How sessions are kept.
+	Session *SessionOptions `json:"session,omitempty"`
+
+	// Allow signing in over plain http outside loopback, where anybody on the
+	// way can take the session over. Default: false.
+	InsecureHTTP bool `json:"insecure_http,omitempty"`
+}
+
+// ClientAuth says how the client authenticates (OpenID Connect Core section 9).
+type ClientAuth struct {
+	// `client_secret_basic`, `client_secret_post` or `none`.
+	Method string `json:"method,omitempty"`
+}
+
+// Requirement is a rule on one claim.
+type Requirement struct {
+	// The claim's name, or a path with dots into an object (`address.country`).
+	Claim string `json:"claim,omitempty"`
+
+	// What it may be, any one of these, exactly; of a list claim one member.
+	// For `email` also `*@domain`; an email counts only when it is verified.
+	// Default: anything that is not empty.
+	Values []string `json:"values,omitempty"`
+}
+
+// SessionOptions say how sessions are kept.
+type SessionOptions struct {
+	// The longest that a session lasts. From 1m to 400 days. Default: 12h.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// The keys that seal the cookies, newest first: the first seals, all open.
+	// Each is 32 or more random bytes as base64 or hex (`openssl rand -base64 32`).
+	// Machines with the same keys accept each other's sessions.
+	// Default: one that is made once, in Caddy's storage.
+	Keys []string `json:"keys,omitempty"`
+
+	// The cookie's name. Default: `__Host-authentiq` over https without a
+	// domain, else `authentiq`.
+	Cookie string `json:"cookie,omitempty"`
+
+	// The domain whose hosts share the session. Default: none, one host.
+	Domain string `json:"domain,omitempty"`
+
+	// The session cookie's SameSite: `lax`, `strict` or `none`. Default: `lax`.
+	SameSite string `json:"same_site,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Gate) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.authentiq",
+		New: func() caddy.Module { return new(Gate) },
+	}
+}
+
+// Provision checks the options and prepares what requests need. It neither
+// dials nor writes: `caddy validate` provisions too.
+func (g *Gate) Provision(ctx caddy.Context) error {
+	g.logger = ctx.Logger()
+	if err := g.resolvePlaceholders(); err != nil {
+		return err
+	}
+	if err := g.configure(); err != nil {
+		return err
+	}
+	if g.MatcherSetsRaw != nil {
+		sets, err := ctx.LoadModule(g, "MatcherSetsRaw")
+		if err != nil {
+			return fmt.Errorf("match: %w", err)
+		}
+		if err := g.matchers.FromInterface(sets); err != nil {
+			return fmt.Errorf("match: %w", err)
+		}
+	}
+	app, err := ctx.App("authentiq")
+	if err != nil {
+		return err
+	}
+	g.app = app.(*App)
+	if g.provider, err = g.app.provider(g.Issuer, g.ProviderCA); err != nil {
+		return err
+	}
+	if g.keys == nil {
+		g.app.needKeys()
+	}
+	g.sessions, err = newSessionCache()
+	return err
+}
+
+// ServeHTTP is the way of every request.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	visit := g.enter(r) // removes forged identity headers and our own cookies, always first
+
+	if endpoint := g.endpoint(r); endpoint != nil {
+		return endpoint(w, r, visit)
+	}
+	gated, err := g.matchers.AnyMatchWithError(r)
+	if err != nil {
+		return err // unknown is not public
+	}
+	if !gated {
+		return next.ServeHTTP(w, r)
+	}
+	s, err := g.session(r, visit)
+	if err != nil {
+		return g.unavailable(w, r, err)
+	}
+	if s == nil {
+		return g.challenge(w, r, visit)
+	}
+	if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
+		return g.deny(w, r, s, missing, g.requested(r))
+	}
+	visit.identify(r, s)
+	return next.ServeHTTP(w, r)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Gate)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)
+)

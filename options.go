@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// options.go turns what was configured into what the gate works with:
+// placeholders, defaults that depend on one another, and every refusal. An
+// error names the option, and never the value of a secret.
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+	"github.com/authentiq/caddy-authentiq/internal/provider"
+	"github.com/authentiq/caddy-authentiq/internal/scope"
+)
+
+// DefaultIssuer is Authentiq Connect.
+const DefaultIssuer = "https://connect.authentiq.io/"
+
+const (
+	dialectAuthentiq = "authentiq"
+	dialectOIDC      = "oidc"
+
+	defaultPrefix    = "/authentiq"
+	defaultClockSkew = time.Minute
+	defaultLifetime  = 12 * time.Hour
+
+	maxClockSkew = 10 * time.Minute
+	minLifetime  = time.Minute
+	maxLifetime  = 400 * 24 * time.Hour // browsers keep no cookie longer (RFC 6265bis section 5.5)
+)
+
+// inherit fills what o leaves open from defaults. A word of o replaces the
+// default's, lists whole; the require lines of both have to hold.
+func (o *Options) inherit(defaults Options) {
+	o.Issuer = cmp.Or(o.Issuer, defaults.Issuer)
+	o.Dialect = cmp.Or(o.Dialect, defaults.Dialect)
+	o.ClientID = cmp.Or(o.ClientID, defaults.ClientID)
+	o.ClientSecret = cmp.Or(o.ClientSecret, defaults.ClientSecret)
+	o.ClientAuth = cmp.Or(o.ClientAuth, defaults.ClientAuth)
+	o.Scope = orList(o.Scope, defaults.Scope)
+	if o.AuthParam == nil {
+		o.AuthParam = defaults.AuthParam
+	}
+	o.AllowParam = orList(o.AllowParam, defaults.AllowParam)
+	o.SigningAlg = orList(o.SigningAlg, defaults.SigningAlg)
+	o.ClockSkew = cmp.Or(o.ClockSkew, defaults.ClockSkew)
+	o.ProviderCA = orList(o.ProviderCA, defaults.ProviderCA)
+	o.CallbackURL = cmp.Or(o.CallbackURL, defaults.CallbackURL)
+	o.PathPrefix = cmp.Or(o.PathPrefix, defaults.PathPrefix)
+	o.Require = slices.Concat(defaults.Require, o.Require)
+	o.InsecureHTTP = o.InsecureHTTP || defaults.InsecureHTTP
+	if defaults.Session == nil {
+		return
+	}
+	var merged SessionOptions
+	if o.Session != nil {
+		merged = *o.Session
+	}
+	merged.Lifetime = cmp.Or(merged.Lifetime, defaults.Session.Lifetime)
+	merged.Keys = orList(merged.Keys, defaults.Session.Keys)
+	merged.Cookie = cmp.Or(merged.Cookie, defaults.Session.Cookie)
+	merged.Domain = cmp.Or(merged.Domain, defaults.Session.Domain)
+	merged.SameSite = cmp.Or(merged.SameSite, defaults.Session.SameSite)
+	o.Session = &merged
+}
+
+func orList(list, otherwise []string) []string {
+	if list == nil {
+		return otherwise
+	}
+	return list
+}
+
+// placeholder is what may stand for a value that is kept elsewhere. Only these
+// two: the others of Caddy's depend on a request, and braces that are none, as
+// in a JSON parameter, stay as they are.
+var (
+	placeholder      = regexp.MustCompile(`\{(env|file)\.[^{}]+\}`)
+	otherPlaceholder = regexp.MustCompile(`\{[a-z_$]+[A-Za-z0-9_.*-]*\}`)
+)
+
+// resolvePlaceholders replaces them in all texts of the options.
+func (g *Gate) resolvePlaceholders() error {
+	if g.Session == nil {
+		g.Session = new(SessionOptions)
+	}
+	if g.ClientAuth == nil {
+		g.ClientAuth = new(ClientAuth)
+	}
+	texts := []struct {
+		option string
+		text   []*string
+	}{
+		{"issuer", []*string{&g.Issuer}},
+		{"dialect", []*string{&g.Dialect}},
+		{"client_id", []*string{&g.ClientID}},
+		{"client_secret", []*string{&g.ClientSecret}},
+		{"client_auth", []*string{&g.ClientAuth.Method}},
+		{"scope", pointers(g.Scope)},
+		{"allow_param", pointers(g.AllowParam)},
+		{"signing_alg", pointers(g.SigningAlg)},
+		{"provider_ca", pointers(g.ProviderCA)},
+		{"callback_url", []*string{&g.CallbackURL}},
+		{"path_prefix", []*string{&g.PathPrefix}},
+		{"session keys", pointers(g.Session.Keys)},
+		{"session cookie", []*string{&g.Session.Cookie}},
+		{"session domain", []*string{&g.Session.Domain}},
+		{"session same_site", []*string{&g.Session.SameSite}},
+	}
+	for i := range g.Require {
+		texts = append(texts, struct {
+			option string
+			text   []*string
+		}{"require " + g.Require[i].Claim, pointers(g.Require[i].Values)})
+	}
+	for _, t := range texts {
+		for _, text := range t.text {
+			var err error
+			if *text, err = resolvePlaceholder(*text); err != nil {
+				return fmt.Errorf("%s: %w", t.option, err)
+			}
+			if other := otherPlaceholder.FindString(*text); other != "" && t.option != "client_secret" {
+				return fmt.Errorf("%s: %s is not replaced here, only {env.NAME} and {file.PATH} are", t.option, other)
+			}
+		}
+	}
+	for name, value := range g.AuthParam {
+		resolved, err := resolvePlaceholder(value)
+		if err != nil {
+			return fmt.Errorf("auth_param %s: %w", name, err)
+		}
+		g.AuthParam[name] = resolved
+	}
+	return nil
+}
+
+func pointers(list []string) []*string {
+	all := make([]*string, len(list))
+	for i := range list {
+		all[i] = &list[i]
+	}
+	return all
+}
+
+// resolvePlaceholder replaces in one pass, so that a value with braces in it
+// stays what it is. An empty value would silently become an empty key or rule.
+func resolvePlaceholder(text string) (string, error) {
+	var failure error
+	repl := caddy.NewReplacer()
+	text = placeholder.ReplaceAllStringFunc(text, func(p string) string {
+		value, _ := repl.GetString(p[1 : len(p)-1])
+		if value == "" && failure == nil {
+			failure = fmt.Errorf("%s is unset, empty or can't be read", p)
+		}
+		return value
+	})
+	return text, failure
+}
+
+// configure checks the options and derives from them. It reads no file and no
+// storage.
+func (g *Gate) configure() error {
+	for _, step := range []func() error{
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureParams, g.configurePlace, g.configureSession,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Gate) configureProvider() error {
+	g.Issuer = cmp.Or(g.Issuer, DefaultIssuer)
+	if err := provider.CheckURL(g.Issuer); err != nil {
+		return fmt.Errorf("issuer %q: %w", g.Issuer, err)
+	}
+	if u, _ := url.Parse(g.Issuer); u.RawQuery != "" || u.ForceQuery {
+		return fmt.Errorf("issuer %q: must have no query", g.Issuer)
+	}
+	if g.Dialect == "" {
+		g.Dialect = dialectOIDC
+		if g.Issuer == DefaultIssuer {
+			g.Dialect = dialectAuthentiq
+		}
+	}
+	if g.Dialect != dialectAuthentiq && g.Dialect != dialectOIDC {
+		return fmt.Errorf("dialect %q: want authentiq or oidc", g.Dialect)
+	}
+	if g.ClockSkew == nil {
+		skew := caddy.Duration(defaultClockSkew)
+		g.ClockSkew = &skew
+	}
+	if skew := time.Duration(*g.ClockSkew); skew < 0 || skew > maxClockSkew {
+		return fmt.Errorf("clock_skew %s: want 0 to %s", skew, maxClockSkew)
+	}
+	return nil
+}
+
+func (g *Gate) configureClient() error {
+	if g.ClientID == "" {
+		return errors.New("client_id is missing: register this site at the provider and set what it gives")
+	}
+	if strings.TrimSpace(g.ClientID) != g.ClientID || strings.TrimSpace(g.ClientSecret) != g.ClientSecret {
+		return errors.New("client_id and client_secret must not begin or end with white space")
+	}
+	switch method := g.ClientAuth.Method; method {
+	case "":
+		if g.ClientSecret == "" {
+			g.ClientAuth.Method = "none"
+		}
+	case "client_secret_basic", "client_secret_post":
+		if g.ClientSecret == "" {
+			return fmt.Errorf("client_auth %s: needs a client_secret", method)
+		}
+	case "none":
+		if g.ClientSecret != "" {
+			return errors.New("client_auth none: would leave the client_secret unused, remove one of them")
+		}
+	case "client_secret_jwt", "private_key_jwt", "tls":
+		return fmt.Errorf("client_auth %s: not available in this version", method)
+	default:
+		return fmt.Errorf("client_auth %q: want client_secret_basic, client_secret_post or none", method)
+	}
+	g.client = provider.Client{ID: g.ClientID, Secret: g.ClientSecret, AuthMethod: g.ClientAuth.Method}
+
+	if len(g.SigningAlg) == 0 && g.Dialect == dialectAuthentiq {
+		g.SigningAlg = []string{"HS256"}
+	}
+	symmetric := 0
+	for _, alg := range g.SigningAlg {
+		if !idtoken.Supported(alg) {
+			return fmt.Errorf("signing_alg %q: not available in this version", alg)
+		}
+		if idtoken.Symmetric(alg) {
+			symmetric++
+		}
+	}
+	if symmetric == 0 {
+		return nil
+	}
+	if symmetric < len(g.SigningAlg) {
+		return errors.New("signing_alg: HMAC (HS…) and public-key algorithms can't be mixed, name those that the provider really uses")
+	}
+	if g.ClientSecret == "" {
+		return fmt.Errorf("signing_alg %s: needs a client_secret; a public client's tokens are signed with RS256 or ES256", g.SigningAlg[0])
+	}
+	if len(g.ClientSecret) < idtoken.MinSecret {
+		return fmt.Errorf("signing_alg %s: the client_secret has %d bytes, fewer than the %d that keep it from being guessed; get a longer one, or set the client to RS256 or ES256 at the provider and here",
+			g.SigningAlg[0], len(g.ClientSecret), idtoken.MinSecret)
+	}
+	return nil
+}
+
+func (g *Gate) configureScopes() (err error) {
+	words := g.Scope
+	if len(words) == 0 {
+		words = []string{"profile", "email"}
+		if g.Dialect == dialectAuthentiq {
+			words = []string{"aq:name", "email~rs"}
+		}
+	}
+	if g.scopes, err = scope.ParseAll(words); err != nil {
+		return fmt.Errorf("scope: %w", err)
+	}
+	g.rules, err = newRules(g.Require)
+	return err
+}
+
+// flowParams are what the authorization request itself sends, and what would
+// let somebody else say it (RFC 9101).
+var flowParams = []string{
+	"client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce", "redirect_uri",
+	"request", "request_uri", "response_type", "response_mode", "scope", "state",
+}
+
+func (g *Gate) configureParams() error {
+	for name, value := range g.AuthParam {
+		if name == "" || slices.Contains(flowParams, name) {
+			return fmt.Errorf("auth_param %q: is set by the flow itself", name)
+		}
+		switch name {
+		case "max_age":
+			if seconds, err := strconv.ParseUint(value, 10, 31); err != nil {
+				return fmt.Errorf("auth_param max_age %q: want a number of seconds", value)
+			} else if seconds == 0 {
+				return errors.New("auth_param max_age 0: can't be told from an old sign-in; use `auth_param prompt login`")
+			}
+		case "acr_values":
+			if len(strings.Fields(value)) == 0 {
+				return errors.New("auth_param acr_values: is empty")
+			}
+		}
+	}
+	for _, name := range g.AllowParam {
+		if name == "" || slices.Contains(flowParams, name) {
+			return fmt.Errorf("allow_param %q: is set by the flow itself", name)
+		}
+		if name == "return_to" || name == "max_age" || name == "acr_values" {
+			return fmt.Errorf("allow_param %s: a stranger's query may not choose it", name)
+		}
+		if _, both := g.AuthParam[name]; both {
+			return fmt.Errorf("allow_param %s: auth_param sets it already", name)
+		}
+	}
+	return nil
+}
+
+// configurePlace settles where the gate stands: its endpoints and its origin.
+func (g *Gate) configurePlace() error {
+	g.PathPrefix = cmp.Or(g.PathPrefix, defaultPrefix)
+	if g.PathPrefix == "/" || !strings.HasPrefix(g.PathPrefix, "/") || path.Clean(g.PathPrefix) != g.PathPrefix || !plainPath(g.PathPrefix) {
+		return fmt.Errorf("path_prefix %q: want a path such as %s, of letters, digits and -._~/", g.PathPrefix, defaultPrefix)
+	}
+	callbackPath := g.PathPrefix + "/callback"
+	if g.CallbackURL != "" {
+		u, err := url.Parse(g.CallbackURL)
+		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(g.CallbackURL, "#") {
+			return fmt.Errorf("callback_url %q: want an absolute URL without user, query and fragment", g.CallbackURL)
+		}
+		if u.Path == "" || u.Path == "/" || path.Clean(u.Path) != u.Path || !plainPath(u.Path) {
+			return fmt.Errorf("callback_url %q: want a path of its own, of letters, digits and -._~/", g.CallbackURL)
+		}
+		o, ok := newOrigin(u.Scheme, u.Host)
+		if !ok {
+			return fmt.Errorf("callback_url %q: %q is no host", g.CallbackURL, u.Host)
+		}
+		if o.scheme == "http" && !o.loopback() && !g.InsecureHTTP {
+			return fmt.Errorf("callback_url %q: must be https outside loopback", g.CallbackURL)
+		}
+		// As written, because the provider compares it byte for byte; the host in
+		// lower case and without its default port is how browsers come back.
+		g.callback, callbackPath = &o, u.Path
+	}
+	var err error
+	g.routes, err = newEndpoints(g, callbackPath)
+	return err
+}
+
+// plainPath keeps a path free of what reads differently to two parties.
+func plainPath(p string) bool {
+	return strings.IndexFunc(p, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~/", r))
+	}) < 0
+}
+
+func (g *Gate) configureSession() (err error) {
+	s := g.Session
+	s.Lifetime = cmp.Or(s.Lifetime, caddy.Duration(defaultLifetime))
+	if lifetime := time.Duration(s.Lifetime); lifetime < minLifetime || lifetime > maxLifetime {
+		return fmt.Errorf("session lifetime %s: want %s to %s", lifetime, minLifetime, maxLifetime)
+	}
+	if s.Keys != nil {
+		if g.keys, err = parseKeys(s.Keys); err != nil {
+			return err
+		}
+	}
+	s.SameSite = cmp.Or(s.SameSite, "lax")
+	if !slices.Contains([]string{"lax", "strict", "none"}, s.SameSite) {
+		return fmt.Errorf("session same_site %q: want lax, strict or none", s.SameSite)
+	}
+	if s.SameSite == "none" && g.callback != nil && g.callback.scheme != "https" {
+		return errors.New("session same_site none: browsers take it only over https, which callback_url is not")
+	}
+	if s.Domain != "" {
+		s.Domain = strings.ToLower(strings.TrimPrefix(s.Domain, "."))
+		o, ok := newOrigin("https", s.Domain)
+		if !ok || o.host != s.Domain || !strings.Contains(s.Domain, ".") || strings.HasSuffix(s.Domain, ".") || o.isIP() {
+			return fmt.Errorf("session domain %q: want a domain such as example.com", s.Domain)
+		}
+		if g.callback != nil && !g.callback.within(s.Domain) {
+			return fmt.Errorf("session domain %s: does not cover the host of callback_url, %s", s.Domain, g.callback.host)
+		}
+	}
+	if s.Cookie == "" {
+		g.cookies = cookieNames{}
+		return nil
+	}
+	if len(s.Cookie) > 64 || !httpguts.ValidHeaderFieldName(s.Cookie) {
+		return fmt.Errorf("session cookie %q: want at most 64 characters that a cookie's name may have", s.Cookie)
+	}
+	// Browsers compare these prefixes without case (RFC 6265bis section 4.1.3).
+	lower := strings.ToLower(s.Cookie)
+	if strings.HasPrefix(lower, "__host-") && s.Domain != "" {
+		return fmt.Errorf("session cookie %s: browsers refuse the __Host- prefix together with a domain", s.Cookie)
+	}
+	if (strings.HasPrefix(lower, "__host-") || strings.HasPrefix(lower, "__secure-")) && g.callback != nil && g.callback.scheme != "https" {
+		return fmt.Errorf("session cookie %s: browsers take this prefix only over https, which callback_url is not", s.Cookie)
+	}
+	g.cookies = cookieNames{configured: s.Cookie}
+	return nil
+}

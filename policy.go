@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// policy.go decides on claims: the same pure function at the callback and on
+// every request, so that nothing is allowed later that sign-in would refuse.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/scope"
+)
+
+// rule is a require line.
+type rule struct {
+	claim  string
+	values []string
+}
+
+func newRules(lines []Requirement) ([]rule, error) {
+	rules := make([]rule, 0, len(lines))
+	for _, line := range lines {
+		if line.Claim == "" {
+			return nil, errors.New("require: the claim is missing")
+		}
+		for _, value := range line.Values {
+			if strings.TrimSpace(value) == "" {
+				return nil, fmt.Errorf("require %s: a value is empty", line.Claim)
+			}
+			if line.Claim == "email" {
+				local, domain, ok := splitEmail(value)
+				if !ok || strings.Contains(domain, "*") || strings.Contains(local, "*") && local != "*" {
+					return nil, fmt.Errorf("require email %q: want an address or *@domain", value)
+				}
+			} else if strings.HasPrefix(value, "*") {
+				return nil, fmt.Errorf("require %s %q: only email has patterns (*@domain)", line.Claim, value)
+			}
+		}
+		rules = append(rules, rule{line.Claim, line.Values})
+	}
+	return rules, nil
+}
+
+// shortfall is one thing that keeps somebody out.
+type shortfall struct {
+	claim      string // the scope or claim that is wanted
+	scope      bool   // claim is a scope's name
+	unverified bool   // it was shared, but nobody has verified it
+	mismatch   bool   // it is there, but not what is required
+}
+
+// decide returns what c falls short of; nothing means that the user may pass.
+func decide(c claims.Claims, scopes scope.Set, rules []rule) (missing []shortfall) {
+	for _, m := range scopes.Missing(c) {
+		missing = append(missing, shortfall{claim: m.Scope.Name, scope: true, unverified: m.Unverified})
+	}
+	for i := range rules {
+		if s, ok := rules[i].check(c); !ok {
+			missing = append(missing, s)
+		}
+	}
+	return missing
+}
+
+func (r *rule) check(c claims.Claims) (shortfall, bool) {
+	value, found := c.Lookup(r.claim)
+	if !found || empty(value) {
+		return shortfall{claim: r.claim}, false
+	}
+	if len(r.values) == 0 {
+		return shortfall{}, true
+	}
+	if !slices.ContainsFunc(r.values, func(want string) bool { return matches(r.claim, value, want) }) {
+		return shortfall{claim: r.claim, mismatch: true}, false
+	}
+	// Whoever may write any address into his profile would be anybody.
+	if r.claim == "email" && !c.Verified("email_verified") {
+		return shortfall{claim: r.claim, unverified: true}, false
+	}
+	return shortfall{}, true
+}
+
+// matches compares as the provider wrote it; of a list, any member.
+func matches(claim string, value any, want string) bool {
+	switch v := value.(type) {
+	case string:
+		if claim == "email" {
+			return emailMatches(v, want)
+		}
+		return v == want
+	case bool:
+		return want == "true" && v || want == "false" && !v
+	case json.Number:
+		return v.String() == want
+	case []any:
+		return slices.ContainsFunc(v, func(member any) bool {
+			_, nested := member.([]any)
+			return !nested && matches(claim, member, want)
+		})
+	default:
+		return false
+	}
+}
+
+// emailMatches compares an address with one, or with *@domain. The domain's
+// case does not matter (RFC 5321 section 2.4); an address that two readers
+// could take apart differently matches nothing.
+func emailMatches(email, want string) bool {
+	local, domain, ok := splitEmail(email)
+	wantLocal, wantDomain, wantOK := splitEmail(want)
+	return ok && wantOK && asciiEqualFold(domain, wantDomain) && (wantLocal == "*" || local == wantLocal)
+}
+
+func splitEmail(email string) (local, domain string, ok bool) {
+	if len(email) > 320 || strings.Count(email, "@") != 1 || strings.IndexFunc(email, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' }) >= 0 {
+		return "", "", false
+	}
+	local, domain, _ = strings.Cut(email, "@")
+	return local, domain, local != "" && domain != "" && !strings.HasPrefix(domain, ".") && !strings.HasSuffix(domain, ".")
+}
+
+// asciiEqualFold does not fold what only looks like a letter (K, the Kelvin
+// sign), as strings.EqualFold does.
+func asciiEqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
+}
+
+func empty(value any) bool {
+	switch v := value.(type) {
+	case nil:
+		return true
+	case string:
+		return strings.TrimSpace(v) == ""
+	case []any:
+		return !slices.ContainsFunc(v, func(member any) bool { return !empty(member) })
+	case map[string]any:
+		return len(v) == 0
+	default:
+		return false
+	}
+}
+
+// describe says in plain words what is missing, for the person who misses it.
+func (s shortfall) describe() string {
+	name := plainNames[s.claim]
+	if name == "" {
+		name = fmt.Sprintf("“%s”", s.claim)
+	}
+	switch {
+	case s.unverified:
+		return name + " has to be verified"
+	case s.mismatch:
+		return name + " is not one that may enter here"
+	default:
+		return name + " has to be shared"
+	}
+}
+
+// plainNames are what people call scopes and claims.
+var plainNames = map[string]string{
+	"email": "your email address", "phone": "your phone number", "phone_number": "your phone number",
+	"address": "your address", "profile": "your profile", "name": "your name", "aq:name": "your name",
+	"given_name": "your first name", "family_name": "your last name",
+	"aq:location": "your location", "aq:username": "your user name", "preferred_username": "your user name",
+	"aq:locale": "your language", "locale": "your language", "aq:zoneinfo": "your time zone", "zoneinfo": "your time zone",
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// signin.go is the way to the provider: who is sent there, with what, and what
+// the browser keeps meanwhile.
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/oauth2"
+)
+
+// challenge answers a request without a session: a page load goes to the
+// provider, everything else is told that it has to.
+func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error {
+	o, ok := g.origin(r)
+	if !ok {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+	}
+	// What did not open is of no use to anybody.
+	g.dropSession(w, o, v.cookies)
+	if !pageLoad(r) {
+		return g.unauthenticated(w, r)
+	}
+	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
+		// The state of the sign-in and the session live at that origin only.
+		return redirect(w, g.callback.String()+g.requested(r))
+	}
+	return g.startSignIn(w, r, v, o, g.requested(r), nil)
+}
+
+// sharesSession reports whether o has the session of callback_url's origin.
+func (g *Gate) sharesSession(o origin) bool {
+	return g.Session.Domain != "" && o.within(g.Session.Domain)
+}
+
+// serveSignIn begins a sign-in because somebody asked for it.
+func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if r.Method != http.MethodGet {
+		return methodNotAllowed(w, r, "GET")
+	}
+	o, ok := g.origin(r)
+	if !ok {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+	}
+	// An image on somebody else's page must not use up the slots of sign-ins.
+	if !pageLoad(r) {
+		return g.unauthenticated(w, r)
+	}
+	query, ok := parseQuery(r)
+	if !ok {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", page: pageBroken})
+	}
+	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
+		u := requestURL(r)
+		return redirect(w, g.callback.String()+u.EscapedPath()+"?"+query.Encode())
+	}
+	returnTo := "/"
+	if values := query["return_to"]; len(values) == 1 {
+		returnTo = g.localPath(values[0])
+	}
+	extra := url.Values{}
+	for _, name := range g.AllowParam {
+		if values := query[name]; len(values) == 1 {
+			extra.Set(name, values[0])
+		}
+	}
+	return g.startSignIn(w, r, v, o, returnTo, extra)
+}
+
+// startSignIn sends somebody to the provider.
+func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o origin, returnTo string, extra url.Values) error {
+	if why := g.unfit(o); why != "" {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "origin", cause: errors.New(why), page: pageInsecure})
+	}
+	metadata, err := g.provider.Metadata(r.Context())
+	if err != nil {
+		return g.providerFailed(w, r, err)
+	}
+	ring, err := g.keyring(r.Context())
+	if err != nil {
+		return g.unavailable(w, r, err)
+	}
+	now := g.app.now.Now()
+	l := newLogin(now, o, returnTo)
+	slot, cookie, err := g.keepLogin(w, ring, o, l, v.cookies, now)
+	if err != nil {
+		return g.refuse(w, r, refusal{status: http.StatusInternalServerError, check: "sealing", cause: err, page: pageBroken})
+	}
+	address, err := g.authorizationURL(metadata.AuthorizationEndpoint, l, slot, extra)
+	if err != nil {
+		return g.providerFailed(w, r, err)
+	}
+	g.setCookie(w, o, cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
+	skipAccessLog(r) // the answer's Location has state and nonce
+	g.logger.Info(eventSignInStarted, zap.String("host", o.host), zap.String("path", requestURL(r).Path), clientIP(r))
+	return redirect(w, address)
+}
+
+// unfit says why nobody can sign in at o, or nothing.
+func (g *Gate) unfit(o origin) string {
+	switch {
+	case o.scheme == "http" && !o.loopback() && !g.InsecureHTTP:
+		return "the site was reached over plain http: serve it over https, list the proxy that ends TLS in trusted_proxies, or set callback_url; insecure_http allows it as it is"
+	case g.Session.Domain != "" && !o.within(g.Session.Domain):
+		return "session domain does not cover the host that the site was reached by"
+	case o.scheme == "http" && g.Session.SameSite == "none":
+		return "browsers take cookies with same_site none only over https"
+	default:
+		return ""
+	}
+}
+
+// authorizationURL makes the authorization request (OpenID Connect Core
+// 3.1.2.1, RFC 7636 section 4.3), each parameter once.
+func (g *Gate) authorizationURL(endpoint string, l *login, slot int, extra url.Values) (string, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	q := u.Query()
+	for name, values := range extra {
+		q[name] = values
+	}
+	for name, value := range g.AuthParam {
+		q.Set(name, value)
+	}
+	q.Set("response_type", "code")
+	q.Set("client_id", g.ClientID)
+	q.Set("redirect_uri", g.redirectURI(l.origin))
+	q.Set("scope", g.scopeParam())
+	q.Set("state", l.stateParam(slot))
+	q.Set("nonce", l.nonceParam())
+	q.Set("code_challenge", oauth2.S256ChallengeFromVerifier(l.codeVerifier()))
+	q.Set("code_challenge_method", "S256")
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// scopeParam is the scope as the provider understands it.
+func (g *Gate) scopeParam() string {
+	if g.Dialect == dialectAuthentiq {
+		return g.scopes.AsWritten()
+	}
+	return g.scopes.Bare()
+}
+
+// redirectURI is where the provider sends people back to who began at o.
+func (g *Gate) redirectURI(o origin) string {
+	if g.CallbackURL != "" {
+		return g.CallbackURL
+	}
+	return o.String() + g.routes.callback
+}
+
+// keepLogin seals l into a slot: a free one at random, or that of the sign-in
+// which has waited longest. Slots bound how many cookies a browser carries; old
+// ones go too when all together would be too large for a request.
+func (g *Gate) keepLogin(w http.ResponseWriter, ring *keyring, o origin, l *login, ours []carried, now time.Time) (int, carried, error) {
+	base := g.cookies.of(o, g.Session.Domain) + loginInfix
+	binding := g.binding(purposeLogin, g.site(o))
+	var size [loginSlots]int
+	var started [loginSlots]int64
+	for _, c := range ours {
+		rest, ok := strings.CutPrefix(c.name, base)
+		if !ok || len(rest) != 1 {
+			continue
+		}
+		slot := int(rest[0] - '0')
+		size[slot] += len(c.name) + len(c.value)
+		if payload, ok := ring.open(purposeLogin, binding, c.value, 1); ok {
+			if old, err := decodeLogin(payload); err == nil && old.live(now) {
+				started[slot] = max(started[slot], old.started)
+			}
+		}
+	}
+	slot := pickSlot(size, started)
+	value, err := ring.sealing().seal(purposeLogin, binding, l.encode(), 1)
+	if err == nil && len(value) > maxLogin {
+		l.returnTo = "/"
+		value, err = ring.sealing().seal(purposeLogin, binding, l.encode(), 1)
+	}
+	if err != nil {
+		return 0, carried{}, err
+	}
+	cookie := carried{base + strconv.Itoa(slot), value}
+	size[slot] = len(cookie.name) + len(value)
+	for {
+		total, oldest := 0, -1
+		for i := range size {
+			total += size[i]
+			if i != slot && size[i] > 0 && (oldest < 0 || started[i] < started[oldest]) {
+				oldest = i
+			}
+		}
+		if total <= loginBudget || oldest < 0 {
+			return slot, cookie, nil
+		}
+		size[oldest] = 0
+		g.setCookie(w, o, carried{name: base + strconv.Itoa(oldest)}, 0, http.SameSiteLaxMode)
+	}
+}
+
+// pickSlot chooses at random, because tabs that start together see the same
+// free slots.
+func pickSlot(size [loginSlots]int, started [loginSlots]int64) int {
+	var free []int
+	oldest := 0
+	for i := range size {
+		if size[i] == 0 {
+			free = append(free, i)
+		}
+		if started[i] < started[oldest] {
+			oldest = i
+		}
+	}
+	if len(free) == 0 {
+		return oldest
+	}
+	return free[int(randomBytes(1)[0])%len(free)]
+}
