@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Address and geolocation in the shape of the auth hash, as apps with an Authentiq integration know them.
+
+package claims
+
+import "encoding/json"
+
+// Address returns the auth hash's `location`: country, formatted, locality, postal_code, state, street_address. Only text
+// that shows something is taken over, and nothing but these names: an upstream reads this as the user's own words, so a
+// provider's extra members have no business in it. nil when nothing is left, or v is no object.
+func Address(v any) map[string]any {
+	in, ok := v.(map[string]any)
+	if !ok {
+		return nil
+	}
+	out := map[string]any{}
+	for _, name := range [...]string{"country", "formatted", "locality", "postal_code", "state", "street_address"} {
+		if s, ok := in[name].(string); ok && !Blank(s) {
+			out[name] = s
+		}
+	}
+	// OpenID Connect Core 1.0, 5.1.1 calls it region, the auth hash state; the standard's name wins when both came.
+	if s, ok := in["region"].(string); ok && !Blank(s) {
+		out["state"] = s
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// Geolocation returns the auth hash's `geolocation` from aq:location: accuracy, altitude, latitude, longitude and speed as
+// the phone wrote them, digit for digit, and the address in Address's shape. nil when nothing is left, or v is no object.
+func Geolocation(v any) map[string]any {
+	in, ok := v.(map[string]any)
+	if !ok {
+		return nil
+	}
+	out := map[string]any{}
+	for _, name := range [...]string{"accuracy", "altitude", "latitude", "longitude", "speed"} {
+		if n, ok := in[name].(json.Number); ok && isNumber(string(n)) {
+			out[name] = n
+		}
+	}
+	if address := Address(in["address"]); address != nil {
+		out["address"] = address
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
