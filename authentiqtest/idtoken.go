@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 The caddy-authentiq authors
+// SPDX-License-Identifier: Apache-2.0
+
+// This file makes ID tokens, and lets every hook have its turn at them.
+
+package authentiqtest
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// idToken makes the ID token of a grant, as it is sent.
+func (s *Server) idToken(hooks *Hooks, g grant, user User, accessToken string) (string, error) {
+	alg, err := parseAlg(s.signingAlg())
+	if err != nil {
+		return "", err
+	}
+	now := s.cfg.Now()
+	claims := user.share(g.scopes)
+	claims["iss"] = s.Issuer
+	claims["sub"] = user.ID
+	claims["aud"] = s.cfg.ClientID
+	claims["iat"] = now.Unix()
+	claims["exp"] = now.Add(idTokenLifetime).Unix()
+	claims["auth_time"] = g.authTime.Unix()
+	claims["jti"] = rand.Text()
+	claims["sid"] = g.sid
+	claims["scope"] = strings.Join(g.scopes, " ")
+	if g.nonce != "" {
+		claims["nonce"] = g.nonce
+	}
+	if g.acr != "" {
+		claims["acr"] = g.acr
+	}
+	if alg.family != familyNone { // without an algorithm there is no hash to take
+		claims["at_hash"] = alg.halfHash(accessToken)
+	}
+	if hooks.IDTokenClaims != nil {
+		hooks.IDTokenClaims(claims)
+	}
+
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("writing the ID token's claims: %w", err)
+	}
+	if hooks.IDTokenPayload != nil {
+		payload = hooks.IDTokenPayload(payload)
+	}
+
+	keys := s.keys.Load() // one generation for key ID and signature, whatever RotateKeys does meanwhile
+	header := keys.header(alg)
+	if hooks.IDTokenHeader != nil {
+		hooks.IDTokenHeader(header)
+	}
+	compact, err := s.sign(keys, alg.name, header, payload)
+	if err != nil {
+		return "", err
+	}
+	if hooks.IDToken != nil {
+		compact = hooks.IDToken(compact)
+	}
+	s.rememberIDToken(compact, g.sid)
+	return compact, nil
+}
+
+// halfHash is at_hash, of OpenID Connect Core section 3.1.3.6.
+func (a algorithm) halfHash(text string) string {
+	h := a.hash.New()
+	h.Write([]byte(text))
+	sum := h.Sum(nil)
+	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+}
