@@ -77,7 +77,7 @@ var demoFiles embed.FS
 
 // startDemo starts everything, listening at listen, and tells out what to do.
 func startDemo(listen string, out io.Writer) (d *demo, err error) {
-	host, port, err := net.SplitHostPort(listen)
+	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %q: want host:port: %w", listen, err)
 	}
@@ -108,7 +108,7 @@ func startDemo(listen string, out io.Writer) (d *demo, err error) {
 	d.app = &http.Server{Handler: showHeaders(page), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = d.app.Serve(listener) }() // ends with stop
 
-	config, err := d.config(host, port, listener.Addr().String())
+	config, site, err := d.config(host, listener.Addr().String())
 	if err != nil {
 		return d, err
 	}
@@ -122,44 +122,38 @@ The demo runs. Open
     %s
 
 choose one of two invented users, and the application shows what it is told of
-you. In front of it is a Caddy with these lines, but for the addresses those of
-the README:
+you. The Caddy in front of it has these lines:
 
 %s
 Ctrl-C ends everything.
-`, d.address, excerpt())
+`, d.address, site)
 	return d, nil
 }
 
-// config adapts the demo's Caddyfile.
-func (d *demo) config(host, port, app string) ([]byte, error) {
+// config adapts the demo's Caddyfile. site is its part that people want to
+// read, without the secret.
+func (d *demo) config(host, app string) (config []byte, site string, err error) {
 	text, err := demoFiles.ReadFile("demo.Caddyfile")
 	if err != nil {
-		return nil, fmt.Errorf("reading the demo's Caddyfile: %w", err)
+		return nil, "", fmt.Errorf("reading the demo's Caddyfile: %w", err)
 	}
 	bind := host
 	if host == "localhost" {
-		bind = "127.0.0.1"
+		bind = "127.0.0.1" // browsers find it, and a machine without IPv6 has no ::1
 	}
 	filled := strings.NewReplacer(
 		"DEMO_STORAGE", d.folder, "DEMO_SITE", strings.TrimSuffix(d.address, "/"), "DEMO_BIND", bind,
-		"DEMO_ISSUER", d.provider.Issuer, "DEMO_CLIENT", d.provider.ClientID(), "DEMO_SECRET", d.provider.ClientSecret(), "DEMO_APP", app,
+		"DEMO_ISSUER", d.provider.Issuer, "DEMO_CLIENT", d.provider.ClientID(), "DEMO_APP", app,
 	).Replace(string(text))
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(filled), map[string]any{"filename": "demo.Caddyfile"})
-	if err != nil {
-		return nil, fmt.Errorf("adapting the demo's Caddyfile: %w", err)
-	}
-	return config, nil
-}
+	_, site, _ = strings.Cut(filled, "\n}\n\n")
+	site = "    " + strings.ReplaceAll(strings.TrimSpace(strings.Replace(site, "DEMO_SECRET", "…", 1)), "\n", "\n    ") + "\n"
 
-// excerpt is the site's part of the demo's Caddyfile.
-func excerpt() string {
-	text, err := demoFiles.ReadFile("demo.Caddyfile")
+	filled = strings.Replace(filled, "DEMO_SECRET", d.provider.ClientSecret(), 1)
+	config, _, err = caddyconfig.GetAdapter("caddyfile").Adapt([]byte(filled), map[string]any{"filename": "demo.Caddyfile"})
 	if err != nil {
-		return ""
+		return nil, "", fmt.Errorf("adapting the demo's Caddyfile: %w", err)
 	}
-	_, site, _ := strings.Cut(string(text), "\n}\n")
-	return "    " + strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n    ") + "\n"
+	return config, site, nil
 }
 
 // stop ends everything and removes what was kept.
@@ -185,10 +179,6 @@ func (d *demo) stop() error {
 func showHeaders(page *template.Template) http.Handler {
 	type header struct{ Name, Value string }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/favicon.ico" {
-			http.NotFound(w, r)
-			return
-		}
 		var identity, others []header
 		for name, values := range r.Header {
 			h := header{name, strings.Join(values, ", ")}
