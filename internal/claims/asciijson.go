@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"unicode/utf16"
@@ -26,7 +25,8 @@ var errWriteDepth = errors.New("nested too deep to write")
 //
 // What is not text or not a number by RFC 8259 is an error, never a replacement.
 func ASCIIJSON(v any) (string, error) {
-	out, err := appendASCII(nil, v, 0)
+	var buffer [512]byte // enough for an address, which then costs one allocation
+	out, err := appendASCII(buffer[:0], v, 0)
 	if err != nil {
 		return "", err
 	}
@@ -73,7 +73,13 @@ func appendASCIIList(out []byte, list []any, depth int) ([]byte, error) {
 
 func appendASCIIObject(out []byte, object map[string]any, depth int) ([]byte, error) {
 	out = append(out, '{')
-	for i, name := range slices.Sorted(maps.Keys(object)) {
+	var buffer [8]string
+	names := buffer[:0]
+	for name := range object {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for i, name := range names {
 		if i > 0 {
 			out = append(out, ',')
 		}
@@ -94,7 +100,12 @@ func appendASCIIString(out []byte, s string) ([]byte, error) {
 		return nil, errUTF8
 	}
 	out = append(out, '"')
-	for _, r := range s {
+	plain := 0
+	for plain < len(s) && ' ' <= s[plain] && s[plain] <= '~' && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	out = append(out, s[:plain]...)
+	for _, r := range s[plain:] {
 		switch {
 		case r == '"' || r == '\\':
 			out = append(out, '\\', byte(r))

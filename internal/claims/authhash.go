@@ -8,11 +8,15 @@ import "encoding/json"
 
 // Address returns the auth hash's `location`: country, formatted, locality, postal_code, state, street_address. Only text
 // that shows something is taken over, and nothing but these names: an upstream reads this as the user's own words, so a
-// provider's extra members have no business in it. nil when nothing is left, or v is no object.
+// provider's extra members have no business in it. nil when nothing is left, or v is no object. The result is for reading:
+// an object that has the shape already is returned as it is, because every session that is opened asks.
 func Address(v any) map[string]any {
 	in, ok := v.(map[string]any)
 	if !ok {
 		return nil
+	}
+	if onlyAddress(in) {
+		return in
 	}
 	out := map[string]any{}
 	for _, name := range [...]string{"country", "formatted", "locality", "postal_code", "state", "street_address"} {
@@ -28,6 +32,21 @@ func Address(v any) map[string]any {
 		return nil
 	}
 	return out
+}
+
+// onlyAddress reports whether object has Address's shape and nothing else.
+func onlyAddress(object map[string]any) bool {
+	for name, value := range object {
+		switch name {
+		case "country", "formatted", "locality", "postal_code", "state", "street_address":
+		default:
+			return false
+		}
+		if s, ok := value.(string); !ok || Blank(s) {
+			return false
+		}
+	}
+	return len(object) > 0
 }
 
 // Geolocation returns the auth hash's `geolocation` from aq:location: accuracy, altitude, latitude, longitude and speed as

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,10 +21,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// MinSecret is the shortest client secret that may key an HMAC, in bytes: RFC
-// 7518 section 3.2 asks for a key as long as the hash of HS256. A shorter one
-// can be guessed offline from a single token.
-const MinSecret = 32
+// MinSecret is the shortest client secret that may key alg, an HMAC, in bytes:
+// RFC 7518 section 3.2 asks for a key as long as the hash. A shorter one can be
+// guessed offline from a single token.
+func MinSecret(alg string) int { return algorithms[alg].Size() }
 
 // maxKeys bounds the keys that are kept of one key set.
 const maxKeys = 64
@@ -45,15 +46,16 @@ type Secret struct {
 
 // VerifySignature implements oidc.KeySet.
 func (s *Secret) VerifySignature(_ context.Context, raw string) ([]byte, error) {
-	if len(s.Key) < MinSecret {
-		return nil, fmt.Errorf("the client secret is shorter than %d bytes", MinSecret)
-	}
 	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(s.Algorithms))
 	if err != nil {
 		return nil, fmt.Errorf("parsing: %w", err)
 	}
-	if !Symmetric(jws.Signatures[0].Header.Algorithm) {
+	alg := jws.Signatures[0].Header.Algorithm
+	if !Symmetric(alg) {
 		return nil, errNoKey
+	}
+	if shortest := MinSecret(alg); len(s.Key) < shortest {
+		return nil, fmt.Errorf("the client secret is shorter than the %d bytes of %s", shortest, alg)
 	}
 	return jws.Verify(s.Key)
 }
@@ -62,18 +64,20 @@ func (s *Secret) VerifySignature(_ context.Context, raw string) ([]byte, error) 
 // use.
 //
 // A token with an unknown kid causes one fetch, then none for CoolDown, so
-// that nobody can make us hammer the provider; a known kid with a bad signature
-// causes none. Keys of an earlier fetch stay when a later one fails.
+// that nobody can make us hammer the provider, whatever it answers; a known kid
+// with a bad signature causes none. Keys of an earlier fetch stay when a later
+// one fails.
 type Remote struct {
 	Fetch    func(context.Context) ([]byte, error) // the JWK Set document
 	CoolDown time.Duration
 	Now      func() time.Time
 
-	mu     sync.Mutex
-	keys   []jose.JSONWebKey
-	loaded bool
-	asked  time.Time // when an unknown kid last caused a fetch
-	flight *flight
+	mu      sync.Mutex
+	keys    []jose.JSONWebKey
+	loaded  bool
+	asked   time.Time // when an unknown kid last caused a fetch
+	failure error     // of the latest fetch
+	flight  *flight
 }
 
 // For returns the key set as tokens with these algorithms see it.
@@ -104,7 +108,7 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 	if len(keys) > 0 && kid != "" {
 		return nil, errNoKey
 	}
-	if err := f.remote.refresh(ctx, loaded); err != nil {
+	if err := f.remote.refresh(ctx); err != nil {
 		if loaded {
 			return nil, fmt.Errorf("%w, and new keys can't be fetched: %w", errNoKey, err)
 		}
@@ -150,14 +154,15 @@ func (r *Remote) Refresh(ctx context.Context) error {
 }
 
 // refresh is what a token with an unknown key may cause. While the cool-down
-// lasts it only waits for a fetch that is under way.
-func (r *Remote) refresh(ctx context.Context, loaded bool) error {
+// lasts it only waits for a fetch that is under way, or says how the latest one
+// ended.
+func (r *Remote) refresh(ctx context.Context) error {
 	r.mu.Lock()
 	now := r.Now()
-	resting := loaded && !r.asked.IsZero() && now.Sub(r.asked) < r.CoolDown
+	resting := !r.asked.IsZero() && now.Sub(r.asked) < r.CoolDown
 	if resting && r.flight == nil {
-		r.mu.Unlock()
-		return nil
+		defer r.mu.Unlock()
+		return r.failure
 	}
 	if !resting {
 		r.asked = now
@@ -202,7 +207,7 @@ func (r *Remote) join(ctx context.Context) *flight {
 		if err == nil {
 			r.keys, r.loaded = keys, true
 		}
-		f.err, r.flight = err, nil
+		f.err, r.failure, r.flight = err, err, nil
 		r.mu.Unlock()
 		close(f.done)
 	}()
@@ -224,6 +229,12 @@ func parseKeys(document []byte) ([]jose.JSONWebKey, error) {
 	for _, raw := range set.Keys {
 		var key jose.JSONWebKey
 		if json.Unmarshal(raw, &key) != nil || !key.Valid() || !key.IsPublic() || (key.Use != "" && key.Use != "sig") {
+			continue
+		}
+		var may struct { // section 4.3, which the library does not read
+			Operations *[]string `json:"key_ops"`
+		}
+		if json.Unmarshal(raw, &may) != nil || (may.Operations != nil && !slices.Contains(*may.Operations, "verify")) {
 			continue
 		}
 		if k, ok := key.Key.(*rsa.PublicKey); ok && k.N.BitLen() < 2048 {

@@ -125,14 +125,38 @@ func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.
 // algorithm that the configuration does not name, "none" in all its spellings
 // included, before any key is looked at.
 func headerAlgorithm(raw string, allowed []string) (string, error) {
-	if strings.Count(raw, ".") != 2 {
+	if strings.Count(raw, ".") != 2 || !canonical(raw) {
 		return "", fail("format", "is no signed token in compact form")
 	}
 	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(allowed))
 	if err != nil {
-		return "", fail("alg", "want %s: %w", strings.Join(allowed, " or "), err)
+		// The error repeats what the token says, at any length.
+		return "", fail("alg", "want %s: %.200v", strings.Join(allowed, " or "), err)
 	}
-	return jws.Signatures[0].Header.Algorithm, nil
+	header := jws.Signatures[0].Header
+	// No extension is understood here (RFC 7515 section 4.1.11), nor the one that
+	// the library knows: RFC 7797 section 7 keeps it out of JWTs.
+	for _, extension := range []jose.HeaderKey{"crit", "b64"} {
+		if _, present := header.ExtraHeaders[extension]; present {
+			return "", fail("header", "has %s, and no extension is understood", extension)
+		}
+	}
+	return header.Algorithm, nil
+}
+
+// canonical reports whether the parts of raw are base64url as RFC 7515 section
+// 2 has it. The decoders pass over line breaks and over bits beyond the last
+// byte, but one token has one text.
+func canonical(raw string) bool {
+	if strings.ContainsAny(raw, "\r\n") {
+		return false
+	}
+	for part := range strings.SplitSeq(raw, ".") {
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func joseAlgorithms(names []string) []jose.SignatureAlgorithm {

@@ -6,6 +6,7 @@ package provider
 // redirects, because whoever answers may be slow, broken or hostile.
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -27,9 +29,6 @@ const (
 func newClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{
 		Timeout: callTimeout,
-		// A redirect would send the code, the secret or the access token to an
-		// address that discovery did not name.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &bounded{&http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -43,8 +42,9 @@ func newClient(roots *x509.CertPool) *http.Client {
 	}
 }
 
-// bounded makes reading past maxBody an error: the libraries above read whole
-// bodies.
+// bounded reads the whole body of an answer, at most maxBody of it, so that a
+// caller has either all of an answer or a *url.Error: the libraries above read
+// whole bodies anyway, and one of them takes a cut-off body for a whole one.
 type bounded struct{ http.RoundTripper }
 
 func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -52,7 +52,19 @@ func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &boundedBody{resp.Body, maxBody}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxBody {
+		return nil, errTooLarge
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	// A redirect would send the code, the secret or the access token to an
+	// address that discovery did not name, and one that can't be read would be
+	// repeated in an error. Without an address it is an answer like any other.
+	resp.Header.Del("Location")
 	return resp, nil
 }
 
@@ -62,23 +74,7 @@ func (b *bounded) CloseIdleConnections() {
 	}
 }
 
-type boundedBody struct {
-	io.ReadCloser
-	left int
-}
-
 var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxBody)
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errTooLarge
-	}
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= n; b.left < 0 {
-		return 0, errTooLarge
-	}
-	return n, err
-}
 
 // Error is a call to the provider that failed.
 type Error struct {
@@ -103,7 +99,10 @@ func failed(op string, err error) *Error {
 	if errors.As(err, &status) {
 		return &Error{Op: op, Unreachable: status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests, Err: err}
 	}
-	return &Error{Op: op, Unreachable: !errors.Is(err, errTooLarge), Err: shorten(err)}
+	// No answer at all is an error of the client's own kind; what else fails is
+	// an answer that came and is of no use.
+	var unanswered *url.Error
+	return &Error{Op: op, Unreachable: errors.As(err, &unanswered) && !errors.Is(err, errTooLarge), Err: shorten(err)}
 }
 
 // shorten bounds what an answer can put into our log.

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -240,7 +241,7 @@ func (m *Metadata) TokenAuthMethod() (string, error) {
 // and fragments.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+	if err != nil || u.Host == "" || u.User != nil || strings.Contains(address, "#") {
 		return errors.New("is no absolute http(s) URL without user and fragment")
 	}
 	if u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname()) {

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"golang.org/x/oauth2"
 
@@ -70,11 +72,16 @@ func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*T
 }
 
 // tokenError keeps of an oauth2 error what may be logged: RetrieveError prints
-// the whole body, which may repeat what was sent.
+// the whole body, and errors of the parser print pieces of it, which may repeat
+// what was sent.
 func tokenError(op string, err error) *Error {
+	var unanswered *url.Error
+	if errors.As(err, &unanswered) {
+		return failed(op, err)
+	}
 	var answered *oauth2.RetrieveError
 	if !errors.As(err, &answered) {
-		return failed(op, err)
+		return &Error{Op: op, Err: errors.New("the answer is no token response")}
 	}
 	status := 0
 	if answered.Response != nil {
@@ -90,16 +97,12 @@ func tokenError(op string, err error) *Error {
 	return e
 }
 
-// printable keeps an error code only if it looks like one (RFC 6749 section
-// 5.2), so that nobody writes lines of his own into our log.
+// printable keeps an error code only if it looks like one of those that are
+// registered (RFC 6749 section 11.4), so that nobody writes lines of his own
+// into our log, and a provider that repeats the code or the secret no secrets.
 func printable(code string) string {
-	if len(code) > 64 {
+	if len(code) > 64 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
 		return ""
-	}
-	for _, r := range code {
-		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
-			return ""
-		}
 	}
 	return code
 }

@@ -20,6 +20,8 @@ const (
 	ID      Kind = iota // our own session identifier
 	SID                 // the provider's session, the sid claim
 	Subject             // all sessions of a sub
+
+	kinds = iota
 )
 
 // Entry says that the sessions of Value which began at or before Began are
@@ -53,15 +55,11 @@ type Memory struct {
 	now func() time.Time
 
 	mu      sync.RWMutex
-	entries map[key]span
+	entries [kinds]map[key]span
 	swept   time.Time
 }
 
-type key struct {
-	issuer, client string
-	kind           Kind
-	value          string
-}
+type key struct{ issuer, client, value string }
 
 type span struct{ began, until int64 } // Unix seconds
 
@@ -70,7 +68,11 @@ const sweepEvery = time.Minute
 
 // NewMemory makes an empty Memory that reads the time from now.
 func NewMemory(now func() time.Time) *Memory {
-	return &Memory{now: now, entries: make(map[key]span)}
+	m := &Memory{now: now}
+	for kind := range m.entries {
+		m.entries[kind] = make(map[key]span)
+	}
+	return m
 }
 
 // Revoke implements Store. Of two entries for the same sessions both hold: the
@@ -79,19 +81,21 @@ func (m *Memory) Revoke(_ context.Context, e Entry) error {
 	if e.Value == "" {
 		return nil
 	}
-	k := key{e.Issuer, e.Client, e.Kind, e.Value}
+	k := key{e.Issuer, e.Client, e.Value}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := m.now(); now.Sub(m.swept) >= sweepEvery {
 		m.swept = now
-		for k, s := range m.entries {
-			if s.until <= now.Unix() {
-				delete(m.entries, k)
+		for _, entries := range m.entries {
+			for k, s := range entries {
+				if s.until <= now.Unix() {
+					delete(entries, k)
+				}
 			}
 		}
 	}
-	old := m.entries[k]
-	m.entries[k] = span{began: max(old.began, e.Began.Unix()), until: max(old.until, e.Until.Unix())}
+	old := m.entries[e.Kind][k]
+	m.entries[e.Kind][k] = span{began: max(old.began, e.Began.Unix()), until: max(old.until, e.Until.Unix())}
 	return nil
 }
 
@@ -99,22 +103,33 @@ func (m *Memory) Revoke(_ context.Context, e Entry) error {
 func (m *Memory) Revoked(s *Session) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if len(m.entries) == 0 {
-		return false
-	}
-	if _, found := m.entries[key{s.Issuer, s.Client, ID, s.ID}]; found {
+	if _, found := m.find(ID, s, s.ID); found {
 		return true
 	}
-	if e, found := m.entries[key{s.Issuer, s.Client, SID, s.SID}]; found && s.Began <= e.began {
+	if e, found := m.find(SID, s, s.SID); found && s.Began <= e.began {
 		return true
 	}
-	e, found := m.entries[key{s.Issuer, s.Client, Subject, s.Subject}]
+	e, found := m.find(Subject, s, s.Subject)
 	return found && s.Began <= e.began
+}
+
+// find spares the hashing where nothing can be found; mostly only some kinds
+// are in use.
+func (m *Memory) find(kind Kind, s *Session, value string) (e span, found bool) {
+	if len(m.entries[kind]) == 0 || value == "" {
+		return span{}, false
+	}
+	e, found = m.entries[kind][key{s.Issuer, s.Client, value}]
+	return e, found
 }
 
 // Len returns how many revocations are remembered.
 func (m *Memory) Len() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return len(m.entries)
+	n := 0
+	for _, entries := range m.entries {
+		n += len(entries)
+	}
+	return n
 }
