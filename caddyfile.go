@@ -6,6 +6,7 @@ package authentiq
 // or those who write JSON would miss them.
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -79,6 +80,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // Caddyfile is adapted.
 func parseGlobalOption(d *caddyfile.Dispenser, earlier any) (any, error) {
 	if earlier != nil {
+		d.Next() // to the line that the error names
 		return nil, d.Errf("%s: is there already", directive)
 	}
 	var defaults Options
@@ -102,7 +104,15 @@ var laterOptions = []string{
 	"idle", "refresh", "claims",
 }
 
+// optionWord is what an option's name could look like, and no secret does.
+var optionWord = regexp.MustCompile(`^[A-Za-z_-]{1,24}$`)
+
+// unknownOption does not repeat what is no word: it may be one of several keys,
+// gone to a line of its own.
 func unknownOption(d *caddyfile.Dispenser, block string) error {
+	if !optionWord.MatchString(d.Val()) {
+		return d.Errf("%sunknown option: a line has to begin with the name of one", block)
+	}
 	if slices.Contains(laterOptions, d.Val()) {
 		return d.Errf("%s%s: not available in this version", block, d.Val())
 	}
@@ -219,7 +229,7 @@ func (s *SessionOptions) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
-	if len(args) != 2 {
+	if len(args) != 2 || slices.Contains(args, "") {
 		return d.Errf("auth_param: want a name and a value")
 	}
 	if _, there := o.AuthParam[args[0]]; there {
@@ -273,13 +283,14 @@ func oneWord(d *caddyfile.Dispenser, words ...string) (string, error) {
 }
 
 func someValues(d *caddyfile.Dispenser) ([]string, error) {
+	option := d.Val()
 	values, err := someSecrets(d)
 	if err != nil {
 		return nil, err
 	}
 	for i, value := range values {
 		if slices.Contains(values[:i], value) {
-			return nil, d.Errf("%q is there twice", value)
+			return nil, d.Errf("%s: %q is there twice", option, value)
 		}
 	}
 	return values, nil
@@ -310,9 +321,11 @@ func duration(d *caddyfile.Dispenser) (caddy.Duration, error) {
 }
 
 // noBlock refuses a block where none belongs: its words would be read as
-// options of the directive.
+// options of the directive. An empty one is passed over by NextBlock, up to the
+// line of its brace.
 func noBlock(d *caddyfile.Dispenser, option string) error {
-	if nesting := d.Nesting(); d.NextBlock(nesting) {
+	line := d.Line()
+	if nesting := d.Nesting(); d.NextBlock(nesting) || d.Line() != line {
 		return d.Errf("%s: takes no block", option)
 	}
 	return nil

@@ -70,7 +70,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 		}
 		var cookies []carried
 		if cookies, refused = g.sealSession(ring, o, s); refused == nil {
-			return g.welcome(w, r, v, o, l, s, cookies)
+			return g.welcome(w, r, v, ring, o, l, s, cookies)
 		}
 	}
 	// Whoever was signed in before is not the one who has just tried: going on
@@ -212,12 +212,13 @@ func (g *Gate) verifier(m *provider.Metadata) *idtoken.Verifier {
 // welcome hands over the new session and sends the user to where he wanted to
 // go. The session that the browser had before ends: a sign-in never goes on
 // with one that somebody else may know.
-func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, o origin, l *login, s *session, cookies []carried) error {
+func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, o origin, l *login, s *session, cookies []carried) error {
 	g.revokeCarried(r, o, v, "signed in anew")
 	for _, c := range cookies {
 		g.setCookie(w, o, c, int(time.Duration(g.Session.Lifetime)/time.Second), g.sameSite())
 	}
 	g.dropSession(w, o, v.cookies, cookies...)
+	g.trimLogins(w, o, g.loginsUnderWay(ring, o, v.cookies, g.app.now.Now()), -1)
 	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r))
 
 	target := l.returnTo

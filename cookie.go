@@ -26,6 +26,8 @@ const (
 	maxChunks   = 3
 	loginBudget = 5 << 10
 	maxLogin    = 3800
+	shortLogin  = 1024 // and longer ones take turns in longSlot
+	longSlot    = 0
 
 	// A chunk's value begins with how many there are, its index, and a tag that
 	// tells the chunks of one value from those of another.

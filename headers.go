@@ -121,10 +121,10 @@ func unlist(h http.Header, header string) {
 // forwarded, and some upstreams take them for headers. Those that were not
 // announced arrive with the end of the body.
 func guardTrailers(r *http.Request) {
+	stripTrailers(r) // HTTP/2 announces them without a body, too
 	if r.Body == nil || r.Body == http.NoBody {
 		return
 	}
-	stripTrailers(r)
 	r.Body = &trailerGuard{r.Body, r}
 }
 
@@ -205,12 +205,26 @@ func identityHeaders(issuer string, c claims.Claims) []field {
 // or line separator, which could end the header, and no white space around it,
 // which would be cut off on the way.
 func sendable(value string) bool {
+	if plain(value) {
+		return true
+	}
 	if value == "" || !utf8.ValidString(value) || strings.TrimSpace(value) != value {
 		return false
 	}
 	return strings.IndexFunc(value, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp)
 	}) < 0
+}
+
+// plain is the quick answer for most texts: printable ASCII without a space at
+// either end.
+func plain(value string) bool {
+	for i := range len(value) {
+		if value[i] < ' ' || value[i] > '~' {
+			return false
+		}
+	}
+	return value != "" && value[0] != ' ' && value[len(value)-1] != ' '
 }
 
 // identify tells the handlers after this one who the user is, in headers and in

@@ -170,10 +170,12 @@ func parseKey(text string) ([]byte, error) {
 }
 
 // Where keys are in Caddy's storage: an object for each generation, named so
-// that the names sort by age, and never overwritten.
+// that the names sort by age, and never overwritten. File storage writes under a
+// number of its own first, which the suffix tells from a key.
 const (
 	keyFolder       = "authentiq/keys"
-	firstGeneration = "00000001"
+	keySuffix       = ".key"
+	firstGeneration = "00000001" + keySuffix
 	keyLock         = "authentiq-keys"
 )
 
@@ -208,11 +210,12 @@ func loadKeys(ctx context.Context, storage certmagic.Storage) (*keyring, error) 
 // readKeys returns nil without an error when there are none.
 func readKeys(ctx context.Context, storage certmagic.Storage) (*keyring, error) {
 	names, err := storage.List(ctx, keyFolder, false)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("listing the session keys in Caddy's storage: %w", err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, keySuffix) })
+	if len(names) == 0 {
+		return nil, nil
 	}
 	slices.Sort(names)
 	slices.Reverse(names)

@@ -48,6 +48,7 @@ type Gate struct {
 	cookies  cookieNames
 	callback *origin  // of callback_url; nil without one
 	keys     *keyring // of session.keys; nil when they are in Caddy's storage
+	bindings map[purpose]string
 	sessions *sessionCache
 	logger   *zap.Logger
 }
@@ -221,7 +222,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if endpoint := g.endpoint(r); endpoint != nil {
 		return endpoint(w, r, visit)
 	}
-	gated, err := g.matchers.AnyMatchWithError(r)
+	gated, err := g.gated(r)
 	if err != nil {
 		return err // unknown is not public
 	}

@@ -124,16 +124,17 @@ func (g *Gate) resolvePlaceholders() error {
 		texts = append(texts, struct {
 			option string
 			text   []*string
-		}{"require " + g.Require[i].Claim, pointers(g.Require[i].Values)})
+		}{"require " + g.Require[i].Claim, append(pointers(g.Require[i].Values), &g.Require[i].Claim)})
 	}
 	for _, t := range texts {
 		for _, text := range t.text {
+			// Asked before replacing: what comes from elsewhere may have braces.
+			if other := otherPlaceholder.FindString(placeholder.ReplaceAllString(*text, " ")); other != "" && t.option != "client_secret" {
+				return fmt.Errorf("%s: %s is not replaced here, only {env.NAME} and {file.PATH} are", t.option, other)
+			}
 			var err error
 			if *text, err = resolvePlaceholder(*text); err != nil {
 				return fmt.Errorf("%s: %w", t.option, err)
-			}
-			if other := otherPlaceholder.FindString(*text); other != "" && t.option != "client_secret" {
-				return fmt.Errorf("%s: %s is not replaced here, only {env.NAME} and {file.PATH} are", t.option, other)
 			}
 		}
 	}
@@ -186,7 +187,7 @@ func (g *Gate) configure() error {
 func (g *Gate) configureProvider() error {
 	g.Issuer = cmp.Or(g.Issuer, DefaultIssuer)
 	if err := provider.CheckURL(g.Issuer); err != nil {
-		return fmt.Errorf("issuer %q: %w", g.Issuer, err)
+		return fmt.Errorf("issuer %q: %w", redacted(g.Issuer), err)
 	}
 	if u, _ := url.Parse(g.Issuer); u.RawQuery != "" || u.ForceQuery {
 		return fmt.Errorf("issuer %q: must have no query", g.Issuer)
@@ -258,9 +259,11 @@ func (g *Gate) configureClient() error {
 	if g.ClientSecret == "" {
 		return fmt.Errorf("signing_alg %s: needs a client_secret; a public client's tokens are signed with RS256 or ES256", g.SigningAlg[0])
 	}
-	if len(g.ClientSecret) < idtoken.MinSecret {
-		return fmt.Errorf("signing_alg %s: the client_secret has %d bytes, fewer than the %d that keep it from being guessed; get a longer one, or set the client to RS256 or ES256 at the provider and here",
-			g.SigningAlg[0], len(g.ClientSecret), idtoken.MinSecret)
+	for _, alg := range g.SigningAlg {
+		if shortest := idtoken.MinSecret(alg); len(g.ClientSecret) < shortest {
+			return fmt.Errorf("signing_alg %s: the client_secret has %d bytes, fewer than the %d that keep it from being guessed; get a longer one, or set the client to RS256 or ES256 at the provider and here",
+				alg, len(g.ClientSecret), shortest)
+		}
 	}
 	return nil
 }
@@ -291,6 +294,9 @@ func (g *Gate) configureParams() error {
 	for name, value := range g.AuthParam {
 		if name == "" || slices.Contains(flowParams, name) {
 			return fmt.Errorf("auth_param %q: is set by the flow itself", name)
+		}
+		if value == "" { // would count as not sent (RFC 6749 section 3.1)
+			return fmt.Errorf("auth_param %s: is empty", name)
 		}
 		switch name {
 		case "max_age":
@@ -329,7 +335,7 @@ func (g *Gate) configurePlace() error {
 	if g.CallbackURL != "" {
 		u, err := url.Parse(g.CallbackURL)
 		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(g.CallbackURL, "#") {
-			return fmt.Errorf("callback_url %q: want an absolute URL without user, query and fragment", g.CallbackURL)
+			return fmt.Errorf("callback_url %q: want an absolute URL without user, query and fragment", redacted(g.CallbackURL))
 		}
 		if u.Path == "" || u.Path == "/" || path.Clean(u.Path) != u.Path || !plainPath(u.Path) {
 			return fmt.Errorf("callback_url %q: want a path of its own, of letters, digits and -._~/", g.CallbackURL)
@@ -350,6 +356,14 @@ func (g *Gate) configurePlace() error {
 	return err
 }
 
+// redacted returns an address without the password that it might have.
+func redacted(address string) string {
+	if u, err := url.Parse(address); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return address
+}
+
 // plainPath keeps a path free of what reads differently to two parties.
 func plainPath(p string) bool {
 	return strings.IndexFunc(p, func(r rune) bool {
@@ -358,6 +372,7 @@ func plainPath(p string) bool {
 }
 
 func (g *Gate) configureSession() (err error) {
+	g.bindings = g.makeBindings()
 	s := g.Session
 	s.Lifetime = cmp.Or(s.Lifetime, caddy.Duration(defaultLifetime))
 	if lifetime := time.Duration(s.Lifetime); lifetime < minLifetime || lifetime > maxLifetime {
@@ -378,7 +393,7 @@ func (g *Gate) configureSession() (err error) {
 	if s.Domain != "" {
 		s.Domain = strings.ToLower(strings.TrimPrefix(s.Domain, "."))
 		o, ok := newOrigin("https", s.Domain)
-		if !ok || o.host != s.Domain || !strings.Contains(s.Domain, ".") || strings.HasSuffix(s.Domain, ".") || o.isIP() {
+		if labels := strings.Split(s.Domain, "."); !ok || o.hostname() != s.Domain || len(labels) < 2 || slices.Contains(labels, "") || o.isIP() {
 			return fmt.Errorf("session domain %q: want a domain such as example.com", s.Domain)
 		}
 		if g.callback != nil && !g.callback.within(s.Domain) {

@@ -150,11 +150,16 @@ func empty(value any) bool {
 	case nil:
 		return true
 	case string:
-		return strings.TrimSpace(v) == ""
+		return claims.Blank(v)
 	case []any:
 		return !slices.ContainsFunc(v, func(member any) bool { return !empty(member) })
 	case map[string]any:
-		return len(v) == 0
+		for _, member := range v {
+			if !empty(member) {
+				return false
+			}
+		}
+		return true
 	default:
 		return false
 	}

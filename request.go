@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -105,6 +107,9 @@ func (g *Gate) origin(r *http.Request) (origin, bool) {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		if forwarded := lastValue(r.Header, "X-Forwarded-Proto"); forwarded != "" {
 			scheme = strings.ToLower(forwarded)
+			if rest, ok := strings.CutPrefix(scheme, "ws"); ok {
+				scheme = "http" + rest // some proxies say ws and wss of an upgrade
+			}
 		}
 		if forwarded := lastValue(r.Header, "X-Forwarded-Host"); forwarded != "" {
 			host = forwarded
@@ -137,6 +142,57 @@ func (g *Gate) site(o origin) string {
 	}
 	return o.host
 }
+
+// gated reports whether the request needs a session: if `match` selects it, or
+// would select it by another path that somebody after us could read in its own.
+func (g *Gate) gated(r *http.Request) (bool, error) {
+	gated, err := g.matchers.AnyMatchWithError(r)
+	if gated || err != nil {
+		return gated, err
+	}
+	for _, p := range readings(r.URL.Path) {
+		other, u := *r, *r.URL
+		u.Path, u.RawPath = p, ""
+		other.URL = &u
+		if gated, err = g.matchers.AnyMatchWithError(&other); gated || err != nil {
+			return gated, err
+		}
+	}
+	return false, nil
+}
+
+// readings returns what an application could make of a decoded path besides the
+// path itself: a part of it taken for the query, the fragment or a parameter, or
+// a backslash for a slash.
+func readings(p string) (others []string) {
+	if !strings.ContainsAny(p, "?#;\\") {
+		return nil
+	}
+	add := func(other string) {
+		if other == "" {
+			other = "/"
+		}
+		if other != p && !slices.Contains(others, other) {
+			others = append(others, other)
+		}
+	}
+	slashes := strings.ReplaceAll(p, "\\", "/")
+	add(path.Clean(slashes))
+	for _, form := range []string{p, slashes} {
+		if i := strings.IndexAny(form, "?#"); i >= 0 {
+			form = form[:i]
+			add(form)
+		}
+		if i := strings.IndexByte(form, ';'); i >= 0 {
+			add(form[:i])
+			add(path.Clean(pathParameter.ReplaceAllString(form, "")))
+		}
+	}
+	return others
+}
+
+// pathParameter is what servlet containers take out of a path's segment.
+var pathParameter = regexp.MustCompile(`;[^/]*`)
 
 // navigation reports whether a browser shows the answer to a person, pageLoad
 // whether it is moreover a plain load of a whole page, which may be sent to the
@@ -201,6 +257,13 @@ func (g *Gate) localPath(s string) string {
 	u, err := url.Parse(clean.String())
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" {
 		return home
+	}
+	// Browsers resolve dot segments before they ask, counting empty segments as
+	// path.Clean does not: one that is still here could lead to an endpoint.
+	for segment := range strings.SplitSeq(u.Path, "/") {
+		if segment == "." || segment == ".." {
+			return home
+		}
 	}
 	// Returning to an endpoint of ours would sign out, or sign in for ever.
 	if _, ours := g.routes.find(u.Path); ours || clean.Len() > maxReturn {

@@ -148,9 +148,11 @@ func newLogin(now time.Time, o origin, returnTo string) *login {
 	}
 }
 
+// live reports whether l may still be finished at now. It may have begun on a
+// machine whose clock is a little ahead.
 func (l *login) live(now time.Time) bool {
-	age := now.Unix() - l.started
-	return 0 <= age && age < int64(loginLifetime/time.Second)
+	age := now.Sub(time.Unix(l.started, 0))
+	return -time.Minute < age && age < loginLifetime
 }
 
 // stateParam is the state of the authorization request: the slot of the cookie
@@ -223,17 +225,25 @@ func (r *reader) take(n uint64) []byte {
 	return taken
 }
 
+// makeBindings makes, for each purpose, the part of a binding that is a gate's own:
+// purpose, provider and client.
+func (g *Gate) makeBindings() map[purpose]string {
+	bindings := make(map[purpose]string, len(purposes))
+	for _, p := range purposes {
+		h := sha256.New()
+		for _, part := range []string{string(p), g.Issuer, g.ClientID} {
+			h.Write(binary.AppendUvarint(nil, uint64(len(part))))
+			h.Write([]byte(part))
+		}
+		bindings[p] = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	}
+	return bindings
+}
+
 // binding names, inside what is authenticated, all that a sealed value is good
 // for: purpose, provider, client and site. A value of another site or client
 // that has the same key does not open.
-func (g *Gate) binding(p purpose, site string) string {
-	h := sha256.New()
-	for _, part := range []string{string(p), g.Issuer, g.ClientID, site} {
-		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
-		h.Write([]byte(part))
-	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
+func (g *Gate) binding(p purpose, site string) string { return g.bindings[p] + " " + site + " " }
 
 // seal returns the sealed payload, as a cookie's value can carry it, prefixed
 // with the id of its key. chunks is how many cookies it will take.
@@ -309,7 +319,7 @@ func (g *Gate) session(r *http.Request, v *visit) (*session, error) {
 
 // openSession returns the live session that a cookie's value holds, or nil.
 func (g *Gate) openSession(ctx context.Context, site string, value whole) (*session, error) {
-	s := g.sessions.get(site, value.value)
+	s := g.sessions.get(site, value)
 	if s == nil {
 		ring, err := g.keyring(ctx)
 		if err != nil {
@@ -323,7 +333,7 @@ func (g *Gate) openSession(ctx context.Context, site string, value whole) (*sess
 			return nil, nil
 		}
 		s.identity = identityHeaders(g.Issuer, s.claims)
-		g.sessions.put(site, value.value, s)
+		g.sessions.put(site, value, s)
 	}
 	if !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime)) || g.revoked(s) {
 		return nil, nil
@@ -360,9 +370,9 @@ func (g *Gate) sealSession(ring *keyring, o origin, s *session) ([]carried, *ref
 
 // sessionCache remembers opened sessions while their cookies repeat: decoding
 // is what costs. It is a gate's own, so all but the site is the same for every
-// entry, and it is keyed by the whole cookie.
+// entry, and it is keyed by the whole cookie, as it was cut.
 type sessionCache struct {
-	entries *lru.Cache[string, *remembered]
+	entries *lru.Cache[whole, *remembered]
 }
 
 type remembered struct {
@@ -374,17 +384,17 @@ type remembered struct {
 const cacheSize = 4096
 
 func newSessionCache() (*sessionCache, error) {
-	entries, err := lru.New[string, *remembered](cacheSize)
+	entries, err := lru.New[whole, *remembered](cacheSize)
 	return &sessionCache{entries}, err
 }
 
-func (c *sessionCache) get(site, value string) *session {
+func (c *sessionCache) get(site string, value whole) *session {
 	if e, ok := c.entries.Get(value); ok && e.site == site {
 		return e.session
 	}
 	return nil
 }
 
-func (c *sessionCache) put(site, value string, s *session) {
+func (c *sessionCache) put(site string, value whole, s *session) {
 	c.entries.Add(value, &remembered{site, s})
 }

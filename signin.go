@@ -24,8 +24,10 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 	if !ok {
 		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
 	}
-	// What did not open is of no use to anybody.
-	g.dropSession(w, o, v.cookies)
+	// What did not open is of no use to anybody. Sessions that did open were
+	// several; whoever planted his beside the user's may have put it where it
+	// can't be deleted from here (a path of its own), so all of them end.
+	g.endSession(w, r, o, v, "several sessions at once")
 	if !pageLoad(r) {
 		return g.unauthenticated(w, r)
 	}
@@ -164,24 +166,7 @@ func (g *Gate) redirectURI(o origin) string {
 // which has waited longest. Slots bound how many cookies a browser carries; old
 // ones go too when all together would be too large for a request.
 func (g *Gate) keepLogin(w http.ResponseWriter, ring *keyring, o origin, l *login, ours []carried, now time.Time) (int, carried, error) {
-	base := g.cookies.of(o, g.Session.Domain) + loginInfix
 	binding := g.binding(purposeLogin, g.site(o))
-	var size [loginSlots]int
-	var started [loginSlots]int64
-	for _, c := range ours {
-		rest, ok := strings.CutPrefix(c.name, base)
-		if !ok || len(rest) != 1 {
-			continue
-		}
-		slot := int(rest[0] - '0')
-		size[slot] += len(c.name) + len(c.value)
-		if payload, ok := ring.open(purposeLogin, binding, c.value, 1); ok {
-			if old, err := decodeLogin(payload); err == nil && old.live(now) {
-				started[slot] = max(started[slot], old.started)
-			}
-		}
-	}
-	slot := pickSlot(size, started)
 	value, err := ring.sealing().seal(purposeLogin, binding, l.encode(), 1)
 	if err == nil && len(value) > maxLogin {
 		l.returnTo = "/"
@@ -190,34 +175,74 @@ func (g *Gate) keepLogin(w http.ResponseWriter, ring *keyring, o origin, l *logi
 	if err != nil {
 		return 0, carried{}, err
 	}
-	cookie := carried{base + strconv.Itoa(slot), value}
-	size[slot] = len(cookie.name) + len(value)
+	under := g.loginsUnderWay(ring, o, ours, now)
+	// Pages that load together don't see one another's cookies, so that no budget
+	// can be kept then; that only one slot takes long ones keeps them small.
+	slot := longSlot
+	if len(value) <= shortLogin {
+		slot = under.pick()
+	}
+	cookie := carried{g.cookies.of(o, g.Session.Domain) + loginInfix + strconv.Itoa(slot), value}
+	under.size[slot] = len(cookie.name) + len(value)
+	g.trimLogins(w, o, under, slot)
+	return slot, cookie, nil
+}
+
+// slots are the sign-ins under way in a browser.
+type slots struct {
+	size    [loginSlots]int   // in bytes; 0 is free
+	started [loginSlots]int64 // 0 for what does not open or is over
+}
+
+func (g *Gate) loginsUnderWay(ring *keyring, o origin, ours []carried, now time.Time) (under slots) {
+	base := g.cookies.of(o, g.Session.Domain) + loginInfix
+	binding := g.binding(purposeLogin, g.site(o))
+	for _, c := range ours {
+		rest, ok := strings.CutPrefix(c.name, base)
+		if !ok || len(rest) != 1 {
+			continue
+		}
+		slot := int(rest[0] - '0')
+		under.size[slot] += len(c.name) + len(c.value)
+		if payload, ok := ring.open(purposeLogin, binding, c.value, 1); ok {
+			if old, err := decodeLogin(payload); err == nil && old.live(now) {
+				under.started[slot] = max(under.started[slot], old.started)
+			}
+		}
+	}
+	return under
+}
+
+// trimLogins deletes the oldest until what is left fits the budget, but not
+// keep.
+func (g *Gate) trimLogins(w http.ResponseWriter, o origin, under slots, keep int) {
+	base := g.cookies.of(o, g.Session.Domain) + loginInfix
 	for {
 		total, oldest := 0, -1
-		for i := range size {
-			total += size[i]
-			if i != slot && size[i] > 0 && (oldest < 0 || started[i] < started[oldest]) {
+		for i, size := range under.size {
+			total += size
+			if i != keep && size > 0 && (oldest < 0 || under.started[i] < under.started[oldest]) {
 				oldest = i
 			}
 		}
 		if total <= loginBudget || oldest < 0 {
-			return slot, cookie, nil
+			return
 		}
-		size[oldest] = 0
+		under.size[oldest] = 0
 		g.setCookie(w, o, carried{name: base + strconv.Itoa(oldest)}, 0, http.SameSiteLaxMode)
 	}
 }
 
-// pickSlot chooses at random, because tabs that start together see the same
-// free slots.
-func pickSlot(size [loginSlots]int, started [loginSlots]int64) int {
+// pick chooses at random, because tabs that start together see the same free
+// slots.
+func (s *slots) pick() int {
 	var free []int
 	oldest := 0
-	for i := range size {
-		if size[i] == 0 {
+	for i := range s.size {
+		if s.size[i] == 0 {
 			free = append(free, i)
 		}
-		if started[i] < started[oldest] {
+		if s.started[i] < s.started[oldest] {
 			oldest = i
 		}
 	}

@@ -47,6 +47,9 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 		page.Actions = []pages.Action{{Label: "Sign out", Address: requestURL(r).EscapedPath() + returnQuery(query.Get("return_to")), Post: true}, {Label: "Stay signed in", Address: "/"}}
 		return pages.Write(w, r, http.StatusOK, page)
 	}
+	if _, err := g.keyring(r.Context()); err != nil {
+		return g.unavailable(w, r, err) // a session that can't be told can't be ended for its copies
+	}
 	g.endSession(w, r, o, v, "asked for")
 	w.Header().Set("Clear-Site-Data", `"cache"`) // the back button shows nothing private
 	return redirect(w, target)
