@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
+)
+
+func init() { caddy.RegisterModule(new(moodyStorage)) }
+
+// moodyStorage is Caddy's file storage, but for what a test has ordered.
+type moodyStorage struct {
+	certmagic.FileStorage
+}
+
+// moods are by folder, because Caddy makes a new storage for every load.
+var moods sync.Map
+
+type mood struct{ list, load, store, lock atomic.Bool }
+
+func moodOf(folder string) *mood {
+	m, _ := moods.LoadOrStore(folder, new(mood))
+	return m.(*mood)
+}
+
+var errMoody = errors.New("the disk is on strike")
+
+func (*moodyStorage) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.storage.authentiq_test_moody", New: func() caddy.Module { return new(moodyStorage) }}
+}
+
+func (s *moodyStorage) CertMagicStorage() (certmagic.Storage, error) { return s, nil }
+
+func (s *moodyStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.Args(&s.Path) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func (s *moodyStorage) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
+	if moodOf(s.Path).list.Load() && strings.HasPrefix(prefix, keyFolder) {
+		return nil, errMoody
+	}
+	return s.FileStorage.List(ctx, prefix, recursive)
+}
+
+func (s *moodyStorage) Load(ctx context.Context, key string) ([]byte, error) {
+	if moodOf(s.Path).load.Load() && strings.HasPrefix(key, keyFolder) {
+		return nil, errMoody
+	}
+	return s.FileStorage.Load(ctx, key)
+}
+
+func (s *moodyStorage) Store(ctx context.Context, key string, value []byte) error {
+	if moodOf(s.Path).store.Load() && strings.HasPrefix(key, keyFolder) {
+		return errMoody
+	}
+	return s.FileStorage.Store(ctx, key, value)
+}
+
+func (s *moodyStorage) Lock(ctx context.Context, name string) error {
+	if moodOf(s.Path).lock.Load() && name == keyLock {
+		return errMoody
+	}
+	return s.FileStorage.Lock(ctx, name)
+}
+
+// loadMoody makes Caddy serve block with the street's folder as a storage that
+// does what the test orders.
+func (s *street) loadMoody(block string) {
+	s.t.Helper()
+	text := s.fill(`{
+	admin off
+	persist_config off
+	skip_install_trust
+	storage_check off
+	storage authentiq_test_moody "` + s.storage + `"
+	log {
+		level DEBUG
+		output file "` + s.log + `"
+	}
+	grace_period 1s
+}
+http://127.0.0.1:PORT {
+	` + block + `
+}`)
+	config, err := adapt(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(stopCaddy)
+}
+
+func (s *street) keyFile() string {
+	return filepath.Join(s.storage, filepath.FromSlash(path.Join(keyFolder, firstGeneration)))
+}
+
+func TestASessionOutlivesReloadAndRestart(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := steadySignIn(s)
+	key, err := os.ReadFile(s.keyFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	still := func(what string) {
+		t.Helper()
+		a := b.step(s.url("/"))
+		if a.StatusCode != http.StatusOK {
+			t.Fatalf("after %s: %d", what, a.StatusCode)
+		}
+		if now, err := os.ReadFile(s.keyFile()); err != nil || string(now) != string(key) {
+			t.Fatalf("after %s the key in storage is another: %v", what, err)
+		}
+	}
+	s.load(gate(""))
+	still("a reload")
+	s.load(gate("clock_skew 30s"))
+	still("a reload with a change")
+	s.load("respond nothing")
+	s.load(gate(""))
+	still("a time without the gate")
+	stopCaddy()
+	s.load(gate(""))
+	still("a restart")
+	s.provider.Down()
+	s.load(gate(""))
+	still("a reload while the provider is down")
+	stopCaddy()
+	s.load(gate(""))
+	still("a restart while the provider is down")
+	if a := steadyBrowser(t).step(s.url("/")); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+		t.Errorf("somebody new: %d", a.StatusCode)
+	}
+	if err := s.provider.Up(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "signing in once the provider is back", func() bool {
+		return steadyBrowser(t).get(s.url("/")).StatusCode == http.StatusOK
+	})
+}
+
+// Sessions that were signed out are known to this process only; a machine that
+// starts anew learns of none of them. Until it is shared, this is the bound:
+// a kept copy lasts as long as its seal says.
+func TestSignOutsAreForgottenByARestart(t *testing.T) {
+	s := newStreet(t, gate("session {\nlifetime 1h\n}"))
+	b := steadySignIn(s)
+	kept := ourLine(b, s.url("/"))
+	b.post(s.url("/authentiq/sign-out"))
+	hits := s.echo.count()
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+
+	stopCaddy()
+	s.load(gate("session {\nlifetime 1h\n}"))
+	if a := steadyBrowser(t).step(s.url("/"), "Cookie", kept); a.StatusCode != http.StatusOK {
+		t.Errorf("the documented bound is no longer true: %d", a.StatusCode)
+	}
+	s.setClock(s.app().now.Now().Add(3601e9))
+	hits = s.echo.count()
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+}
+
+// Nobody is let in while sessions can't be told, and nobody loses his.
+func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
+	site := "@gated path /private*\n" + strings.Replace(gate(""), "authentiq {", "authentiq @gated {", 1) + "respond /open* open"
+	for _, test := range []struct {
+		name  string
+		empty bool // no key was made before
+		fails func(s *street)
+		heals func(s *street)
+		log   string
+	}{
+		{"the folder can't be listed", false, func(s *street) { moodOf(s.storage).list.Store(true) }, func(s *street) { moodOf(s.storage).list.Store(false) }, "listing the session keys in Caddy's storage: " + errMoody.Error()},
+		{"the key can't be read", false, func(s *street) { moodOf(s.storage).load.Store(true) }, func(s *street) { moodOf(s.storage).load.Store(false) }, "reading the session key"},
+		{"nothing can be written", true, func(s *street) { moodOf(s.storage).store.Store(true) }, func(s *street) { moodOf(s.storage).store.Store(false) }, "storing the session key in Caddy's storage"},
+		{"nothing can be locked", true, func(s *street) { moodOf(s.storage).lock.Store(true) }, func(s *street) { moodOf(s.storage).lock.Store(false) }, "locking Caddy's storage"},
+		{"the key is empty", false, spoil(""), unspoil, "has 0 bytes, needs 32 or more; restore it, or remove it"},
+		{"the key was cut off", false, spoil("c2hvcnQ="), unspoil, "has 5 bytes, needs 32 or more; restore it, or remove it"},
+		{"the key is something else", false, spoil("-----BEGIN KEY-----"), unspoil, "is neither base64 nor hex; restore it, or remove it"},
+		{"the key is zeros", false, spoil(strings.Repeat("0", 64)), unspoil, "is not random; restore it, or remove it"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStreet(t, "respond nothing")
+			line := "authentiq=" + strings.Repeat("A", 600)
+			if !test.empty {
+				s.loadMoody(site)
+				b := steadyBrowser(t)
+				if a := b.get(s.url("/private")); a.StatusCode != http.StatusOK {
+					t.Fatalf("signing in: %d", a.StatusCode)
+				}
+				line = ourLine(b, s.url("/"))
+				stopCaddy()
+			}
+			test.fails(s)
+			spoiled, _ := os.ReadFile(s.keyFile())
+			s.loadMoody(site)
+			await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+			if cause := fmt.Sprint(s.events(eventKeysTrouble)[0]["error"]); !strings.Contains(cause, test.log) {
+				t.Errorf("the log says %q, want %q", cause, test.log)
+			}
+			hits := s.echo.count()
+			for _, cookie := range []string{line, ""} {
+				a := steadyBrowser(t).step(s.url("/private"), "Cookie", cookie)
+				if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Cache-Control") != "no-store" {
+					t.Errorf("gated, %d bytes of cookies: %d %q", len(cookie), a.StatusCode, a.Header)
+				}
+				if set := a.Header["Set-Cookie"]; len(set) > 0 {
+					t.Errorf("cookies were touched: %q", set)
+				}
+			}
+			if s.echo.count() != hits {
+				t.Error("the upstream was reached")
+			}
+			for _, address := range []string{"/open", "/open/more"} {
+				if a := steadyBrowser(t).step(s.url(address), "Cookie", line); a.body != "open" {
+					t.Errorf("%s is not gated and got %d", address, a.StatusCode)
+				}
+			}
+			if now, _ := os.ReadFile(s.keyFile()); string(now) != string(spoiled) {
+				t.Error("the key in storage was written over")
+			}
+
+			test.heals(s)
+			await(t, "recovering", func() bool {
+				a := steadyBrowser(t).step(s.url("/private"), "Cookie", line)
+				if test.empty {
+					return a.StatusCode == http.StatusSeeOther
+				}
+				return a.StatusCode == http.StatusOK
+			})
+			s.noPanic()
+		})
+	}
+}
+
+func spoil(content string) func(*street) {
+	return func(s *street) {
+		if err := os.Rename(s.keyFile(), filepath.Join(s.storage, "kept")); err != nil {
+			s.t.Fatal(err)
+		}
+		if err := os.WriteFile(s.keyFile(), []byte(content), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func unspoil(s *street) {
+	if err := os.Rename(filepath.Join(s.storage, "kept"), s.keyFile()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A write that broke off leaves a file of a random name beside the keys, and so
+// does, for a moment, a machine that is just making one.
+func TestOtherFilesBesideTheKeysAreNoKeys(t *testing.T) {
+	for _, content := range []string{"", "half", sessionKey()} {
+		s := newStreet(t, gate(""))
+		b := steadySignIn(s)
+		stopCaddy()
+		for _, name := range []string{"3141592653", "27182818", ".DS_Store", "00000001~"} {
+			if err := os.WriteFile(filepath.Join(filepath.Dir(s.keyFile()), name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.load(gate(""))
+		if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+			t.Errorf("with %q beside: %d", content, a.StatusCode)
+		}
+		before := ourLine(b, s.url("/"))
+		b.get(s.url("/authentiq/sign-in")).seen(t)
+		if after := ourLine(b, s.url("/")); after[:len(plainCookie)+1+keyIDLength] != before[:len(plainCookie)+1+keyIDLength] {
+			t.Error("another file's content seals")
+		}
+	}
+}
+
+// Keys that were read stay in use when the storage fails at a reload.
+func TestAReloadWithAFailingStorageKeepsSessions(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	s.loadMoody(gate(""))
+	b := steadySignIn(s)
+	m := moodOf(s.storage)
+	m.list.Store(true)
+	m.load.Store(true)
+	s.loadMoody(gate("clock_skew 30s"))
+	await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+	if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	steadySignIn(s)
+}
+
+// What has been asked for must not be reported as done when it is not.
+func TestSigningOutWithoutKeysIsNotCalledDone(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	s.loadMoody(gate(""))
+	b := steadySignIn(s)
+	kept := ourLine(b, s.url("/"))
+	stopCaddy()
+	moodOf(s.storage).load.Store(true)
+	s.loadMoody(gate(""))
+	await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+	a := b.post(s.url("/authentiq/sign-out"))
+	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+		t.Errorf("signing out: %d %.200s", a.StatusCode, a.body)
+	}
+	moodOf(s.storage).load.Store(false)
+	await(t, "signing out", func() bool { return b.post(s.url("/authentiq/sign-out")).StatusCode == http.StatusOK })
+	hits := s.echo.count()
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+}
+
+func poolSize(p *caddy.UsagePool) (n int) {
+	p.Range(func(_, _ any) bool { n++; return true })
+	return n
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	stopCaddy()
+	s.load(gate("")) // whatever starts once has started
+	steadySignIn(s)
+	stopCaddy()
+	await(t, "what was counted last has ended", func() bool { return poolSize(providerPool) == 0 })
+	idle := func() int {
+		http.DefaultClient.CloseIdleConnections()
+		runtime.GC()
+		return runtime.NumGoroutine()
+	}
+	baseline := idle()
+	for i := range 5 {
+		s.load(gate(fmt.Sprintf("clock_skew %ds", 10+i%2)))
+		b := steadySignIn(s)
+		if i%2 == 0 {
+			s.provider.Down()
+			s.load(gate(""))
+			if err := s.provider.Up(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.client.CloseIdleConnections()
+		if n := poolSize(providerPool); n != 1 {
+			t.Errorf("%d providers are kept", n)
+		}
+		if n := poolSize(statePool); n != 1 {
+			t.Errorf("%d states are kept", n)
+		}
+	}
+	stopCaddy()
+	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
+		t.Errorf("%d things are still shared after the stop", n)
+	}
+	defer func() {
+		if t.Failed() {
+			stacks := make([]byte, 1<<20)
+			t.Logf("%s", stacks[:runtime.Stack(stacks, true)])
+		}
+	}()
+	await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
+}
+
+// A configuration that is refused halfway must let go of what it took.
+func TestAConfigurationThatIsRefusedLeavesNothing(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := steadySignIn(s)
+	for range 3 {
+		if err := s.tryLoad("http://127.0.0.1:PORT {\n" + gate("") + "}\nhttp://other.localhost:PORT {\n" + gate("session {\nkeys short\n}") + "}"); err == nil {
+			t.Fatal("a short key is taken")
+		}
+		b.step(s.url("/")).seen(t)
+	}
+	stopCaddy()
+	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
+		t.Errorf("%d things are still shared after the stop", n)
+	}
+}
+
+// Machines that start at once on one empty storage must agree on one key.
+func TestStartingTogetherMakesOneKey(t *testing.T) {
+	folder := t.TempDir()
+	const machines = 6
+	rings := make([]*keyring, machines)
+	errs := make([]error, machines)
+	var running sync.WaitGroup
+	for i := range machines {
+		running.Go(func() { rings[i], errs[i] = loadKeys(t.Context(), &certmagic.FileStorage{Path: folder}) })
+	}
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	for i, ring := range rings {
+		if len(ring.keys) != 1 || ring.sealing().id != rings[0].sealing().id {
+			t.Errorf("machine %d has another key", i)
+		}
+	}
+	names, err := fs.ReadDir(os.DirFS(folder), keyFolder)
+	if err != nil || len(names) != 1 {
+		t.Errorf("%d objects in storage, %v", len(names), err)
+	}
+}

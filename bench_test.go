@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// fullProfile is everything that an Authentiq user can share.
+const fullProfile = `{
+	"sub": "E1YcKg143eO6Z-e-3vK1GBJEGpKlIpX1-BbeA3GY6II",
+	"sid": "q7Zt0xUe5nWm_Rk2VbYcLh8sDfJpAo4GiTw3ENu-9Qk",
+	"name": "Alice Beatrice Carpenter",
+	"given_name": "Alice",
+	"middle_name": "Beatrice",
+	"family_name": "Carpenter",
+	"nickname": "alice",
+	"preferred_username": "alice",
+	"email": "alice.carpenter@example.com",
+	"email_verified": true,
+	"phone_number": "+15417543010",
+	"phone_number_verified": true,
+	"phone_type": "mobile",
+	"locale": "en_US",
+	"zoneinfo": "America/Los_Angeles",
+	"address": {
+		"country": "United States",
+		"formatted": "1234 Market Street\nSan Francisco\n94103\nCalifornia\nUnited States",
+		"locality": "San Francisco",
+		"postal_code": "94103",
+		"state": "California",
+		"street_address": "1234 Market Street"
+	},
+	"aq:location": {
+		"accuracy": 20.509,
+		"altitude": 0.0,
+		"latitude": 55.340157,
+		"longitude": -30.555491,
+		"speed": 0.0,
+		"address": {
+			"country": "Netherlands",
+			"formatted": "Prinsengracht 263\nAmsterdam\n1016 GV\nNoord-Holland\nNetherlands",
+			"locality": "Amsterdam",
+			"postal_code": "1016 GV",
+			"state": "Noord-Holland",
+			"street_address": "Prinsengracht 263"
+		}
+	},
+	"auth_time": 1763856000
+}`
+
+// maxCookie is what the cookie of a full profile may take, name and all.
+const maxCookie = 1000
+
+func TestTheCookieOfAFullProfileIsSmall(t *testing.T) {
+	g := loneGate(t)
+	line := cookieLine(sealedFor(t, g, "https://app.example.com/", profileClaims(t))...)
+	t.Logf("%d bytes", len(line))
+	if len(line) >= maxCookie {
+		t.Errorf("the cookie takes %d bytes, want fewer than %d", len(line), maxCookie)
+	}
+}
+
+const benchPage = "https://app.example.com/page?q=1"
+
+// benchmarkGate measures what the gate itself costs a request. Making the
+// request is not its cost, so the same one is put back in order each time.
+func benchmarkGate(b *testing.B, g *Gate, cookie string, before func()) {
+	passed := 0
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { passed++; return nil })
+	r := prepared(benchPage)
+	r.Header.Set("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+	r.Header.Set("Accept-Language", "en")
+	r.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	w := httptest.NewRecorder()
+	lines := []string{"theme=dark; " + cookie}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		delete(vars, visitVar)
+		r.Header["Cookie"] = lines
+		before()
+		// One request's placeholders must not be kept for the next.
+		r := r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewEmptyReplacer()))
+		if err := g.ServeHTTP(w, r, next); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	if passed != b.N {
+		b.Fatalf("%d of %d requests passed", passed, b.N)
+	}
+}
+
+// BenchmarkGateRemembered is a request whose session was opened before.
+func BenchmarkGateRemembered(b *testing.B) {
+	g := loneGate(b)
+	cookie := cookieLine(sealedFor(b, g, benchPage, profileClaims(b))...)
+	benchmarkGate(b, g, cookie, func() {})
+	b.ReportMetric(float64(len(cookie)), "cookie-B")
+}
+
+// BenchmarkGateOpens is the first request of a session here.
+func BenchmarkGateOpens(b *testing.B) {
+	g := loneGate(b)
+	cookie := cookieLine(sealedFor(b, g, benchPage, profileClaims(b))...)
+	benchmarkGate(b, g, cookie, g.sessions.entries.Purge)
+}
+
+// BenchmarkGateUnmatched is a request that match does not select: no session is
+// looked at, but nothing forged may pass.
+func BenchmarkGateUnmatched(b *testing.B) {
+	g := loneGate(b)
+	cookie := cookieLine(sealedFor(b, g, benchPage, profileClaims(b))...)
+	none := caddyhttp.MatchMethod{"PURGE"}
+	g.matchers = caddyhttp.MatcherSets{{none}}
+	benchmarkGate(b, g, cookie, func() {})
+}
+
+func BenchmarkOpenSession(b *testing.B) {
+	g := loneGate(b)
+	value := whole{sealedFor(b, g, benchPage, profileClaims(b))[0].value, 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		g.sessions.entries.Purge()
+		if s, err := g.openSession(b.Context(), "app.example.com", value); s == nil || err != nil {
+			b.Fatal(s, err)
+		}
+	}
+}
+
+func BenchmarkSealSession(b *testing.B) {
+	g := loneGate(b)
+	s := newSession(profileClaims(b), g.app.now.Now(), defaultLifetime)
+	o := origin{"https", "app.example.com"}
+	b.ReportAllocs()
+	for b.Loop() {
+		cookies, refused := g.sealSession(g.keys, o, s)
+		if refused != nil {
+			b.Fatal(refused.cause)
+		}
+		_, _ = io.Discard.Write([]byte(cookies[0].name))
+	}
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
+)
+
+// Every way to the upstream, not only that of signed-in users, is rid of forged
+// headers and of our cookies.
+func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
+	const private = "authentiq /private* {" + siteOptions + "}\n"
+	s := newStreet(t, private+"reverse_proxy UPSTREAM")
+	b := hdrBrowser(t)
+	clean := hdrIdentity(t, b.get(s.url("/private")).seen(t))
+	cookie := hdrSession(b, s.url("/"))
+	nobody := map[string]string{}
+	for _, site := range []struct {
+		name  string
+		block string
+	}{
+		{"the directive", private + "reverse_proxy UPSTREAM"},
+		{"in handle", "handle {\n" + private + "reverse_proxy UPSTREAM\n}"},
+		{"in route", "route {\n" + private + "reverse_proxy UPSTREAM\n}"},
+		{"twice", "route {\n" + private + private + "reverse_proxy UPSTREAM\n}"},
+		{"with a named matcher", "@p path /private*\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM"},
+		{"with a matcher that excludes", "@p not path /public*\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM"},
+		{"for some methods only", "@p {\nnot method OPTIONS\npath /private*\n}\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM"},
+	} {
+		s.load(site.block)
+		for _, c := range []struct {
+			name, line, cookie string
+			lines              []string
+			want               map[string]string // nil: refused
+		}{
+			{"a public page", "GET /public", "", nil, nobody},
+			{"a public page, signed in", "GET /public", cookie, nil, nobody},
+			{"a public page, with a cookie that does not open", "GET /public", "authentiq=x; authentiq_0=y; authentiq-login-1=z", nil, nobody},
+			{"a public form", "POST /public", cookie, []string{"Content-Length: 0"}, nobody},
+			{"HEAD of a public page", "HEAD /public", "", nil, nobody},
+			{"a preflight for a public page", "OPTIONS /public", "", []string{"Origin: https://evil.example", "Access-Control-Request-Method: PUT"}, nobody},
+			{"a method that nobody knows", "FOO /public", cookie, nil, nobody},
+			{"a gated page, signed in", "GET /private", cookie, nil, clean},
+			{"a gated form, signed in", "POST /private", cookie, []string{"Content-Length: 0"}, clean},
+			{"a gated page", "GET /private", "", nil, nil},
+			{"a gated page, with a cookie that does not open", "GET /private", "authentiq=x", nil, nil},
+			{"DELETE of a gated page", "DELETE /private", "", nil, nil},
+		} {
+			hits := s.echo.count()
+			a := hdrSend(s, hdrRequest(s, c.line, c.cookie, append(hdrForgeries(), c.lines...)...))
+			if c.want == nil {
+				s.denied(a, hits)
+				continue
+			}
+			if s.echo.count() != hits+1 {
+				t.Errorf("%s: %s: status %d, the upstream was not reached", site.name, c.name, a.StatusCode)
+				continue
+			}
+			got := hdrLast(s)
+			if identity := hdrIdentity(t, got); !maps.Equal(identity, c.want) {
+				t.Errorf("%s: %s: the upstream saw %q, want %q", site.name, c.name, identity, c.want)
+			}
+			if cookies := got.values("Cookie"); len(cookies) > 0 {
+				t.Errorf("%s: %s: the upstream saw the cookies %.60q", site.name, c.name, cookies)
+			}
+		}
+		// A preflight carries no cookies, whoever sends it.
+		hits := s.echo.count()
+		a := hdrSend(s, hdrRequest(s, "OPTIONS /private", "", append(hdrForgeries(), "Origin: https://evil.example", "Access-Control-Request-Method: PUT")...))
+		if strings.HasPrefix(site.name, "for some methods") {
+			if identity := hdrIdentity(t, a.seen(t)); len(identity) > 0 {
+				t.Errorf("%s: a preflight: the upstream saw %q", site.name, identity)
+			}
+		} else {
+			s.denied(a, hits)
+		}
+	}
+	t.Run("after the session has ended", func(t *testing.T) {
+		s.load(private + "reverse_proxy UPSTREAM")
+		b.post(s.url("/authentiq/sign-out"))
+		got := hdrSend(s, hdrRequest(s, "GET /public", cookie, hdrForgeries()...)).seen(t)
+		if identity := hdrIdentity(t, got); len(identity) > 0 || len(got.values("Cookie")) > 0 {
+			t.Errorf("the upstream saw %q", got.Headers)
+		}
+		hits := s.echo.count()
+		s.denied(hdrSend(s, hdrRequest(s, "GET /private", cookie, hdrForgeries()...)), hits)
+	})
+}
+
+func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
+	s := newStreet(t, gate(""))
+	s.load(`route {
+		authentiq /a* {` + siteOptions + `}
+		@deeper path /a/b* /c*
+		authentiq @deeper {` + siteOptions + `}
+		@staff path /a/staff*
+		authentiq @staff {` + siteOptions + `
+			require email *@staff.example
+		}
+		reverse_proxy UPSTREAM
+	}`)
+	b := hdrBrowser(t)
+	clean := hdrIdentity(t, b.get(s.url("/a")).seen(t))
+	if clean["x-authentiq-subject"] != authentiqtest.Alice {
+		t.Fatalf("the upstream saw %q", clean)
+	}
+	cookie := hdrSession(b, s.url("/"))
+	for _, c := range []struct {
+		path   string
+		status int
+		want   map[string]string
+	}{
+		{"/a", http.StatusOK, clean},            // the first
+		{"/a/b", http.StatusOK, clean},          // both
+		{"/c", http.StatusOK, clean},            // the second only
+		{"/", http.StatusOK, nil},               // none
+		{"/a/staff", http.StatusForbidden, nil}, // the first lets in, the third does not
+	} {
+		hits := s.echo.count()
+		a := hdrSend(s, hdrRequest(s, "GET "+c.path, cookie+"; mine=1", append(hdrForgeries(), "Connection: X-Authentiq-Subject")...))
+		if a.StatusCode != c.status {
+			t.Errorf("%s: status %d, want %d", c.path, a.StatusCode, c.status)
+			continue
+		}
+		if c.status != http.StatusOK {
+			s.denied(a, hits)
+			continue
+		}
+		got := a.seen(t)
+		if identity := hdrIdentity(t, got); !maps.Equal(identity, c.want) {
+			t.Errorf("%s: the upstream saw %q, want %q", c.path, identity, c.want)
+		}
+		if cookies := got.values("Cookie"); len(cookies) != 1 || cookies[0] != "mine=1" {
+			t.Errorf("%s: the upstream saw the cookies %q", c.path, cookies)
+		}
+	}
+	for _, path := range []string{"/a", "/a/b", "/c", "/a/staff"} {
+		hits := s.echo.count()
+		s.denied(hdrSend(s, hdrRequest(s, "GET "+path, "", hdrForgeries()...)), hits)
+	}
+	if sub := hdrBrowser(t).get(s.url("/c/deep?q=1")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+		t.Errorf("signing in at the second gate: the upstream saw %q", sub)
+	}
+}
+
+// CVE-2025-54576, CVE-2026-41059: a rule that makes paths public must not be met
+// by a query, a fragment, or what somebody else reads as one.
+func TestOnlyThePathMakesAPathPublic(t *testing.T) {
+	s := newStreet(t, gate(""))
+	for _, m := range []struct {
+		name, matcher string
+		public        string
+		denied        []string
+	}{
+		{"a regular expression that matches anything between", "not path_regexp ^/api/.*/status$", "/api/x/status", []string{
+			"/api/private?x=/status", "/api/private?/status", "/api/private%3fx=/status", "/api/private%3Fx=/status", "/api/private%23/status", "/api/private#/status", "/api/private?x=1#/status", "/api/private/status/", "/api/private/status%00", "/api/private%2fx?/status",
+		}},
+		{"a regular expression for one name", `not path_regexp ^/api/\w+/status$`, "/api/x/status", []string{
+			"/api/private?x=/status", "/api/private%3fx=/status", "/api/private%23/status", "/api/private#/status", "/api/private;/status", "/api/private;x=/status", "/api/private%3b/status", "/api/private%0a/status",
+		}},
+		{"a path with an asterisk", "not path /api/*/status", "/api/x/status", []string{
+			"/api/private?x=/status", "/api/private%3fx=/status", "/api/private#/status", "/api/private%23/status", "/api/x/y/status", "/api/private?/api/x/status",
+		}},
+		{"a path with an asterisk behind", "not path /public/*", "/public/x", []string{
+			"/private?/public/", "/private?x=/public/x", "/private#/public/x", "/private%3f/public/x", "/private%23/public/x", "/public", "/publicity", "/%3f/public/x", "/../public/../private", "/public/../private", "/public/%2e%2e/private", "/public/./../private",
+		}},
+		{"the ending of a path", "not path *.css", "/x.css", []string{
+			"/private?x.css", "/private?.css", "/private#.css", "/private%23.css", "/private%3f.css", "/private?a=/b.css",
+		}},
+	} {
+		s.load("@gated " + m.matcher + "\nauthentiq @gated {" + siteOptions + "}\nreverse_proxy UPSTREAM")
+		if a := hdrSend(s, hdrRequest(s, "GET "+m.public, "")); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s is not public: %d", m.name, m.public, a.StatusCode)
+		}
+		for _, target := range m.denied {
+			hits := s.echo.count()
+			a := hdrSend(s, hdrRequest(s, "GET "+target, "", "Accept: text/html"))
+			if s.echo.count() != hits {
+				t.Errorf("%s: %s reached the upstream as %q", m.name, target, hdrLast(s).Line)
+				continue
+			}
+			if a.StatusCode != http.StatusBadRequest || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" { // net/http's own
+				s.denied(a, hits)
+			}
+		}
+	}
+}
+
+// The endpoints, and the place to return to, go by the request as it came in.
+func TestSigningInWorksInsideWhatRewritesRequests(t *testing.T) {
+	files := t.TempDir()
+	for name, text := range map[string]string{"index.html": "home", "there.html": "there"} {
+		if err := os.WriteFile(filepath.Join(files, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newStreet(t, gate(""))
+	directive := "authentiq {" + siteOptions + "}\n"
+	below := "authentiq {" + siteOptions + "path_prefix /app/authentiq\n}\n"
+	for _, c := range []struct {
+		name, block, path, line string
+	}{
+		{"try_files before it", "root * " + files + "\ntry_files {path} /index.html\n" + directive + "reverse_proxy UPSTREAM", "/deep/page?q=a%20b", "GET /index.html?q=a%20b HTTP/1.1"},
+		{"try_files that finds a file", "root * " + files + "\ntry_files {path} /index.html\n" + directive + "reverse_proxy UPSTREAM", "/there.html?q=1", "GET /there.html?q=1 HTTP/1.1"},
+		{"rewrite before it", "rewrite * /index.php?page={path}\n" + directive + "reverse_proxy UPSTREAM", "/deep/page?q=1", "GET /index.php?page=%2Fdeep%2Fpage HTTP/1.1"},
+		{"rewrite in a route, after it", "route {\n" + directive + "rewrite * /index.php\nreverse_proxy UPSTREAM\n}", "/deep/page?q=1", "GET /index.php?q=1 HTTP/1.1"},
+		{"uri strip_prefix", "uri strip_prefix /v1\n" + directive + "reverse_proxy UPSTREAM", "/v1/deep?q=1", "GET /deep?q=1 HTTP/1.1"},
+		{"uri replace", "uri replace /authentiq /elsewhere\n" + directive + "reverse_proxy UPSTREAM", "/deep?q=1", "GET /deep?q=1 HTTP/1.1"},
+		{"uri path_regexp", "uri path_regexp /+ /\n" + directive + "reverse_proxy UPSTREAM", "/a//b?q=1", "GET /a/b?q=1 HTTP/1.1"},
+		{"handle", "handle /app/* {\n" + below + "reverse_proxy UPSTREAM\n}\nhandle {\nrespond outside 404\n}", "/app/deep?q=1", "GET /app/deep?q=1 HTTP/1.1"},
+		{"handle_path", "handle_path /app/* {\n" + below + "reverse_proxy UPSTREAM\n}\nhandle {\nrespond outside 404\n}", "/app/deep?q=1", "GET /deep?q=1 HTTP/1.1"},
+		{"rewrite to an endpoint", "rewrite /deep /authentiq/sign-out\n" + directive + "reverse_proxy UPSTREAM", "/deep", "GET /authentiq/sign-out HTTP/1.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.load(c.block)
+			b := hdrBrowser(t)
+			got := b.get(s.url(c.path)).seen(t)
+			if got.Line != c.line {
+				t.Errorf("the upstream saw %q, want %q", got.Line, c.line)
+			}
+			if last := b.visited[len(b.visited)-1]; last != s.url(c.path) || len(b.visited) != 4 {
+				t.Errorf("came back to %q by %q", last, b.visited)
+			}
+			if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+				t.Errorf("the upstream saw %q", sub)
+			}
+		})
+	}
+}
+
+// A match is asked of the request as it is when it gets here, so that a rewrite
+// does not lead around it.
+func TestARewriteDoesNotLeadAroundTheGate(t *testing.T) {
+	s := newStreet(t, "rewrite /open /private/x\nauthentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
+	hits := s.echo.count()
+	s.denied(hdrBrowser(t).step(s.url("/open")), hits)
+	if got := hdrBrowser(t).get(s.url("/open")).seen(t); got.Line != "GET /private/x HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+		t.Errorf("the upstream saw %q", got.Line)
+	}
+}
+
+// A matcher that fails decides nothing, and what is undecided is not public.
+func TestAMatcherThatFailsLetsNobodyThrough(t *testing.T) {
+	s := newStreet(t, "@gated `{http.request.uri.query.n} / 0 == 1 || size({http.request.header.X-None}[0]) > 1`\nauthentiq @gated {"+siteOptions+"}\nreverse_proxy UPSTREAM")
+	hits := s.echo.count()
+	a := hdrSend(s, hdrRequest(s, "GET /?n=1", ""))
+	if a.StatusCode < 400 && a.StatusCode != http.StatusSeeOther || s.echo.count() != hits {
+		t.Errorf("status %d, the upstream was asked %d times", a.StatusCode, s.echo.count()-hits)
+	}
+}
+
+// CVE-2025-31492: content of the application behind an answer that refuses it.
+func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
+	block := "encode gzip {\nminimum_length 1\n}\nauthentiq {" + siteOptions + "require email *@example.com\n}\nreverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}"
+	s := newStreet(t, block)
+	session := hdrSession(hdrSignedIn(s), s.url("/"))
+	s.load(strings.Replace(block, "*@example.com", "*@staff.example", 1))
+	navigate := "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document"
+	page := []string{navigate, "Accept-Encoding: gzip"}
+	for _, c := range []struct {
+		name, line, cookie string
+		lines              []string
+		status             int
+	}{
+		{"a page load", "GET /", "", page, http.StatusSeeOther},
+		{"HEAD of a page", "HEAD /", "", page, http.StatusSeeOther},
+		{"a script's request", "GET /", "", []string{"Sec-Fetch-Mode: cors", "Accept-Encoding: gzip"}, http.StatusUnauthorized},
+		{"HEAD by a script", "HEAD /", "", nil, http.StatusUnauthorized},
+		{"a form", "POST /", "", []string{navigate, "Accept-Encoding: gzip", "Content-Length: 0"}, http.StatusUnauthorized},
+		{"PUT", "PUT /", "", []string{"Content-Length: 0"}, http.StatusUnauthorized},
+		{"a prefetch", "GET /", "", []string{navigate, "Sec-Purpose: prefetch"}, http.StatusUnauthorized},
+		{"a user whom the rules keep out", "GET /", session, page, http.StatusForbidden},
+		{"a script of that user's", "GET /", session, []string{"Accept-Encoding: gzip"}, http.StatusForbidden},
+		{"a form of that user's", "POST /", session, []string{navigate, "Content-Length: 0"}, http.StatusForbidden},
+		{"a callback that nobody asked for", "GET /authentiq/callback?code=x&state=y", "", page, http.StatusBadRequest},
+		{"a callback with two codes", "GET /authentiq/callback?code=x&code=y", session, page, http.StatusBadRequest},
+		{"a callback with a query that is none", "GET /authentiq/callback?code=%zz", "", page, http.StatusBadRequest},
+		{"an error nobody asked for", "GET /authentiq/callback?error=access_denied", session, page, http.StatusBadRequest},
+		{"a callback by POST", "POST /authentiq/callback", "", []string{"Content-Length: 0"}, http.StatusMethodNotAllowed},
+		{"a sign-in by POST", "POST /authentiq/sign-in", session, []string{navigate, "Content-Length: 0"}, http.StatusMethodNotAllowed},
+		{"an image of a sign-in", "GET /authentiq/sign-in", "", []string{"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"}, http.StatusUnauthorized},
+		{"a sign-out by PUT", "PUT /authentiq/sign-out", session, []string{"Content-Length: 0"}, http.StatusMethodNotAllowed},
+		{"a sign-out of another site's", "GET /authentiq/sign-out", session, append([]string{"Sec-Fetch-Site: cross-site"}, page...), http.StatusOK},
+		{"below our prefix", "GET /authentiq/nothing", session, page, http.StatusNotFound},
+		{"our prefix", "GET /authentiq", session, page, http.StatusNotFound},
+		{"a target with a host of its own", "GET http://127.0.0.1:PORT/", session, page, http.StatusBadRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			hits := s.echo.count()
+			a := hdrSend(s, hdrRequest(s, s.fill(c.line), c.cookie, c.lines...))
+			if a.StatusCode != c.status {
+				t.Errorf("status %d, want %d", a.StatusCode, c.status)
+			}
+			matchingRefuses(t, s, a, hits)
+		})
+	}
+
+	t.Run("at the end of a sign-in", func(t *testing.T) {
+		for _, o := range []struct {
+			name   string
+			hooks  authentiqtest.Hooks
+			status int
+		}{
+			{"that the rules refuse", authentiqtest.Hooks{}, http.StatusForbidden},
+			{"with a token that is no good", authentiqtest.Hooks{IDToken: func(string) string { return "x.y.z" }}, http.StatusBadGateway},
+			{"without a token", authentiqtest.Hooks{TokenResponse: func(m map[string]any) { delete(m, "id_token") }}, http.StatusBadGateway},
+			{"with a profile that fits no cookie", authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+				c["email"], c["blob"] = "a@staff.example", strings.Repeat("blob", 10000)
+			}}, http.StatusBadGateway},
+		} {
+			s.provider.SetHooks(o.hooks)
+			hits := s.echo.count()
+			a := hdrBrowser(t).get(s.url("/"))
+			if a.StatusCode != o.status {
+				t.Errorf("%s: status %d, want %d", o.name, a.StatusCode, o.status)
+			}
+			matchingRefuses(t, s, a, hits)
+		}
+	})
+}
+
+// matchingRefuses fails the test if a has anything of the upstream, whose every
+// answer has its mark.
+func matchingRefuses(t *testing.T, s *street, a answer, hits int) {
+	t.Helper()
+	if s.echo.count() != hits {
+		t.Error("the upstream was reached")
+	}
+	body := a.body
+	if a.Header.Get("Content-Encoding") == "gzip" && body != "" {
+		r, err := gzip.NewReader(bytes.NewReader([]byte(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = string(plain)
+	}
+	if strings.Contains(body, echoMark) || strings.Contains(body, "HTTP/1.1") {
+		t.Errorf("the body has more than our answer: %.300s", body)
+	}
+	if cc := a.Header["Cache-Control"]; len(cc) != 1 || cc[0] != "no-store" {
+		t.Errorf("Cache-Control %q, want no-store", cc)
+	}
+	for _, c := range a.Cookies() {
+		if sessionName.MatchString(c.Name) && c.Value != "" {
+			t.Errorf("a session was set: %s", c.Name)
+		}
+	}
+}

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// options_test.go holds what configurations are refused, and that a refusal
+// says which option is wrong and never what a secret was.
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
+)
+
+func randomSecret() string { return base64.StdEncoding.EncodeToString(randomBytes(32)) }
+
+// certificateFile returns the path of a PEM file with a new certificate.
+func certificateFile(t *testing.T) string {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return textFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+}
+
+// textFile returns the path of a new file.
+func textFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// validate does what `caddy validate` does with a whole configuration.
+func validate(t *testing.T, config []byte) error {
+	t.Helper()
+	var c caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+		return err
+	}
+	no := false
+	c.Admin = &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: &no}}
+	if c.StorageRaw == nil {
+		c.StorageRaw = mustJSON(t, map[string]any{"module": "file_system", "root": t.TempDir()})
+	}
+	c.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{
+		"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"discard"}`)}},
+	}}
+	return caddy.Validate(&c)
+}
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// options is a handler's JSON.
+type options map[string]any
+
+// with returns o with some words changed; nil takes one out.
+func (o options) with(changes options) options {
+	all := options{}
+	for _, words := range []options{o, changes} {
+		for name, value := range words {
+			if all[name] = value; value == nil {
+				delete(all, name)
+			}
+		}
+	}
+	return all
+}
+
+func (o options) inConfig(t *testing.T, storage string) []byte {
+	t.Helper()
+	return mustJSON(t, map[string]any{
+		"storage": map[string]any{"module": "file_system", "root": storage},
+		"apps": map[string]any{"http": map[string]any{"servers": map[string]any{"site": map[string]any{
+			"listen": []string{"127.0.0.1:0"},
+			"routes": []any{map[string]any{"handle": []any{o.with(options{"handler": "authentiq"})}}},
+		}}}},
+	})
+}
+
+// configured returns a gate whose options were read and checked.
+func configured(t testing.TB, o options) *Gate {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := new(Gate)
+	if err := caddy.StrictUnmarshalJSON(text, g); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.resolvePlaceholders(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.configure(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// marker is in every secret of these tests, and must never be in an error.
+const marker = "marker-of-a-secret"
+
+// markedSecret is long enough for HS256.
+func markedSecret() string { return marker + randomSecret() }
+
+func TestConfigurationsThatAreRefused(t *testing.T) {
+	t.Setenv("AUTHENTIQ_EMPTY", "")
+	t.Setenv("AUTHENTIQ_BRACES", "{"+strings.ReplaceAll(marker, "-", "_")+"}")
+	t.Setenv("AUTHENTIQ_MARKED", marker)
+	t.Setenv("AUTHENTIQ_NEW_LINES", markedSecret()+"\n\n")
+	if err := os.Unsetenv("AUTHENTIQ_UNSET"); err != nil {
+		t.Fatal(err)
+	}
+	good := options{"client_id": "app", "client_secret": markedSecret()}
+	public := func(method string) options {
+		return options{"client_secret": nil, "signing_alg": []string{"RS256"}, "client_auth": options{"method": method}}
+	}
+	session := func(words options) options { return options{"session": words} }
+	keys := func(texts ...string) options { return session(options{"keys": texts}) }
+	markedKey := base64.StdEncoding.EncodeToString([]byte(marker + string(randomBytes(32))))
+	notPEM := textFile(t, marker)
+	missing := filepath.Join(t.TempDir(), "missing")
+	sameBytes := strings.Repeat("q", 32)
+
+	for _, c := range []struct {
+		name    string
+		options options
+		errors  []string // what the error has in it; the option first
+	}{
+		// Words.
+		{"a word that is no option", options{"clientid": "app"}, []string{`unknown field "clientid"`}},
+		{"a word of a later version", options{"userinfo": "never"}, []string{`unknown field "userinfo"`}},
+		{"a word inside session that is no option", session(options{"max_age": "5m"}), []string{`unknown field "max_age"`}},
+		{"a word of a later version inside session", session(options{"idle": "5m"}), []string{`unknown field "idle"`}},
+		{"a word inside client_auth that is no option", options{"client_auth": options{"key": "x"}}, []string{`unknown field "key"`}},
+		{"a word inside require that is no option", options{"require": []options{{"claim": "groups", "value": "x"}}}, []string{`unknown field "value"`}},
+		{"a wrong type", options{"scope": "email"}, []string{"scope"}},
+
+		// Client.
+		{"no client_id", options{"client_id": nil}, []string{"client_id is missing"}},
+		{"an empty client_id", options{"client_id": ""}, []string{"client_id is missing"}},
+		{"a client_id with white space around it", options{"client_id": "app "}, []string{"client_id and client_secret must not"}},
+		{"a client_secret with white space before it", options{"client_secret": " " + markedSecret()}, []string{"client_secret must not"}},
+		{"a client_secret with two line breaks after it", options{"client_secret": "{env.AUTHENTIQ_NEW_LINES}"}, []string{"client_secret must not"}},
+		{"a client_secret too short for HS256", options{"client_secret": marker}, []string{"signing_alg HS256", "client_secret has 18 bytes", "32", "RS256", "ES256"}},
+		{"a client_secret of 31 bytes", options{"client_secret": markedSecret()[:31]}, []string{"signing_alg HS256", "client_secret has 31 bytes", "RS256 or ES256"}},
+		{"a client_secret too short for HS512", options{"client_secret": marker, "signing_alg": []string{"HS512"}}, []string{"signing_alg HS512", "client_secret"}},
+		{"no client_secret for Authentiq's HS256", options{"client_secret": nil}, []string{"signing_alg HS256", "client_secret", "RS256 or ES256"}},
+		{"client_secret_basic without a secret", public("client_secret_basic"), []string{"client_auth client_secret_basic", "needs a client_secret"}},
+		{"client_secret_post without a secret", public("client_secret_post"), []string{"client_auth client_secret_post", "needs a client_secret"}},
+		{"client_auth none with a secret", options{"client_auth": options{"method": "none"}}, []string{"client_auth none", "client_secret"}},
+		{"client_secret_jwt", options{"client_auth": options{"method": "client_secret_jwt"}}, []string{"client_auth client_secret_jwt: not available"}},
+		{"private_key_jwt", options{"client_auth": options{"method": "private_key_jwt"}}, []string{"client_auth private_key_jwt: not available"}},
+		{"tls", options{"client_auth": options{"method": "tls"}}, []string{"client_auth tls: not available"}},
+		{"an unknown client_auth", options{"client_auth": options{"method": "Client_Secret_Basic"}}, []string{"client_auth", "want client_secret_basic"}},
+
+		// Provider.
+		{"an http issuer outside loopback", options{"issuer": "http://op.example.com"}, []string{"issuer", "https"}},
+		{"an http issuer on a private network", options{"issuer": "http://10.0.0.1"}, []string{"issuer", "https"}},
+		{"an http issuer that only begins like loopback", options{"issuer": "http://localhost.example.com"}, []string{"issuer", "https"}},
+		{"an http issuer whose user is called localhost", options{"issuer": "http://localhost@op.example.com"}, []string{"issuer", "user"}},
+		{"an issuer with a query", options{"issuer": "https://op.example.com/?tenant=a"}, []string{"issuer", "query"}},
+		{"an issuer with an empty query", options{"issuer": "https://op.example.com/?"}, []string{"issuer", "query"}},
+		{"an issuer with a fragment", options{"issuer": "https://op.example.com/#a"}, []string{"issuer", "fragment"}},
+		{"an issuer with an empty fragment", options{"issuer": "https://op.example.com/#"}, []string{"issuer", "fragment"}},
+		{"an issuer with a password", options{"issuer": "https://app:" + marker + "@op.example.com/"}, []string{"issuer", "user"}},
+		{"an issuer without a scheme", options{"issuer": "op.example.com"}, []string{"issuer", "absolute"}},
+		{"an issuer without a host", options{"issuer": "https:///tenant"}, []string{"issuer", "absolute"}},
+		{"an issuer that is a path", options{"issuer": "/tenant"}, []string{"issuer", "absolute"}},
+		{"an issuer that is no address", options{"issuer": "https://[::1"}, []string{"issuer", "absolute"}},
+		{"an issuer of another scheme", options{"issuer": "file:///etc/passwd"}, []string{"issuer"}},
+		{"an unknown dialect", options{"dialect": "OIDC"}, []string{"dialect", "authentiq or oidc"}},
+		{"a negative clock_skew", options{"clock_skew": "-1s"}, []string{"clock_skew", "-1s"}},
+		{"a clock_skew of more than ten minutes", options{"clock_skew": "11m"}, []string{"clock_skew", "11m"}},
+		{"a clock_skew that is no duration", options{"clock_skew": "300x"}, []string{"300x"}},
+		{"a provider_ca that is not there", options{"provider_ca": []string{missing}}, []string{"provider_ca", missing}},
+		{"a provider_ca that is not PEM", options{"provider_ca": []string{notPEM}}, []string{"provider_ca", notPEM, "PEM"}},
+		{"a second provider_ca that is not PEM", options{"provider_ca": []string{certificateFile(t), notPEM}}, []string{"provider_ca", notPEM}},
+		{"a provider_ca that is a folder", options{"provider_ca": []string{t.TempDir()}}, []string{"provider_ca"}},
+		{"an empty provider_ca", options{"provider_ca": []string{""}}, []string{"provider_ca"}},
+		{"signing_alg none", options{"signing_alg": []string{"none"}}, []string{"signing_alg", "none"}},
+		{"an unknown signing_alg", options{"signing_alg": []string{"RS1"}}, []string{"signing_alg", "RS1"}},
+		{"signing_alg in lower case", options{"signing_alg": []string{"rs256"}}, []string{"signing_alg", "rs256"}},
+		{"an empty signing_alg", options{"signing_alg": []string{""}}, []string{"signing_alg"}},
+		{"both kinds of signing_alg", options{"signing_alg": []string{"HS256", "RS256"}}, []string{"signing_alg", "mixed"}},
+		{"both kinds of signing_alg, the other first", options{"signing_alg": []string{"ES256", "HS512"}}, []string{"signing_alg", "mixed"}},
+
+		// Placeholders.
+		{"an unset variable as client_id", options{"client_id": "{env.AUTHENTIQ_UNSET}"}, []string{"client_id", "{env.AUTHENTIQ_UNSET}", "unset"}},
+		{"an unset variable as client_secret", options{"client_secret": "{env.AUTHENTIQ_UNSET}"}, []string{"client_secret", "{env.AUTHENTIQ_UNSET}", "unset"}},
+		{"an unset variable inside a client_secret", options{"client_secret": markedSecret() + "{env.AUTHENTIQ_UNSET}"}, []string{"client_secret", "unset"}},
+		{"an empty variable as a key", keys("{env.AUTHENTIQ_EMPTY}"), []string{"session keys", "{env.AUTHENTIQ_EMPTY}", "empty"}},
+		{"an unset variable as issuer", options{"issuer": "{env.AUTHENTIQ_UNSET}"}, []string{"issuer", "unset"}},
+		{"an unset variable in a rule", options{"require": []options{{"claim": "groups", "values": []string{"{env.AUTHENTIQ_UNSET}"}}}}, []string{"require groups", "unset"}},
+		{"an unset variable as a rule's claim", options{"require": []options{{"claim": "{env.AUTHENTIQ_UNSET}"}}}, []string{"require", "unset"}},
+		{"an unset variable in auth_param", options{"auth_param": options{"prompt": "{env.AUTHENTIQ_UNSET}"}}, []string{"auth_param prompt", "unset"}},
+		{"a file that is not there as client_secret", options{"client_secret": "{file." + missing + "}"}, []string{"client_secret", "{file." + missing + "}", "read"}},
+		{"an empty file as a key", keys("{file." + textFile(t, "") + "}"), []string{"session keys", "empty"}},
+		{"a file with nothing but a line break as client_secret", options{"client_secret": "{file." + textFile(t, "\n") + "}"}, []string{"client_secret", "empty"}},
+		{"a placeholder of the request", options{"callback_url": "https://{http.request.host}/callback"}, []string{"callback_url", "{http.request.host}", "{env.NAME}"}},
+		{"a placeholder in short form", options{"path_prefix": "/{path}"}, []string{"path_prefix", "{path}"}},
+		{"another placeholder as a key", keys("{vault.key}"), []string{"session keys", "{vault.key}"}},
+		{"an adaptation-time variable that was left", keys("{$AUTHENTIQ_KEY}"), []string{"session keys", "{$AUTHENTIQ_KEY}"}},
+		{"another placeholder in a rule", options{"require": []options{{"claim": "groups", "values": []string{"{http.vars.group}"}}}}, []string{"require groups", "{http.vars.group}"}},
+		{"another placeholder in the scope", options{"scope": []string{"{system.hostname}"}}, []string{"scope", "{system.hostname}"}},
+		{"a key with braces from a variable", keys("{env.AUTHENTIQ_BRACES}"), []string{"session keys: key 1", "neither base64 nor hex"}},
+
+		// Scopes and rules.
+		{"an unknown mark", options{"scope": []string{"email~x"}}, []string{"scope", "email~x"}},
+		{"an empty scope", options{"scope": []string{""}}, []string{"scope"}},
+		{"one scope with different marks", options{"scope": []string{"email~r", "email~rs"}}, []string{"scope", "email"}},
+		{"verified, where nothing can be", options{"scope": []string{"address~s"}}, []string{"scope", "address"}},
+		{"a rule without a claim", options{"require": []options{{"values": []string{"staff"}}}}, []string{"require", "claim"}},
+		{"a rule with an empty value", options{"require": []options{{"claim": "groups", "values": []string{"staff", ""}}}}, []string{"require groups", "empty"}},
+		{"a rule with a blank value", options{"require": []options{{"claim": "groups", "values": []string{" "}}}}, []string{"require groups", "empty"}},
+		{"a rule for every email", options{"require": []options{{"claim": "email", "values": []string{"*"}}}}, []string{"require email"}},
+		{"a rule for email with a domain alone", options{"require": []options{{"claim": "email", "values": []string{"example.com"}}}}, []string{"require email"}},
+		{"a rule for email with an @ and a domain", options{"require": []options{{"claim": "email", "values": []string{"@example.com"}}}}, []string{"require email"}},
+		{"a rule for subdomains of email", options{"require": []options{{"claim": "email", "values": []string{"*@*.example.com"}}}}, []string{"require email"}},
+		{"a rule for part of a name of email", options{"require": []options{{"claim": "email", "values": []string{"a*@example.com"}}}}, []string{"require email"}},
+		{"a rule for email with two @", options{"require": []options{{"claim": "email", "values": []string{"*@evil.test@example.com"}}}}, []string{"require email"}},
+		{"a pattern for another claim", options{"require": []options{{"claim": "groups", "values": []string{"*"}}}}, []string{"require groups", "pattern"}},
+
+		// Parameters.
+		{"auth_param without a name", options{"auth_param": options{"": "x"}}, []string{"auth_param"}},
+		{"auth_param without a value", options{"auth_param": options{"prompt": ""}}, []string{"auth_param prompt", "empty"}},
+		{"a max_age that is no number", options{"auth_param": options{"max_age": "1h"}}, []string{"auth_param max_age", "seconds"}},
+		{"a negative max_age", options{"auth_param": options{"max_age": "-1"}}, []string{"auth_param max_age", "seconds"}},
+		{"a max_age that overflows", options{"auth_param": options{"max_age": "99999999999999999999"}}, []string{"auth_param max_age", "seconds"}},
+		{"a max_age of zero", options{"auth_param": options{"max_age": "0"}}, []string{"auth_param max_age 0", "prompt login"}},
+		{"blank acr_values", options{"auth_param": options{"acr_values": " "}}, []string{"auth_param acr_values"}},
+		{"allow_param without a name", options{"allow_param": []string{""}}, []string{"allow_param"}},
+		{"allow_param return_to", options{"allow_param": []string{"return_to"}}, []string{"allow_param return_to"}},
+		{"allow_param max_age", options{"allow_param": []string{"max_age"}}, []string{"allow_param max_age"}},
+		{"allow_param acr_values", options{"allow_param": []string{"acr_values"}}, []string{"allow_param acr_values"}},
+		{"allow_param of what auth_param sets", options{"auth_param": options{"prompt": "login"}, "allow_param": []string{"prompt"}}, []string{"allow_param prompt", "auth_param"}},
+
+		// Place.
+		{"path_prefix of a single slash", options{"path_prefix": "/"}, []string{"path_prefix"}},
+		{"path_prefix without a slash before it", options{"path_prefix": "sso"}, []string{"path_prefix"}},
+		{"path_prefix with a slash after it", options{"path_prefix": "/sso/"}, []string{"path_prefix"}},
+		{"path_prefix with two slashes", options{"path_prefix": "//sso"}, []string{"path_prefix"}},
+		{"path_prefix with a dot segment", options{"path_prefix": "/a/../sso"}, []string{"path_prefix"}},
+		{"path_prefix with an escape", options{"path_prefix": "/s%73o"}, []string{"path_prefix"}},
+		{"path_prefix with a query", options{"path_prefix": "/sso?x"}, []string{"path_prefix"}},
+		{"path_prefix with a pattern", options{"path_prefix": "/sso*"}, []string{"path_prefix"}},
+		{"path_prefix with a backslash", options{"path_prefix": `/sso\x`}, []string{"path_prefix"}},
+		{"path_prefix with a letter outside ASCII", options{"path_prefix": "/ſso"}, []string{"path_prefix"}},
+		{"callback_url without a host", options{"callback_url": "/callback"}, []string{"callback_url"}},
+		{"callback_url without a scheme", options{"callback_url": "//app.example.com/callback"}, []string{"callback_url"}},
+		{"callback_url with a user", options{"callback_url": "https://app@app.example.com/callback"}, []string{"callback_url", "user"}},
+		{"callback_url with a password", options{"callback_url": "https://app:" + marker + "@app.example.com/callback"}, []string{"callback_url", "user"}},
+		{"callback_url with a query", options{"callback_url": "https://app.example.com/callback?x=1"}, []string{"callback_url", "query"}},
+		{"callback_url with an empty query", options{"callback_url": "https://app.example.com/callback?"}, []string{"callback_url", "query"}},
+		{"callback_url with an empty fragment", options{"callback_url": "https://app.example.com/callback#"}, []string{"callback_url", "fragment"}},
+		{"callback_url without a path", options{"callback_url": "https://app.example.com"}, []string{"callback_url", "path"}},
+		{"callback_url of the site's root", options{"callback_url": "https://app.example.com/"}, []string{"callback_url", "path"}},
+		{"callback_url with a slash after it", options{"callback_url": "https://app.example.com/cb/"}, []string{"callback_url", "path"}},
+		{"callback_url with a dot segment", options{"callback_url": "https://app.example.com/a/../cb"}, []string{"callback_url", "path"}},
+		{"callback_url with an escaped space", options{"callback_url": "https://app.example.com/c%20b"}, []string{"callback_url", "path"}},
+		{"callback_url over http outside loopback", options{"callback_url": "http://app.example.com/cb"}, []string{"callback_url", "https"}},
+		{"callback_url of another scheme", options{"callback_url": "app://callback/cb"}, []string{"callback_url"}},
+		{"callback_url with a pattern for a host", options{"callback_url": "https://*.example.com/cb"}, []string{"callback_url", "host"}},
+		{"callback_url with a port that is none", options{"callback_url": "https://app.example.com:/cb"}, []string{"callback_url", "host"}},
+		{"callback_url at the sign-in endpoint", options{"callback_url": "https://app.example.com/authentiq/sign-in"}, []string{"callback_url", "endpoint"}},
+		{"callback_url at the sign-out endpoint", options{"path_prefix": "/sso", "callback_url": "https://app.example.com/sso/sign-out"}, []string{"callback_url", "endpoint"}},
+		{"callback_url at the prefix itself", options{"callback_url": "https://app.example.com/authentiq"}, []string{"callback_url", "endpoint"}},
+
+		// Session.
+		{"a lifetime of a second", session(options{"lifetime": "1s"}), []string{"session lifetime 1s"}},
+		{"a negative lifetime", session(options{"lifetime": "-12h"}), []string{"session lifetime -12h"}},
+		{"a lifetime longer than browsers keep cookies", session(options{"lifetime": "401d"}), []string{"session lifetime"}},
+		{"no key in the list", session(options{"keys": []string{}}), []string{"session keys: none"}},
+		{"an empty key", keys(""), []string{"session keys: key 1"}},
+		{"a key of one character", keys("k"), []string{"session keys: key 1"}},
+		{"a key of 8 characters", keys("a7b-_c9d"), []string{"session keys: key 1", "6 bytes", "32"}},
+		{"a key of 15 characters", keys("S3cretS3cretS3c"), []string{"session keys: key 1", "11 bytes", "32"}},
+		{"a key of 31 bytes", keys(base64.StdEncoding.EncodeToString(randomBytes(31))), []string{"session keys: key 1", "31 bytes", "openssl rand -base64 32"}},
+		{"a key of 31 bytes in hex", keys(hex.EncodeToString(randomBytes(31))), []string{"session keys: key 1", "31 bytes"}},
+		{"a key that is a passphrase", keys(marker + " correct horse battery staple"), []string{"session keys: key 1", "neither base64 nor hex"}},
+		{"a key of 32 equal bytes", keys(base64.StdEncoding.EncodeToString([]byte(sameBytes))), []string{"session keys: key 1", "random"}},
+		{"a key of 32 equal bytes in hex", keys(hex.EncodeToString([]byte(sameBytes))), []string{"session keys: key 1", "random"}},
+		{"a key of a short pattern", keys(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("abcd", 8)))), []string{"session keys: key 1", "random"}},
+		{"a key in hex with an odd number of digits", keys(hex.EncodeToString(randomBytes(33))[:65]), []string{"session keys: key 1", "neither base64 nor hex"}},
+		{"a key in base64 with a space", keys(markedKey[:20] + " " + markedKey[20:]), []string{"session keys: key 1", "neither base64 nor hex"}},
+		{"a key in base64 with a line break", keys(markedKey[:20] + "\n" + markedKey[20:]), []string{"session keys: key 1", "line break"}},
+		{"a key in base64 with a line break after it", keys(markedKey + "\n"), []string{"session keys: key 1", "line break"}},
+		{"a key with a quote around it", keys("'" + markedKey + "'"), []string{"session keys: key 1", "neither base64 nor hex"}},
+		{"a second key that is short", keys(randomSecret(), "{env.AUTHENTIQ_MARKED}"), []string{"session keys: key 2"}},
+		{"one key twice", keys(markedKey, randomSecret(), markedKey), []string{"session keys: key 3", "already"}},
+		{"one key twice, written differently", keys(markedKey, strings.TrimRight(markedKey, "=")), []string{"session keys: key 2", "already"}},
+		{"two keys in one word", keys(markedKey + "," + randomSecret()), []string{"session keys: key 1", "neither base64 nor hex"}},
+		{"an unknown same_site", session(options{"same_site": "Lax"}), []string{"session same_site", "lax, strict or none"}},
+		{"same_site none with an http callback_url", options{"callback_url": "http://localhost/cb", "session": options{"same_site": "none"}}, []string{"session same_site none", "https"}},
+		{"a cookie's name with a semicolon", session(options{"cookie": "app; Domain=example.com"}), []string{"session cookie"}},
+		{"a cookie's name with an equals sign", session(options{"cookie": "app=1"}), []string{"session cookie"}},
+		{"a cookie's name with a line break", session(options{"cookie": "app\r\nX: y"}), []string{"session cookie"}},
+		{"a cookie's name outside ASCII", session(options{"cookie": "äpp"}), []string{"session cookie"}},
+		{"a cookie's name that is long", session(options{"cookie": strings.Repeat("a", 65)}), []string{"session cookie", "64"}},
+		{"a __Host- cookie with a domain", session(options{"cookie": "__Host-app", "domain": "example.com"}), []string{"session cookie __Host-app", "domain"}},
+		{"a __host- cookie with a domain", session(options{"cookie": "__hOsT-app", "domain": "example.com"}), []string{"session cookie", "domain"}},
+		{"a __Secure- cookie with an http callback_url", options{"callback_url": "http://localhost/cb", "session": options{"cookie": "__Secure-app"}}, []string{"session cookie __Secure-app", "https"}},
+		{"a domain of one label", session(options{"domain": "com"}), []string{"session domain"}},
+		{"a domain that is an address", session(options{"domain": "127.0.0.1"}), []string{"session domain"}},
+		{"a domain that is an IPv6 address", session(options{"domain": "[::1]"}), []string{"session domain"}},
+		{"a domain with a port", session(options{"domain": "example.com:8443"}), []string{"session domain"}},
+		{"a domain with https's port", session(options{"domain": "example.com:443"}), []string{"session domain"}},
+		{"a domain with a scheme", session(options{"domain": "https://example.com"}), []string{"session domain"}},
+		{"a domain with a dot after it", session(options{"domain": "example.com."}), []string{"session domain"}},
+		{"a domain with a pattern", session(options{"domain": "*.example.com"}), []string{"session domain"}},
+		{"a domain with an attribute", session(options{"domain": "example.com; SameSite=None"}), []string{"session domain"}},
+		{"a domain of nothing but a dot", session(options{"domain": "."}), []string{"session domain"}},
+		{"a domain with an empty label", session(options{"domain": "app..example.com"}), []string{"session domain"}},
+		{"a domain with two dots before it", session(options{"domain": "..example.com"}), []string{"session domain"}},
+		{"a domain that does not cover callback_url", options{"callback_url": "https://app.example.org/cb", "session": options{"domain": "example.com"}}, []string{"session domain example.com", "callback_url", "app.example.org"}},
+		{"a domain that only ends like callback_url's", options{"callback_url": "https://evil-example.com/cb", "session": options{"domain": "example.com"}}, []string{"session domain example.com", "callback_url"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := validate(t, good.with(c.options).inConfig(t, t.TempDir()))
+			if err == nil {
+				t.Fatal("was accepted")
+			}
+			for _, want := range c.errors {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q\nhas no %q", err, want)
+				}
+			}
+			for _, secret := range []string{marker, strings.ReplaceAll(marker, "-", "_"), markedKey[:16], sameBytes} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("error %q has a secret in it", err)
+				}
+			}
+		})
+	}
+	if err := validate(t, good.inConfig(t, t.TempDir())); err != nil {
+		t.Errorf("the options that the others change are refused themselves: %v", err)
+	}
+}
+
+func TestWhatTheFlowItselfSendsCannotBeSet(t *testing.T) {
+	for _, name := range []string{
+		"client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce", "redirect_uri",
+		"request", "request_uri", "response_mode", "response_type", "scope", "state",
+	} {
+		good := options{"client_id": "app", "client_secret": randomSecret()}
+		for option, value := range map[string]any{"auth_param": options{name: "x"}, "allow_param": []string{name}} {
+			err := validate(t, good.with(options{option: value}).inConfig(t, t.TempDir()))
+			if err == nil || !strings.Contains(err.Error(), option+` "`+name+`"`) {
+				t.Errorf("%s %s: error %v", option, name, err)
+			}
+		}
+	}
+}
+
+func TestConfigurationsThatAreAccepted(t *testing.T) {
+	key := randomBytes(48)
+	good := options{"client_id": "app", "client_secret": randomSecret()}
+	session := func(words options) options { return options{"session": words} }
+	for _, c := range []struct {
+		name    string
+		options options
+	}{
+		{"nothing but a client", nil},
+		{"an http issuer on 127.0.0.1", options{"issuer": "http://127.0.0.1:9000/", "signing_alg": []string{"RS256"}}},
+		{"an http issuer on ::1", options{"issuer": "http://[::1]:9000/"}},
+		{"an http issuer on a name of loopback", options{"issuer": "http://op.localhost:9000"}},
+		{"a public client", options{"client_secret": nil, "signing_alg": []string{"RS256", "ES256"}, "client_auth": options{"method": "none"}}},
+		{"a short secret where it keys nothing", options{"client_secret": "short", "signing_alg": []string{"RS256"}}},
+		{"a short secret with another provider", options{"client_secret": "short", "issuer": "https://op.example.com"}},
+		{"a secret of 32 bytes", options{"client_secret": randomSecret()[:32]}},
+		{"a key in base64", session(options{"keys": []string{base64.StdEncoding.EncodeToString(key)}})},
+		{"a key in base64 without padding", session(options{"keys": []string{base64.RawStdEncoding.EncodeToString(key[:32])}})},
+		{"a key in base64 for URLs", session(options{"keys": []string{base64.URLEncoding.EncodeToString(key)}})},
+		{"a key in hex", session(options{"keys": []string{hex.EncodeToString(key)}})},
+		{"a key in hex in capitals", session(options{"keys": []string{strings.ToUpper(hex.EncodeToString(key))}})},
+		{"a key from a file with a line break after it", session(options{"keys": []string{"{file." + textFile(t, randomSecret()+"\n") + "}"}})},
+		{"a client_secret from a file with a line break after it", options{"client_secret": "{file." + textFile(t, randomSecret()+"\n") + "}"}},
+		{"a client_secret from a file as Windows writes it", options{"client_secret": "{file." + textFile(t, randomSecret()+"\r\n") + "}"}},
+		{"a callback_url over http on loopback", options{"callback_url": "http://localhost:8080/cb"}},
+		{"a callback_url over http with insecure_http", options{"callback_url": "http://app.example.com/cb", "insecure_http": true}},
+		{"a callback_url outside the prefix", options{"callback_url": "https://APP.example.com:443/sso/oidc_callback"}},
+		{"a callback_url with an IPv6 host", options{"callback_url": "https://[2001:db8::1]:8443/cb"}},
+		{"a domain with a dot before it", session(options{"domain": ".example.com"})},
+		{"the shortest lifetime", session(options{"lifetime": "1m"})},
+		{"the longest lifetime", session(options{"lifetime": "400d"})},
+		{"no clock_skew", options{"clock_skew": 0}},
+		{"the largest clock_skew", options{"clock_skew": "10m"}},
+		{"a rule without values", options{"require": []options{{"claim": "phone_number"}}}},
+		{"a certificate in provider_ca", options{"provider_ca": []string{certificateFile(t)}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := validate(t, good.with(c.options).inConfig(t, t.TempDir())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestPlaceholdersAreReplacedOnce(t *testing.T) {
+	t.Setenv("AUTHENTIQ_OTHER", "must-not-appear")
+	secret := "{env.AUTHENTIQ_OTHER}" + randomSecret()
+	t.Setenv("AUTHENTIQ_NESTED", secret)
+	t.Setenv("AUTHENTIQ_ID", "{http.request.host}")
+	t.Setenv("AUTHENTIQ_CLAIM", "groups")
+	file := textFile(t, secret+"\n")
+	g := configured(t, options{
+		"client_id":     "{env.AUTHENTIQ_ID}",
+		"client_secret": "{file." + file + "}",
+		"auth_param":    options{"login_hint": "{env.AUTHENTIQ_NESTED}", "claims": `{"id_token":{"email":{"essential":true}},"x":{}}`, "a": "{b}{http.request.uri}"},
+		"require":       []options{{"claim": "{env.AUTHENTIQ_CLAIM}", "values": []string{"<{env.AUTHENTIQ_NESTED}>"}}},
+	})
+	for what, values := range map[string][2]string{
+		"client_id":                 {g.ClientID, "{http.request.host}"},
+		"client_secret":             {g.ClientSecret, secret},
+		"client_secret as sent":     {g.client.Secret, secret},
+		"auth_param":                {g.AuthParam["login_hint"], secret},
+		"auth_param with JSON":      {g.AuthParam["claims"], `{"id_token":{"email":{"essential":true}},"x":{}}`},
+		"auth_param with braces":    {g.AuthParam["a"], "{b}{http.request.uri}"},
+		"require":                   {g.rules[0].values[0], "<" + secret + ">"},
+		"the claim of require":      {g.rules[0].claim, "groups"},
+		"the issuer, as by default": {g.Issuer, DefaultIssuer},
+	} {
+		if values[0] != values[1] {
+			t.Errorf("%s: %q, want %q", what, values[0], values[1])
+		}
+	}
+}
+
+func TestDefaultsFollowTheProvider(t *testing.T) {
+	secret := randomSecret()
+	for _, c := range []struct {
+		name    string
+		options options
+		dialect string
+		algs    string
+		scope   string
+		method  string
+	}{
+		{"Authentiq", options{"client_secret": secret}, "authentiq", "HS256", "openid aq:name email~rs", ""},
+		{"Authentiq, said", options{"client_secret": secret, "issuer": DefaultIssuer}, "authentiq", "HS256", "openid aq:name email~rs", ""},
+		{"another provider", options{"client_secret": secret, "issuer": "https://op.example.com"}, "oidc", "", "openid profile email", ""},
+		{"another provider without a secret", options{"issuer": "https://op.example.com"}, "oidc", "", "openid profile email", "none"},
+		{"Authentiq's issuer without its slash", options{"client_secret": secret, "issuer": strings.TrimSuffix(DefaultIssuer, "/")}, "oidc", "", "openid profile email", ""},
+		{"another provider of Authentiq's kind", options{"client_secret": secret, "issuer": "https://op.example.com", "dialect": "authentiq"}, "authentiq", "HS256", "openid aq:name email~rs", ""},
+		{"marks for another provider", options{"client_secret": secret, "issuer": "https://op.example.com", "scope": []string{"email~rs"}}, "oidc", "", "openid email", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := configured(t, c.options.with(options{"client_id": "app"}))
+			if algs := strings.Join(g.SigningAlg, " "); g.Dialect != c.dialect || algs != c.algs || g.scopeParam() != c.scope || g.ClientAuth.Method != c.method {
+				t.Errorf("dialect %q, signing_alg %q, scope %q, client_auth %q", g.Dialect, algs, g.scopeParam(), g.ClientAuth.Method)
+			}
+			if g.PathPrefix != "/authentiq" || time.Duration(g.Session.Lifetime) != 12*time.Hour || time.Duration(*g.ClockSkew) != time.Minute || g.Session.SameSite != "lax" {
+				t.Errorf("path_prefix %s, lifetime %d, clock_skew %d, same_site %s", g.PathPrefix, g.Session.Lifetime, *g.ClockSkew, g.Session.SameSite)
+			}
+		})
+	}
+}
+
+func TestValidatingNeitherDialsNorWrites(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dialled atomic.Int32
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			dialled.Add(1)
+			conn.Close()
+		}
+	}()
+	storage := t.TempDir()
+	good := options{"issuer": "http://" + l.Addr().String() + "/", "client_id": "app", "client_secret": randomSecret()}
+	if err := validate(t, good.inConfig(t, storage)); err != nil {
+		t.Error(err)
+	}
+	if err := validate(t, good.with(options{"client_id": ""}).inConfig(t, storage)); err == nil {
+		t.Error("was accepted")
+	}
+	// What was dialled before this is accepted before it.
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	await(t, "our own connection", func() bool { return dialled.Load() > 0 })
+	l.Close()
+	<-accepting
+	if n := dialled.Load() - 1; n != 0 {
+		t.Errorf("the issuer was dialled %d times", n)
+	}
+	if err := filepath.WalkDir(storage, func(path string, _ fs.DirEntry, err error) error {
+		if path != storage {
+			t.Errorf("%s was written", path)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnotherIssuerInDiscoveryStopsSignInsOnly(t *testing.T) {
+	const other = "https://other.example.com/"
+	s := newStreet(t, gate(""))
+	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["issuer"] = other }})
+	// A configuration of its own, so that nothing is known of the provider yet.
+	stopCaddy()
+	s.port = freePort(t)
+	s.load(gate("") + "respond /open well\n")
+	a := newBrowser(t).step(s.url("/"))
+	if a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%d, Retry-After %q: %.200s", a.StatusCode, a.Header.Get("Retry-After"), a.body)
+	}
+	if strings.Contains(a.body, other) {
+		t.Errorf("the page names the cause: %s", a.body)
+	}
+	if s.echo.count() != 0 {
+		t.Error("the upstream was reached")
+	}
+	await(t, "an error in the log", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
+	event := s.events(eventProviderTrouble)[0]
+	why, _ := event["error"].(string)
+	if event["level"] != "error" || !strings.Contains(why, other) || !strings.Contains(why, s.provider.Issuer) {
+		t.Errorf("logged %v, want an error with %s and %s in it", event, other, s.provider.Issuer)
+	}
+}
