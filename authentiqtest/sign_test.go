@@ -37,7 +37,7 @@ func keySet(t *testing.T, b *browser) jose.JSONWebKeySet {
 // verify checks a signature with the key that the header names.
 func verify(t *testing.T, b *browser, alg, compact string) []byte {
 	t.Helper()
-	token, err := jose.ParseSigned(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
+	token, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestSignWithForeignKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := jose.ParseSigned(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
+		token, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
 		if err != nil {
 			t.Fatal(err)
 		}
