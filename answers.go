@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -39,7 +41,7 @@ const (
 
 // Pages. They tell what happened and what to do; why in detail is in the log.
 var (
-	pageSignIn     = pages.Page{Title: "Please sign in", Text: []string{"Your session has ended, so this was not done. Sign in, then do it again."}}
+	pageSignIn     = pages.Page{Title: "Please sign in", Text: []string{"You are not signed in, or your session has ended. If you were sending a form, it was not sent: sign in, then send it again."}}
 	pageBroken     = pages.Page{Title: "Sign-in did not work", Text: []string{"The sign-in could not be completed. Please try again; if it happens again, tell the people who run this site the reference below."}}
 	pageNoLogin    = pages.Page{Title: "This sign-in can’t be finished here", Text: []string{"It was finished before, was begun in another browser, or this browser does not keep cookies of this site."}}
 	pageLate       = pages.Page{Title: "The sign-in took too long", Text: []string{"For your safety a sign-in has to be finished within ten minutes."}}
@@ -48,7 +50,7 @@ var (
 	pageSignedOut  = pages.Page{Title: "You are signed out", Text: []string{"You can close this page."}}
 	pageAskSignOut = pages.Page{Title: "Sign out?", Text: []string{"Do you want to sign out of this site?"}}
 	pageOnward     = pages.Page{Title: "You are signed in", Text: []string{"If this page stays, go on by hand."}}
-	pageDown       = pages.Page{Title: "Nobody can sign in right now", Text: []string{"The sign-in service does not answer. Please try again in a minute."}}
+	pageDown       = pages.Page{Title: "Nobody can sign in right now", Text: []string{"The sign-in service does not answer as it should. Please try again in a minute."}}
 	pageFailed     = pages.Page{Title: "Sign-in did not work", Text: []string{"The sign-in service gave an answer that this site can’t accept. The people who run this site will want to know the reference below."}}
 	pageTooLarge   = pages.Page{Title: "Sign-in did not work", Text: []string{"Your profile is larger than this site can keep. The people who run this site will want to know the reference below."}}
 	pageInsecure   = pages.Page{Title: "Sign-in needs a secure connection", Text: []string{"This address can’t be signed in to. Try the address with https://; the people who run this site find the reason in its log."}}
@@ -77,7 +79,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 	if f.status >= 500 {
 		log = g.logger.Error
 	}
-	log(eventRefused, zap.String("check", f.check), zap.Error(f.cause), zap.Int("status", f.status), zap.String("reference", page.Reference), clientIP(r))
+	log(eventRefused, zap.String("check", f.check), zap.Error(f.cause), zap.Int("status", f.status), zap.String("reference", page.Reference), clientIP(r), host(r))
 	if f.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "10")
 	}
@@ -132,11 +134,11 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 	var names []string
 	for _, m := range missing {
 		page.Items = append(page.Items, capitalize(m.describe())+".")
-		names = append(names, m.claim)
+		names = append(names, m.reason())
 	}
 	page.Items = slices.Compact(page.Items)
 	page.Actions = []pages.Action{{Label: "Try again", Address: g.signInPath(returnTo)}}
-	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r))
+	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
 	return g.answer(w, r, http.StatusForbidden, page)
 }
 
@@ -144,7 +146,8 @@ func capitalize(s string) string {
 	if s == "" {
 		return s
 	}
-	return strings.ToUpper(s[:1]) + s[1:]
+	first, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(first)) + s[size:]
 }
 
 // unavailable answers when sessions can't be told: nobody is let in, and nobody
@@ -285,6 +288,9 @@ func clientIP(r *http.Request) zap.Field {
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return zap.String("client_ip", ip)
 }
+
+// host is the host that the request names, which tells sites apart in the log.
+func host(r *http.Request) zap.Field { return zap.String("host", r.Host) }
 
 // skipAccessLog keeps a request's line, with its query, out of the access log.
 func skipAccessLog(r *http.Request) {

@@ -157,7 +157,7 @@ func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	for _, p := range a.providers {
-		a.running.Go(func() { p.Run(ctx, a.reportProvider) })
+		a.running.Go(func() { p.Run(ctx, func(err error) { a.reportProvider(p.Issuer(), err) }) })
 	}
 	if a.keysNeeded {
 		a.running.Go(func() { a.learnKeys(ctx) })
@@ -165,12 +165,12 @@ func (a *App) Start() error {
 	return nil
 }
 
-func (a *App) reportProvider(err error) {
+func (a *App) reportProvider(issuer string, err error) {
 	if err != nil {
-		a.logger.Error(eventProviderTrouble, zap.Error(err), zap.String("effect", "new sign-ins get 503 until it answers; sessions go on"))
+		a.logger.Error(eventProviderTrouble, zap.String("issuer", issuer), zap.Error(err), zap.String("effect", "new sign-ins get 503 until it answers; sessions go on"))
 		return
 	}
-	a.logger.Info(eventProviderReady)
+	a.logger.Info(eventProviderReady, zap.String("issuer", issuer))
 }
 
 // learnKeys reads the keys until that succeeds. Keys that an earlier

@@ -219,7 +219,7 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 	}
 	g.dropSession(w, o, v.cookies, cookies...)
 	g.trimLogins(w, o, g.loginsUnderWay(ring, o, v.cookies, g.app.now.Now()), -1)
-	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r))
+	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r), host(r))
 
 	target := l.returnTo
 	if l.origin != o {

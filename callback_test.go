@@ -1101,7 +1101,7 @@ func TestPolicyDenialAtTheCallbackIsAPageAndNoSession(t *testing.T) {
 	if !strings.Contains(a.body, "Your email address is not one that may enter here.") || !strings.Contains(a.body, "/authentiq/sign-in?return_to=%2Fdeep") {
 		t.Errorf("the page does not help: %s", a.body)
 	}
-	if events := s.events(eventDenied); len(events) != 1 || fmt.Sprint(events[0]["missing"]) != "[email]" || events[0]["sub"] != authentiqtest.Alice {
+	if events := s.events(eventDenied); len(events) != 1 || fmt.Sprint(events[0]["missing"]) != "[require email: another value]" || events[0]["sub"] != authentiqtest.Alice {
 		t.Errorf("logged %v", events)
 	}
 	s.callbackRefused(t, b, callback, http.StatusBadRequest, "state", "")

@@ -68,6 +68,9 @@ func (g *Gate) enter(r *http.Request) *visit {
 	if !met {
 		v = new(visit)
 		caddyhttp.SetVar(r.Context(), visitVar, v)
+		if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			repl.Map(v.placeholder)
+		}
 		guardTrailers(r)
 	}
 	strip(r, v.set)
@@ -238,32 +241,29 @@ func (v *visit) identify(r *http.Request, s *session) {
 		r.Header[f.name] = values[i : i+1 : i+1]
 		v.set = append(v.set, f.name)
 	}
-	first := v.session == nil
 	v.session = s
-
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
-		return
-	}
 	// By this name the access log knows the user.
-	repl.Set("http.auth.user.id", s.subject())
-	if first {
-		repl.Map(v.placeholder)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set(userPlaceholder+"id", s.subject())
 	}
 }
 
 const userPlaceholder = "http.auth.user."
 
 // placeholder gives {http.auth.user.CLAIM}. Values are handed over as they are:
-// nothing in them is replaced again.
+// nothing in them is replaced again. What nobody has shared is empty; unknown,
+// the placeholder's own text would be passed on.
 func (v *visit) placeholder(key string) (any, bool) {
 	name, ok := strings.CutPrefix(key, userPlaceholder)
 	if !ok {
 		return nil, false
 	}
+	if v.session == nil {
+		return "", true
+	}
 	value, found := v.session.claims.Lookup(name)
 	if !found {
-		return nil, false
+		return "", true
 	}
 	switch value := value.(type) {
 	case string, bool:

@@ -129,7 +129,7 @@ func (g *Gate) resolvePlaceholders() error {
 	for _, t := range texts {
 		for _, text := range t.text {
 			// Asked before replacing: what comes from elsewhere may have braces.
-			if other := otherPlaceholder.FindString(placeholder.ReplaceAllString(*text, " ")); other != "" && t.option != "client_secret" {
+			if other := otherPlaceholder.FindString(placeholder.ReplaceAllString(*text, " ")); other != "" {
 				return fmt.Errorf("%s: %s is not replaced here, only {env.NAME} and {file.PATH} are", t.option, other)
 			}
 			var err error
@@ -329,7 +329,7 @@ func (g *Gate) configureParams() error {
 func (g *Gate) configurePlace() error {
 	g.PathPrefix = cmp.Or(g.PathPrefix, defaultPrefix)
 	if g.PathPrefix == "/" || !strings.HasPrefix(g.PathPrefix, "/") || path.Clean(g.PathPrefix) != g.PathPrefix || !plainPath(g.PathPrefix) {
-		return fmt.Errorf("path_prefix %q: want a path such as %s, of letters, digits and -._~/", g.PathPrefix, defaultPrefix)
+		return fmt.Errorf("path_prefix %q: want a path such as %s, without a slash at its end, of letters, digits and -._~/", g.PathPrefix, defaultPrefix)
 	}
 	callbackPath := g.PathPrefix + "/callback"
 	if g.CallbackURL != "" {

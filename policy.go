@@ -34,10 +34,10 @@ func newRules(lines []Requirement) ([]rule, error) {
 			}
 			if line.Claim == "email" {
 				local, domain, ok := splitEmail(value)
-				if !ok || strings.Contains(domain, "*") || strings.Contains(local, "*") && local != "*" {
+				if !ok || !validHost(strings.ToLower(domain)) || strings.Contains(local, "*") && local != "*" {
 					return nil, fmt.Errorf("require email %q: want an address or *@domain", value)
 				}
-			} else if strings.HasPrefix(value, "*") {
+			} else if strings.Contains(value, "*") {
 				return nil, fmt.Errorf("require %s %q: only email has patterns (*@domain)", line.Claim, value)
 			}
 		}
@@ -52,6 +52,22 @@ type shortfall struct {
 	scope      bool   // claim is a scope's name
 	unverified bool   // it was shared, but nobody has verified it
 	mismatch   bool   // it is there, but not what is required
+}
+
+// reason says it for the log.
+func (s shortfall) reason() string {
+	kind := "require " + s.claim
+	if s.scope {
+		kind = "scope " + s.claim
+	}
+	switch {
+	case s.unverified:
+		return kind + ": not verified"
+	case s.mismatch:
+		return kind + ": another value"
+	default:
+		return kind + ": missing"
+	}
 }
 
 // decide returns what c falls short of; nothing means that the user may pass.
@@ -177,6 +193,9 @@ func (s shortfall) describe() string {
 	case s.mismatch:
 		return name + " is not one that may enter here"
 	default:
+		if name[0] != 'y' {
+			return name + " is missing" // nothing that people share as such
+		}
 		return name + " has to be shared"
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // readme returns the README's text.
@@ -36,6 +38,9 @@ func TestEveryCaddyfileOfTheREADMEAdapts(t *testing.T) {
 	for _, block := range caddyfiles(t) {
 		if _, err := adapt(block); err != nil {
 			t.Errorf("%v:\n%s", err, block)
+		}
+		if formatted := string(caddyfile.Format([]byte(block))); formatted != block {
+			t.Errorf("Caddy would complain of the format; want:\n%s", formatted)
 		}
 		if strings.Contains(block, "{$") {
 			t.Errorf("a secret would end up in the adapted JSON:\n%s", block)

@@ -102,7 +102,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	}
 	g.setCookie(w, o, cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
 	skipAccessLog(r) // the answer's Location has state and nonce
-	g.logger.Info(eventSignInStarted, zap.String("host", o.host), zap.String("path", requestURL(r).Path), clientIP(r))
+	g.logger.Info(eventSignInStarted, zap.String("path", requestURL(r).Path), clientIP(r), host(r))
 	return redirect(w, address)
 }
 

@@ -75,7 +75,7 @@ func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string)
 			g.logger.Error(eventSignOut, zap.Error(err))
 			continue
 		}
-		g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r))
+		g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 	}
 }
 

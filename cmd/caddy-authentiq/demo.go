@@ -38,10 +38,12 @@ func init() {
 Starts a test provider, an application that shows the headers it receives, and
 Caddy with the authentiq module in front of it, all on this machine. Open the
 address that it prints, sign in as one of two invented users, look at what the
-application is told, and sign out. Ctrl-C ends everything; nothing is kept.
+application is told, and sign out. Ctrl-C ends everything; no session and no key
+is kept.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Flags().String("listen", "localhost:9080", "Where the demo site listens, on loopback")
+			cmd.Args = cobra.NoArgs
 			cmd.RunE = caddycmd.WrapCommandFuncForCobra(runDemo)
 		},
 	})
@@ -77,12 +79,15 @@ var demoFiles embed.FS
 
 // startDemo starts everything, listening at listen, and tells out what to do.
 func startDemo(listen string, out io.Writer) (d *demo, err error) {
-	host, _, err := net.SplitHostPort(listen)
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %q: want host:port: %w", listen, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("--listen %q: the demo lets anybody in, so only localhost and loopback addresses are taken", listen)
+	}
+	if err := free(host, port); err != nil {
+		return nil, fmt.Errorf("%s is taken (--listen chooses another address): %w", listen, err)
 	}
 	d = &demo{address: "http://" + listen + "/"}
 	defer func() {
@@ -113,7 +118,7 @@ func startDemo(listen string, out io.Writer) (d *demo, err error) {
 		return d, err
 	}
 	if err = caddy.Load(config, true); err != nil {
-		return d, fmt.Errorf("starting Caddy (is %s taken? --listen chooses another address): %w", listen, err)
+		return d, fmt.Errorf("starting Caddy: %w", err)
 	}
 	d.caddy = true
 	fmt.Fprintf(out, `
@@ -128,6 +133,26 @@ you. The Caddy in front of it has these lines:
 Ctrl-C ends everything.
 `, d.address, site)
 	return d, nil
+}
+
+// free reports whether nobody listens where the demo would. Caddy shares its
+// ports with other Caddys, so that a second demo would get every other request
+// of the first; and browsers try both addresses of localhost.
+func free(host, port string) error {
+	addresses := []string{host}
+	if host == "localhost" {
+		addresses = []string{"127.0.0.1", "::1"}
+	}
+	for _, address := range addresses {
+		l, err := net.Listen("tcp", net.JoinHostPort(address, port))
+		if errors.Is(err, syscall.EADDRINUSE) || err != nil && address != "::1" {
+			return err
+		}
+		if err == nil {
+			_ = l.Close()
+		}
+	}
+	return nil
 }
 
 // config adapts the demo's Caddyfile. site is its part that people want to

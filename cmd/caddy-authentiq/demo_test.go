@@ -150,7 +150,7 @@ func TestDemoNamesWhatToDoWhenItCannotStart(t *testing.T) {
 	}
 	defer l.Close()
 	for listen, want := range map[string]string{
-		l.Addr().String(): "--listen chooses another address",
+		l.Addr().String(): "is taken (--listen chooses another address)",
 		"0.0.0.0:9080":    "loopback",
 		"9080":            "host:port",
 	} {

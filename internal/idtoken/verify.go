@@ -131,7 +131,7 @@ func headerAlgorithm(raw string, allowed []string) (string, error) {
 	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(allowed))
 	if err != nil {
 		// The error repeats what the token says, at any length.
-		return "", fail("alg", "want %s: %.200v", strings.Join(allowed, " or "), err)
+		return "", fail("alg", "want %s (signing_alg says so): %.200v", strings.Join(allowed, " or "), err)
 	}
 	header := jws.Signatures[0].Header
 	// No extension is understood here (RFC 7515 section 4.1.11), nor the one that

@@ -78,6 +78,9 @@ func New(config Config) *Provider {
 	return p
 }
 
+// Issuer returns the provider's issuer identifier.
+func (p *Provider) Issuer() string { return p.issuer }
+
 // Close ends idle connections.
 func (p *Provider) Close() { p.client.CloseIdleConnections() }
 
@@ -124,6 +127,9 @@ func spread(d time.Duration) time.Duration {
 // earlier call has read.
 func (p *Provider) Discover(ctx context.Context) error {
 	m, err := p.discover(ctx)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", p.issuer, err)
+	}
 	p.mu.Lock()
 	if err == nil {
 		p.metadata, p.failure = m, nil
@@ -144,11 +150,11 @@ func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
 	discovered, err := oidc.NewProvider(oidc.ClientContext(ctx, p.client), p.issuer)
 	if err != nil {
 		// A provider's error page may be long; the beginning says enough.
-		return nil, fmt.Errorf("discovery of %s: %w", p.issuer, shorten(err))
+		return nil, shorten(err)
 	}
 	m := new(Metadata)
 	if err := discovered.Claims(m); err != nil {
-		return nil, fmt.Errorf("discovery of %s: %w", p.issuer, err)
+		return nil, err
 	}
 	for _, endpoint := range []struct {
 		name, url string
@@ -164,7 +170,7 @@ func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
 			continue
 		}
 		if err := CheckURL(endpoint.url); err != nil {
-			return nil, fmt.Errorf("discovery of %s: %s: %w", p.issuer, endpoint.name, err)
+			return nil, fmt.Errorf("%s: %w", endpoint.name, err)
 		}
 	}
 	return m, nil
