@@ -37,6 +37,7 @@ const (
 	eventProviderTrouble = "provider unavailable"
 	eventProviderReady   = "provider ready"
 	eventKeysTrouble     = "session keys unavailable"
+	eventUndelivered     = "answer not delivered"
 )
 
 // Pages. They tell what happened and what to do; why in detail is in the log.

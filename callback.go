@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -162,6 +160,10 @@ func merge(token, userinfo claims.Claims) claims.Claims {
 		if slices.Contains(protocolClaims, name) || name == "sid" || name == "auth_time" || name == "acr" || name == "amr" {
 			continue
 		}
+		// A name with dots would be found before what the token has at that path.
+		if _, signed := token.Lookup(name); signed {
+			continue
+		}
 		merged[name] = value
 	}
 	for value, companion := range map[string]string{"email": "email_verified", "phone_number": "phone_number_verified"} {
@@ -184,7 +186,7 @@ func merge(token, userinfo claims.Claims) claims.Claims {
 func (g *Gate) verifier(m *provider.Metadata) *idtoken.Verifier {
 	v := &idtoken.Verifier{
 		Issuer: g.Issuer, ClientID: g.ClientID, Algorithms: g.SigningAlg,
-		Skew: time.Duration(*g.ClockSkew), Now: g.app.now.Now,
+		Skew: g.demand.Skew, MaxAge: g.demand.MaxAge, ACR: g.demand.ACR, Now: g.app.now.Now,
 	}
 	if len(v.Algorithms) == 0 {
 		for _, alg := range m.SigningAlgs {
@@ -201,11 +203,6 @@ func (g *Gate) verifier(m *provider.Metadata) *idtoken.Verifier {
 	} else {
 		v.Keys = g.provider.Keys(v.Algorithms)
 	}
-	if seconds, err := strconv.ParseInt(g.AuthParam["max_age"], 10, 64); err == nil {
-		age := time.Duration(seconds) * time.Second
-		v.MaxAge = &age
-	}
-	v.ACR = strings.Fields(g.AuthParam["acr_values"])
 	return v
 }
 
@@ -244,19 +241,21 @@ type spentStates struct {
 }
 
 // maxSpent bounds each of the two periods. Only a state that we sealed gets in,
-// at the price of a request for each.
+// at the price of a request for each; a flood of them ends a period early, so
+// that it can't keep everybody else from signing in. What is forgotten then is
+// still worth nothing without its cookie and a code that was not redeemed.
 const maxSpent = 1 << 17
 
 func newSpentStates() *spentStates {
 	return &spentStates{recent: make(map[string]struct{})}
 }
 
-// spend reports whether state was not used before, and remembers it. When there
-// is no room nothing is accepted, rather than something twice.
+// spend reports whether state was not used before, and remembers it. A request
+// may have read its clock before the one that turned: a little back is no jump.
 func (s *spentStates) spend(state []byte, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if age := now.Sub(s.turned); age >= loginLifetime || age < 0 {
+	if age := now.Sub(s.turned); age.Abs() >= loginLifetime || len(s.recent) >= maxSpent {
 		s.older, s.recent, s.turned = s.recent, make(map[string]struct{}), now
 		if age >= 2*loginLifetime {
 			s.older = nil
@@ -264,7 +263,7 @@ func (s *spentStates) spend(state []byte, now time.Time) bool {
 	}
 	_, recent := s.recent[string(state)]
 	_, older := s.older[string(state)]
-	if recent || older || len(s.recent) >= maxSpent {
+	if recent || older {
 		return false
 	}
 	s.recent[string(state)] = struct{}{}

@@ -34,9 +34,11 @@ const (
 	tagLength   = 8
 	chunkPrefix = 2 + tagLength
 
-	// How many cookies of one name are looked at; a browser sends one, an
-	// attacker who controls a sibling host can add a few.
-	maxSameName = 8
+	// How many cookies of one name are looked at. A browser sends one; an attacker
+	// who controls a sibling host can put others before it, and must not hide it.
+	// What does not begin with a key's id costs nothing, and Caddy's limit on a
+	// request's header bounds the rest.
+	maxSameName = 512
 )
 
 // cookieNames are the names of a gate's cookies.

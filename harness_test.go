@@ -304,6 +304,9 @@ func (b *browser) step(address string, header ...string) answer {
 // post submits a form of a page of the same site.
 func (b *browser) post(address string, header ...string) answer {
 	b.t.Helper()
+	// A connection from before a reload may end any time, and a POST is not sent
+	// again by itself.
+	b.client.CloseIdleConnections()
 	req := pageRequest(b.t, address, header...)
 	req.Method = http.MethodPost
 	if req.Header.Get("Sec-Fetch-Site") == "" {

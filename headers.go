@@ -90,6 +90,23 @@ func strip(r *http.Request, keep []string) {
 	// upstream, which would then see nobody (RFC 9110 section 7.6.1).
 	unlist(r.Header, "Connection")
 	unlist(r.Header, "Trailer")
+	if slices.ContainsFunc(r.Header["Upgrade"], tunnelsHTTP) {
+		delete(r.Header, "Upgrade")
+		delete(r.Header, "Http2-Settings")
+	}
+}
+
+// tunnelsHTTP reports whether an Upgrade offers to go on in HTTP/2 (RFC 7540
+// section 3.2, which RFC 9113 has taken back) or in TLS (RFC 2817). What is
+// asked in such a tunnel reaches the upstream past us, with any header.
+func tunnelsHTTP(upgrade string) bool {
+	for protocol := range strings.SplitSeq(strings.ToLower(upgrade), ",") {
+		name, _, _ := strings.Cut(strings.TrimSpace(protocol), "/")
+		if name == "h2c" || name == "h2" || name == "http" || name == "tls" {
+			return true
+		}
+	}
+	return false
 }
 
 // unlist removes our names from the values of a header that lists names.
@@ -236,6 +253,13 @@ func (v *visit) identify(r *http.Request, s *session) {
 	// One array for all values, and a new one each time: later handlers may
 	// change values in place, and the session is shared.
 	values := make([]string, len(s.identity))
+	// Another gate's user may be another: the table that all gates write is never
+	// of two users. Names that an earlier gate was given for itself stay.
+	for _, name := range v.set {
+		if owned(name) {
+			delete(r.Header, name)
+		}
+	}
 	for i, f := range s.identity {
 		values[i] = f.value
 		r.Header[f.name] = values[i : i+1 : i+1]

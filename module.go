@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
 )
@@ -44,6 +45,7 @@ type Gate struct {
 	client   provider.Client
 	scopes   scope.Set
 	rules    []rule
+	demand   idtoken.Verifier // what auth_param asks of a sign-in; for Fresh
 	routes   endpoints
 	cookies  cookieNames
 	callback *origin  // of callback_url; nil without one
@@ -220,7 +222,11 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	visit := g.enter(r) // removes forged identity headers and our own cookies, always first
 
 	if endpoint := g.endpoint(r); endpoint != nil {
-		return endpoint(w, r, visit)
+		if err := endpoint(w, r, visit); err != nil {
+			// Who asked has hung up. Caddy would log the address, which may hold a code.
+			g.logger.Debug(eventUndelivered, zap.Error(err), clientIP(r))
+		}
+		return nil
 	}
 	gated, err := g.gated(r)
 	if err != nil {
@@ -236,7 +242,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if s == nil {
 		return g.challenge(w, r, visit)
 	}
-	if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
+	if missing := g.missing(s); len(missing) > 0 {
 		return g.deny(w, r, s, missing, g.requested(r))
 	}
 	visit.identify(r, s)

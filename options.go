@@ -291,6 +291,7 @@ var flowParams = []string{
 }
 
 func (g *Gate) configureParams() error {
+	g.demand = idtoken.Verifier{Skew: time.Duration(*g.ClockSkew)}
 	for name, value := range g.AuthParam {
 		if name == "" || slices.Contains(flowParams, name) {
 			return fmt.Errorf("auth_param %q: is set by the flow itself", name)
@@ -304,9 +305,12 @@ func (g *Gate) configureParams() error {
 				return fmt.Errorf("auth_param max_age %q: want a number of seconds", value)
 			} else if seconds == 0 {
 				return errors.New("auth_param max_age 0: can't be told from an old sign-in; use `auth_param prompt login`")
+			} else {
+				age := time.Duration(seconds) * time.Second
+				g.demand.MaxAge = &age
 			}
 		case "acr_values":
-			if len(strings.Fields(value)) == 0 {
+			if g.demand.ACR = strings.Fields(value); len(g.demand.ACR) == 0 {
 				return errors.New("auth_param acr_values: is empty")
 			}
 		}

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
 )
 
@@ -83,6 +85,18 @@ func decide(c claims.Claims, scopes scope.Set, rules []rule) (missing []shortfal
 	return missing
 }
 
+// missing returns what s falls short of at this gate. How its user signed in
+// counts too: the session may have begun at another gate of the same client, or
+// under a configuration that asked for less.
+func (g *Gate) missing(s *session) []shortfall {
+	missing := decide(s.claims, g.scopes, g.rules)
+	var failed *idtoken.Error
+	if errors.As(g.demand.Fresh(s.claims, time.Unix(s.signedIn, 0)), &failed) {
+		missing = append(missing, shortfall{claim: failed.Check, mismatch: true})
+	}
+	return missing
+}
+
 func (r *rule) check(c claims.Claims) (shortfall, bool) {
 	value, found := c.Lookup(r.claim)
 	if !found || empty(value) {
@@ -114,6 +128,9 @@ func matches(claim string, value any, want string) bool {
 	case json.Number:
 		return v.String() == want
 	case []any:
+		if claim == "email" {
+			return false // email_verified does not say which of them
+		}
 		return slices.ContainsFunc(v, func(member any) bool {
 			_, nested := member.([]any)
 			return !nested && matches(claim, member, want)
@@ -204,6 +221,7 @@ func (s shortfall) describe() string {
 var plainNames = map[string]string{
 	"email": "your email address", "phone": "your phone number", "phone_number": "your phone number",
 	"address": "your address", "profile": "your profile", "name": "your name", "aq:name": "your name",
+	"acr": "the way you signed in", "auth_time": "the time you signed in",
 	"given_name": "your first name", "family_name": "your last name",
 	"aq:location": "your location", "aq:username": "your user name", "preferred_username": "your user name",
 	"aq:locale": "your language", "locale": "your language", "aq:zoneinfo": "your time zone", "zoneinfo": "your time zone",

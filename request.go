@@ -154,6 +154,7 @@ func (g *Gate) gated(r *http.Request) (bool, error) {
 		other, u := *r, *r.URL
 		u.Path, u.RawPath = p, ""
 		other.URL = &u
+		caddyhttp.NewTestReplacer(&other) // {path} of an expression has to say the same
 		if gated, err = g.matchers.AnyMatchWithError(&other); gated || err != nil {
 			return gated, err
 		}
@@ -165,7 +166,7 @@ func (g *Gate) gated(r *http.Request) (bool, error) {
 // path itself: a part of it taken for the query, the fragment or a parameter, or
 // a backslash for a slash.
 func readings(p string) (others []string) {
-	if !strings.ContainsAny(p, "?#;\\") {
+	if !strings.ContainsAny(p, "?#;\\") && !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
 		return nil
 	}
 	add := func(other string) {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -396,5 +397,6 @@ func (c *sessionCache) get(site string, value whole) *session {
 }
 
 func (c *sessionCache) put(site string, value whole, s *session) {
+	value.value = strings.Clone(value.value) // not the whole line that it is a part of
 	c.entries.Add(value, &remembered{site, s})
 }

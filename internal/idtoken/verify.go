@@ -253,13 +253,17 @@ func subject(c claims.Claims) error {
 	return nil
 }
 
-func (v *Verifier) freshness(c claims.Claims) error {
+func (v *Verifier) freshness(c claims.Claims) error { return v.Fresh(c, v.Now()) }
+
+// Fresh checks auth_time and acr of a sign-in at the time at. It looks at
+// MaxAge, ACR and Skew only.
+func (v *Verifier) Fresh(c claims.Claims, at time.Time) error {
 	if v.MaxAge != nil {
 		t, err := Instant(c, "auth_time")
 		if err != nil {
 			return err
 		}
-		age := v.Now().Sub(t)
+		age := at.Sub(t)
 		if age < -v.Skew {
 			return fail("auth_time", "is %s ahead of our clock, clock_skew allows %s", (-age).Round(time.Second), v.Skew)
 		}
