@@ -15,8 +15,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -34,29 +32,11 @@ const (
 	eventSignOut         = "signed out"
 	eventRefused         = "sign-in refused"
 	eventDenied          = "access denied"
+	eventHeaderLeftOut   = "header left out"
 	eventProviderTrouble = "provider unavailable"
 	eventProviderReady   = "provider ready"
 	eventKeysTrouble     = "session keys unavailable"
 	eventUndelivered     = "answer not delivered"
-)
-
-// Pages. They tell what happened and what to do; why in detail is in the log.
-var (
-	pageSignIn     = pages.Page{Title: "Please sign in", Text: []string{"You are not signed in, or your session has ended. If you were sending a form, it was not sent: sign in, then send it again."}}
-	pageBroken     = pages.Page{Title: "Sign-in did not work", Text: []string{"The sign-in could not be completed. Please try again; if it happens again, tell the people who run this site the reference below."}}
-	pageNoLogin    = pages.Page{Title: "This sign-in can’t be finished here", Text: []string{"It was finished before, was begun in another browser, or this browser does not keep cookies of this site."}}
-	pageLate       = pages.Page{Title: "The sign-in took too long", Text: []string{"For your safety a sign-in has to be finished within ten minutes."}}
-	pageCancelled  = pages.Page{Title: "You are not signed in", Text: []string{"The sign-in was cancelled, or what this site asks for was not shared."}}
-	pageDenied     = pages.Page{Title: "You can’t enter here", Text: []string{"You are signed in, but something is missing:"}}
-	pageSignedOut  = pages.Page{Title: "You are signed out", Text: []string{"You can close this page."}}
-	pageAskSignOut = pages.Page{Title: "Sign out?", Text: []string{"Do you want to sign out of this site?"}}
-	pageOnward     = pages.Page{Title: "You are signed in", Text: []string{"If this page stays, go on by hand."}}
-	pageDown       = pages.Page{Title: "Nobody can sign in right now", Text: []string{"The sign-in service does not answer as it should. Please try again in a minute."}}
-	pageFailed     = pages.Page{Title: "Sign-in did not work", Text: []string{"The sign-in service gave an answer that this site can’t accept. The people who run this site will want to know the reference below."}}
-	pageTooLarge   = pages.Page{Title: "Sign-in did not work", Text: []string{"Your profile is larger than this site can keep. The people who run this site will want to know the reference below."}}
-	pageInsecure   = pages.Page{Title: "Sign-in needs a secure connection", Text: []string{"This address can’t be signed in to. Try the address with https://; the people who run this site find the reason in its log."}}
-	pageBadHost    = pages.Page{Title: "This address is not known", Text: []string{"The site was reached under an address that it can’t answer to."}}
-	pageNotFound   = pages.Page{Title: "Nothing is here"}
 )
 
 // refusal is a sign-in that goes no further.
@@ -74,7 +54,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 	page := f.page
 	page.Reference = newReference()
 	if f.returnTo != "" {
-		page.Actions = []pages.Action{{Label: "Sign in again", Address: g.signInPath(f.returnTo)}}
+		page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath(f.returnTo)}}
 	}
 	log := g.logger.Info
 	if f.status >= 500 {
@@ -90,9 +70,22 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 // answer gives people the page and programs a problem document (RFC 9457) of
 // the same content.
 func (g *Gate) answer(w http.ResponseWriter, r *http.Request, status int, page pages.Page) error {
+	if g.Pages == "off" {
+		w.Header().Set("Cache-Control", "no-store")
+		text := strings.ToLower(page.Title)
+		if page.Reference != "" {
+			text += " (reference " + page.Reference + ")"
+		}
+		return caddyhttp.Error(status, errors.New(text))
+	}
 	if navigation(r) {
 		return pages.Write(w, r, status, page)
 	}
+	return g.problem(w, r, status, page)
+}
+
+// problem answers a program.
+func (g *Gate) problem(w http.ResponseWriter, r *http.Request, status int, page pages.Page) error {
 	problem := map[string]any{"type": "about:blank", "title": page.Title, "status": status}
 	if len(page.Text)+len(page.Items) > 0 {
 		problem["detail"] = strings.Join(slices.Concat(page.Text, page.Items), " ")
@@ -103,12 +96,16 @@ func (g *Gate) answer(w http.ResponseWriter, r *http.Request, status int, page p
 	if status == http.StatusUnauthorized {
 		problem["sign_in"] = g.PathPrefix + "/sign-in"
 	}
-	body, err := json.Marshal(problem)
+	return writeJSON(w, r, status, "application/problem+json", problem)
+}
+
+func writeJSON(w http.ResponseWriter, r *http.Request, status int, mediaType string, value any) error {
+	body, err := json.Marshal(value)
 	if err != nil {
-		return err
+		return fmt.Errorf("writing an answer: %w", err)
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", mediaType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
@@ -124,7 +121,7 @@ func (g *Gate) answer(w http.ResponseWriter, r *http.Request, status int, page p
 func (g *Gate) unauthenticated(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("WWW-Authenticate", "Authentiq")
 	page := pageSignIn
-	page.Actions = []pages.Action{{Label: "Sign in", Address: g.signInPath(g.requested(r))}}
+	page.Actions = []pages.Action{{Label: labelSignIn, Address: g.signInPath(g.requested(r))}}
 	return g.answer(w, r, http.StatusUnauthorized, page)
 }
 
@@ -133,22 +130,18 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 	page := pageDenied
 	page.Reference = newReference()
 	var names []string
+	share := false // it would help to share more
 	for _, m := range missing {
-		page.Items = append(page.Items, capitalize(m.describe())+".")
 		names = append(names, m.reason())
+		share = share || !m.mismatch && !m.unverified
 	}
-	page.Items = slices.Compact(page.Items)
-	page.Actions = []pages.Action{{Label: "Try again", Address: g.signInPath(returnTo)}}
+	page.Items = describe(missing)
+	if share {
+		page.Actions = append(page.Actions, pages.Action{Label: labelShare, Address: g.signInAgain("share", returnTo)})
+	}
+	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain("other", returnTo)})
 	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
 	return g.answer(w, r, http.StatusForbidden, page)
-}
-
-func capitalize(s string) string {
-	if s == "" {
-		return s
-	}
-	first, size := utf8.DecodeRuneInString(s)
-	return string(unicode.ToUpper(first)) + s[size:]
 }
 
 // unavailable answers when sessions can't be told: nobody is let in, and nobody
@@ -235,11 +228,11 @@ func tooLarge(c claims.Claims, size int) error {
 }
 
 func (g *Gate) serveNotFound(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	skipAccessLog(r)
+	skipAccessLog(r) // it may be a near miss of the callback, with its code
 	return g.answer(w, r, http.StatusNotFound, pageNotFound)
 }
 
-func methodNotAllowed(w http.ResponseWriter, _ *http.Request, allow string) error {
+func methodNotAllowed(w http.ResponseWriter, allow string) error {
 	w.Header().Set("Allow", allow)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusMethodNotAllowed)
@@ -259,6 +252,15 @@ func redirect(w http.ResponseWriter, address string) error {
 // signInPath is the address that begins a sign-in and comes back to returnTo.
 func (g *Gate) signInPath(returnTo string) string {
 	return g.PathPrefix + "/sign-in" + returnQuery(returnTo)
+}
+
+// signInAgain is the same for somebody whom the rules keep out; see prompts.
+func (g *Gate) signInAgain(how, returnTo string) string {
+	query := url.Values{"again": {how}}
+	if returnTo != "" && returnTo != "/" {
+		query.Set("return_to", returnTo)
+	}
+	return g.PathPrefix + "/sign-in?" + query.Encode()
 }
 
 func returnQuery(returnTo string) string {
@@ -296,6 +298,37 @@ func host(r *http.Request) zap.Field { return zap.String("host", r.Host) }
 // skipAccessLog keeps a request's line, with its query, out of the access log.
 func skipAccessLog(r *http.Request) {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+}
+
+// unlogged takes the error of an endpoint. Handed on, Caddy would log it with
+// the request, and so with the code in its query: where no log may have the
+// request, the site's error routes are run here as Caddy would run them.
+func (g *Gate) unlogged(w http.ResponseWriter, r *http.Request, err error) error {
+	if err == nil {
+		return nil
+	}
+	var failed caddyhttp.HandlerError
+	if !errors.As(err, &failed) { // who asked has hung up
+		g.logger.Debug(eventUndelivered, zap.Error(err), clientIP(r), host(r))
+		return nil
+	}
+	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); !skip {
+		return err
+	}
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if ok && server.Errors != nil {
+		r.URL.RawQuery = "" // nor does an error page need it, nor what is behind one
+		r.RequestURI = r.URL.RequestURI()
+		rest := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(failed.StatusCode)
+			return nil
+		})
+		if server.Errors.Routes.Compile(rest).ServeHTTP(w, server.Errors.WithError(r, err)) == nil {
+			return nil
+		}
+	}
+	w.WriteHeader(failed.StatusCode)
+	return nil
 }
 
 // errCallbackTaken says that callback_url leads to another endpoint.

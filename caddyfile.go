@@ -40,7 +40,14 @@ func init() {
 //		provider_ca   <pem file>...
 //		callback_url  <url>
 //		path_prefix   <path>
+//		unauthenticated sign_in | deny | pass
 //		require       <claim> [<value>...]
+//		user_claim    <claim>
+//		headers       <preset>...
+//		header        <name> <claim>
+//		header_encoding utf8 | percent | rfc2047 | base64
+//		session_endpoint basic | full | off
+//		pages         on | off
 //		session {
 //			lifetime  <duration>
 //			keys      <key>...
@@ -51,7 +58,7 @@ func init() {
 //		insecure_http
 //	}
 //
-// auth_param and require may be there several times. The matcher becomes the
+// auth_param, header and require may be there several times. The matcher becomes the
 // handler's own: every request passes through it, those that match need a
 // session.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -71,6 +78,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	if defaults, ok := h.Option(directive).(Options); ok {
 		g.inherit(defaults)
+		if err := g.checkMapping(h.Dispenser); err != nil {
+			return nil, err
+		}
 	}
 	return h.NewRoute(nil, g), nil
 }
@@ -99,8 +109,7 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // laterOptions are words of the directive that this version does not enforce.
 // They are refused, and by name: an option that is passed over guards nothing.
 var laterOptions = []string{
-	"response_mode", "encryption_key", "userinfo", "unauthenticated", "user_claim", "headers", "header",
-	"header_encoding", "session_endpoint", "store", "pages",
+	"response_mode", "encryption_key", "userinfo", "store",
 	"idle", "refresh", "claims",
 }
 
@@ -127,7 +136,7 @@ func (o *Options) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if seen[option] && option != "require" && option != "auth_param" {
+		if seen[option] && option != "require" && option != "auth_param" && option != "header" {
 			return d.Errf("%s: is there already", option)
 		}
 		seen[option] = true
@@ -169,8 +178,26 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		o.CallbackURL, err = oneValue(d)
 	case "path_prefix":
 		o.PathPrefix, err = oneValue(d)
+	case "unauthenticated":
+		o.Unauthenticated, err = oneWord(d, "sign_in", "deny", "pass")
 	case "require":
 		err = o.unmarshalRequire(d)
+	case "user_claim":
+		if o.UserClaim, err = oneValue(d); err == nil {
+			err = o.checkMapping(d)
+		}
+	case "headers":
+		if o.Headers, err = someValues(d); err == nil {
+			err = o.checkMapping(d)
+		}
+	case "header":
+		err = o.unmarshalHeader(d)
+	case "header_encoding":
+		o.HeaderEncoding, err = oneWord(d, encodings...)
+	case "session_endpoint":
+		o.SessionEndpoint, err = oneWord(d, "basic", "full", "off")
+	case "pages":
+		o.Pages, err = oneWord(d, "on", "off")
 	case "session":
 		o.Session = new(SessionOptions)
 		return o.Session.unmarshalCaddyfile(d)
@@ -239,6 +266,38 @@ func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {
 		o.AuthParam = make(map[string]string)
 	}
 	o.AuthParam[args[0]] = args[1]
+	return nil
+}
+
+func (o *Options) unmarshalHeader(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 || slices.Contains(args, "") {
+		return d.Errf("header: want a header's name and a claim")
+	}
+	o.Header = append(o.Header, HeaderMapping{Name: args[0], Claim: args[1]})
+	return o.checkMapping(d)
+}
+
+// checkMapping refuses, with the line, what provisioning would refuse without
+// one. What placeholders stand for is known only then.
+func (o *Options) checkMapping(d *caddyfile.Dispenser) error {
+	known := Options{UserClaim: o.UserClaim}
+	if placeholder.MatchString(known.UserClaim) {
+		known.UserClaim = ""
+	}
+	for _, preset := range o.Headers {
+		if !placeholder.MatchString(preset) {
+			known.Headers = append(known.Headers, preset)
+		}
+	}
+	for _, h := range o.Header {
+		if !placeholder.MatchString(h.Name) && !placeholder.MatchString(h.Claim) {
+			known.Header = append(known.Header, h)
+		}
+	}
+	if _, err := newMapping(&known); err != nil {
+		return d.WrapErr(err)
+	}
 	return nil
 }
 

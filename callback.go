@@ -29,7 +29,7 @@ import (
 func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
 	skipAccessLog(r) // its query has the code
 	if r.Method != http.MethodGet {
-		return methodNotAllowed(w, r, "GET")
+		return methodNotAllowed(w, "GET")
 	}
 	o, ok := g.origin(r)
 	if !ok {
@@ -51,16 +51,16 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 	now := g.app.now.Now()
 	l, slotCookie := g.findLogin(ring, o, query.Get("state"), v.cookies)
 	if l == nil {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "state", page: pageNoLogin, returnTo: "/"})
+		return g.refuse(w, r, g.withoutLogin(r, v, nil, "/"))
 	}
 	g.setCookie(w, o, carried{name: slotCookie}, 0, http.SameSiteLaxMode)
 	if !l.live(now) {
 		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "state", cause: errors.New("expired"), page: pageLate, returnTo: l.returnTo})
 	}
 	if !g.app.state.spent.spend(l.state, now) {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "state", cause: errors.New("used before"), page: pageNoLogin, returnTo: l.returnTo})
+		return g.refuse(w, r, g.withoutLogin(r, v, errors.New("used before"), l.returnTo))
 	}
-	s, refused := g.signIn(r, l, query, now)
+	s, idToken, refused := g.signIn(r, l, query, now)
 	if refused == nil {
 		if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
 			g.endSession(w, r, o, v, "another sign-in failed")
@@ -68,7 +68,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 		}
 		var cookies []carried
 		if cookies, refused = g.sealSession(ring, o, s); refused == nil {
-			return g.welcome(w, r, v, ring, o, l, s, cookies)
+			return g.welcome(w, r, v, ring, o, l, s, cookies, idToken)
 		}
 	}
 	// Whoever was signed in before is not the one who has just tried: going on
@@ -104,51 +104,62 @@ func (g *Gate) findLogin(ring *keyring, o origin, state string, ours []carried) 
 	return nil, ""
 }
 
+// withoutLogin is the refusal of a response that no sign-in of this browser
+// waits for. Mostly another tab was faster, which is good news.
+func (g *Gate) withoutLogin(r *http.Request, v *visit, cause error, returnTo string) refusal {
+	f := refusal{status: http.StatusBadRequest, check: "state", cause: cause, page: pageNoLogin, returnTo: returnTo}
+	if s, err := g.session(r, v); err == nil && s != nil {
+		f.page, f.returnTo = pageElsewhere, ""
+		f.page.Actions = []pages.Action{{Label: labelGoOn, Address: returnTo}}
+	}
+	return f
+}
+
 // signIn makes a session of an authorization response whose state is ours.
-func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time) (*session, *refusal) {
+func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time) (s *session, idToken string, refused *refusal) {
 	broken := func(check, why string) *refusal {
 		return &refusal{status: http.StatusBadRequest, check: check, cause: errors.New(why), page: pageBroken}
 	}
 	metadata, err := g.provider.Metadata(r.Context())
 	if err != nil {
-		return nil, providerRefusal(err)
+		return nil, "", providerRefusal(err)
 	}
 	// RFC 9207 section 2.4: a response of another provider, mixed in to have our
 	// code sent to it, tells by its iss.
 	if iss, present := query["iss"]; present && iss[0] != g.Issuer {
-		return nil, broken("iss", "is not the issuer that was asked")
+		return nil, "", broken("iss", "is not the issuer that was asked")
 	} else if !present && metadata.ResponseIss {
-		return nil, broken("iss", "is missing, and the provider says that it sends it")
+		return nil, "", broken("iss", "is missing, and the provider says that it sends it")
 	}
 	if code, present := query["error"]; present {
-		return nil, authorizationError(code[0])
+		return nil, "", authorizationError(code[0])
 	}
 	code := query.Get("code")
 	if code == "" {
-		return nil, broken("code", "is missing")
+		return nil, "", broken("code", "is missing")
 	}
 	ctx := context.WithoutCancel(r.Context()) // the code is spent, even if the browser gives up
 	tokens, err := g.provider.Exchange(ctx, g.client, provider.Grant{
 		Code: code, Verifier: l.codeVerifier(), RedirectURI: g.redirectURI(l.origin),
 	})
 	if err != nil {
-		return nil, providerRefusal(err)
+		return nil, "", providerRefusal(err)
 	}
 	verified, err := g.verifier(metadata).Verify(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access})
 	if err != nil {
-		return nil, tokenRefusal(err)
+		return nil, "", tokenRefusal(err)
 	}
-	s := newSession(verified, now, time.Duration(g.Session.Lifetime))
+	s = newSession(verified, now, time.Duration(g.Session.Lifetime))
 	// Many providers give claims at userinfo only; it is asked when something
 	// that has to be there is not.
 	if metadata.UserinfoEndpoint == "" || len(decide(s.claims, g.scopes, g.rules)) == 0 {
-		return s, nil
+		return s, tokens.ID, nil
 	}
 	more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
 	if err != nil {
-		return nil, providerRefusal(err)
+		return nil, "", providerRefusal(err)
 	}
-	return newSession(merge(verified, more), now, time.Duration(g.Session.Lifetime)), nil
+	return newSession(merge(verified, more), now, time.Duration(g.Session.Lifetime)), tokens.ID, nil
 }
 
 // merge adds userinfo's claims to those of the ID token, whose own stay: they
@@ -209,12 +220,20 @@ func (g *Gate) verifier(m *provider.Metadata) *idtoken.Verifier {
 // welcome hands over the new session and sends the user to where he wanted to
 // go. The session that the browser had before ends: a sign-in never goes on
 // with one that somebody else may know.
-func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, o origin, l *login, s *session, cookies []carried) error {
+func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, o origin, l *login, s *session, cookies []carried, idToken string) error {
 	g.revokeCarried(r, o, v, "signed in anew")
+	lifetime := int(time.Duration(g.Session.Lifetime) / time.Second)
 	for _, c := range cookies {
-		g.setCookie(w, o, c, int(time.Duration(g.Session.Lifetime)/time.Second), g.sameSite())
+		g.setCookie(w, o, c, lifetime, g.sameSite())
 	}
 	g.dropSession(w, o, v.cookies, cookies...)
+	// Our own endpoints get the hint besides the session, in one request header.
+	room := maxChunks*chunkSize - size(cookies)
+	if hint, ok := g.sealHint(ring, o, idToken); ok && len(hint.value) <= room {
+		g.setCookie(w, o, hint, lifetime, http.SameSiteLaxMode)
+	} else {
+		g.dropHint(w, o, v.cookies)
+	}
 	g.trimLogins(w, o, g.loginsUnderWay(ring, o, v.cookies, g.app.now.Now()), -1)
 	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r), host(r))
 
@@ -226,7 +245,7 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 		// The provider's page led here, so the browser would hold a strict cookie
 		// back from a redirect; a page of ours that goes on is same-site.
 		page := pageOnward
-		page.Onward, page.Actions = target, []pages.Action{{Label: "Go on", Address: target}}
+		page.Onward, page.Actions = target, []pages.Action{{Label: labelGoOn, Address: target}}
 		return pages.Write(w, r, http.StatusOK, page)
 	}
 	return redirect(w, target)

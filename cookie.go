@@ -41,6 +41,14 @@ const (
 	maxSameName = 512
 )
 
+// size is what cookies take in a request, in bytes.
+func size(cookies []carried) (total int) {
+	for _, c := range cookies {
+		total += len(c.name) + len(c.value)
+	}
+	return total
+}
+
 // cookieNames are the names of a gate's cookies.
 type cookieNames struct{ configured string }
 
@@ -54,6 +62,37 @@ func (n cookieNames) of(o origin, domain string) string {
 	default:
 		return plainCookie
 	}
+}
+
+// Cookies that only our own endpoints get.
+const (
+	hintSuffix   = "-hint"   // the ID token, for sign-out at the provider
+	returnSuffix = "-return" // where to go after that
+)
+
+// atEndpoints returns the name of a cookie that is sent to our endpoints only.
+// The __Host- prefix takes no path, so it is __Secure- there.
+func (n cookieNames) atEndpoints(o origin, suffix string) string {
+	base := n.endpointBase()
+	if o.scheme == "https" {
+		return securePrefix + base + suffix
+	}
+	return base + suffix
+}
+
+const securePrefix = "__Secure-"
+
+func (n cookieNames) endpointBase() string {
+	if n.configured == "" {
+		return plainCookie
+	}
+	base := n.configured
+	for _, prefix := range []string{"__host-", "__secure-"} {
+		if len(base) > len(prefix) && strings.EqualFold(base[:len(prefix)], prefix) {
+			base = base[len(prefix):]
+		}
+	}
+	return base
 }
 
 // carried is a cookie of ours as the request brought it.
@@ -99,15 +138,15 @@ func (n cookieNames) takeCookies(h http.Header) (ours []carried) {
 
 // mayHold is a quick look that spares most requests the slow one.
 func (n cookieNames) mayHold(line string) bool {
-	if n.configured != "" {
-		return strings.Contains(line, n.configured)
-	}
-	return strings.Contains(line, plainCookie)
+	return strings.Contains(line, n.endpointBase())
 }
 
 // owns reports whether name is that of a cookie that this gate sets, under any
 // scheme that it may be reached by.
 func (n cookieNames) owns(name string) bool {
+	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, securePrefix), n.endpointBase()); ok && (rest == hintSuffix || rest == returnSuffix) {
+		return true
+	}
 	if n.configured != "" {
 		return family(name, n.configured)
 	}
@@ -219,10 +258,15 @@ func assemble(name string, ours []carried) (values []whole) {
 // cookies are chosen here. maxAge is in seconds; with 0 the cookie is deleted,
 // which takes the same attributes or the browser ignores it.
 func (g *Gate) setCookie(w http.ResponseWriter, o origin, c carried, maxAge int, sameSite http.SameSite) {
+	path := "/"
+	if c.name == g.cookies.atEndpoints(o, hintSuffix) || c.name == g.cookies.atEndpoints(o, returnSuffix) {
+		path = g.PathPrefix
+		sameSite = http.SameSiteLaxMode // same_site is the session's only
+	}
 	cookie := &http.Cookie{
 		Name:     c.name,
 		Value:    c.value,
-		Path:     "/",
+		Path:     path,
 		Domain:   g.Session.Domain,
 		MaxAge:   maxAge,
 		Secure:   o.scheme == "https" || secureByName(c.name),

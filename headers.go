@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,27 +20,98 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 )
 
-// ownedPrefix is what all identity headers begin with, as fold writes it.
-const ownedPrefix = "x-authentiq-"
+// ownedPrefix is what the headers of the X-Authentiq table begin with, as fold
+// writes it.
+const (
+	ownedPrefix = "x-authentiq-"
+	tablePrefix = "X-Authentiq-" // canonical
+)
 
-// owned reports whether an upstream could take name for an identity header.
-// CGI, WSGI and PHP make "_" of every "-" and some of "." and more, so that
-// X_Authentiq_Subject and X-Authentiq-Subject become one variable; all
-// characters that are no letters or digits count as "-" here.
-func owned(name string) bool {
-	if len(name) < len(ownedPrefix) {
-		return false
-	}
-	for i := range len(ownedPrefix) {
+// ownedNames are the header names that only the gate may say, as fold writes
+// them.
+type ownedNames struct {
+	prefixes []string
+	names    map[string]struct{}
+}
+
+// foldLength is how much of a name is looked at; no name of ours is longer.
+const foldLength = 128
+
+// fold writes name as an upstream may read it. CGI, WSGI and PHP make "_" of
+// every "-" and some of "." and more, so that X_Authentiq_Subject and
+// X-Authentiq-Subject become one variable; all characters that are no letters or
+// digits count as "-" here.
+func fold(buffer *[foldLength]byte, name string) []byte {
+	folded := buffer[:min(len(name), foldLength)]
+	for i := range folded {
 		c := lower(name[i])
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9') {
 			c = '-'
 		}
-		if c != ownedPrefix[i] {
-			return false
+		folded[i] = c
+	}
+	return folded
+}
+
+func folded(name string) string {
+	var buffer [foldLength]byte
+	return string(fold(&buffer, name))
+}
+
+// has reports whether an upstream could take name for one of ours.
+func (o *ownedNames) has(name string) bool {
+	var buffer [foldLength]byte
+	f := fold(&buffer, name)
+	for _, prefix := range o.prefixes {
+		if len(f) >= len(prefix) && string(f[:len(prefix)]) == prefix {
+			return true
 		}
 	}
-	return true
+	_, found := o.names[string(f)]
+	return found && len(name) <= foldLength
+}
+
+// privateWriter keeps what is for one user out of shared caches: an answer that
+// says nothing of caching gets "private".
+type privateWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	wrote bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *privateWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.begin()
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+func (w *privateWriter) begin() {
+	if w.wrote {
+		return
+	}
+	w.wrote = true
+	if len(w.Header()["Cache-Control"]) == 0 {
+		w.Header()["Cache-Control"] = []string{"private"}
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (w *privateWriter) Write(p []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.begin()
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is what http.ResponseController calls; a flush sends the header.
+func (w *privateWriter) FlushError() error {
+	w.begin()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // visit is what gates know of a request that passes through them. The gates of
@@ -71,25 +141,25 @@ func (g *Gate) enter(r *http.Request) *visit {
 		if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 			repl.Map(v.placeholder)
 		}
-		guardTrailers(r)
 	}
-	strip(r, v.set)
+	guardTrailers(r, g.mapping.owned)
+	strip(r, g.mapping.owned, v.set)
 	v.cookies = append(v.cookies, g.cookies.takeCookies(r.Header)...)
 	return v
 }
 
 // strip removes identity headers that the client made up, but not those named
 // in keep.
-func strip(r *http.Request, keep []string) {
+func strip(r *http.Request, owned *ownedNames, keep []string) {
 	for name := range r.Header {
-		if owned(name) && !slices.Contains(keep, name) {
+		if owned.has(name) && !slices.Contains(keep, name) {
 			delete(r.Header, name)
 		}
 	}
 	// Named hop-by-hop, a header that we set would be removed on the way to the
 	// upstream, which would then see nobody (RFC 9110 section 7.6.1).
-	unlist(r.Header, "Connection")
-	unlist(r.Header, "Trailer")
+	unlist(r.Header, "Connection", owned)
+	unlist(r.Header, "Trailer", owned)
 	if slices.ContainsFunc(r.Header["Upgrade"], tunnelsHTTP) {
 		delete(r.Header, "Upgrade")
 		delete(r.Header, "Http2-Settings")
@@ -110,11 +180,11 @@ func tunnelsHTTP(upgrade string) bool {
 }
 
 // unlist removes our names from the values of a header that lists names.
-func unlist(h http.Header, header string) {
+func unlist(h http.Header, header string, owned *ownedNames) {
 	values := h[header]
 	if !slices.ContainsFunc(values, func(value string) bool {
 		for name := range strings.SplitSeq(value, ",") {
-			if owned(strings.TrimSpace(name)) {
+			if owned.has(strings.TrimSpace(name)) {
 				return true
 			}
 		}
@@ -125,7 +195,7 @@ func unlist(h http.Header, header string) {
 	var kept []string
 	for _, value := range values {
 		for name := range strings.SplitSeq(value, ",") {
-			if name = strings.TrimSpace(name); name != "" && !owned(name) {
+			if name = strings.TrimSpace(name); name != "" && !owned.has(name) {
 				kept = append(kept, name)
 			}
 		}
@@ -140,17 +210,17 @@ func unlist(h http.Header, header string) {
 // guardTrailers keeps identity headers out of the request's trailers: they are
 // forwarded, and some upstreams take them for headers. Those that were not
 // announced arrive with the end of the body.
-func guardTrailers(r *http.Request) {
-	stripTrailers(r) // HTTP/2 announces them without a body, too
+func guardTrailers(r *http.Request, owned *ownedNames) {
+	stripTrailers(r, owned) // HTTP/2 announces them without a body, too
 	if r.Body == nil || r.Body == http.NoBody {
 		return
 	}
-	r.Body = &trailerGuard{r.Body, r}
+	r.Body = &trailerGuard{r.Body, r, owned}
 }
 
-func stripTrailers(r *http.Request) {
+func stripTrailers(r *http.Request, owned *ownedNames) {
 	for name := range r.Trailer {
-		if owned(name) {
+		if owned.has(name) {
 			delete(r.Trailer, name)
 		}
 	}
@@ -161,12 +231,13 @@ func stripTrailers(r *http.Request) {
 type trailerGuard struct {
 	io.ReadCloser
 	request *http.Request
+	owned   *ownedNames
 }
 
 func (t *trailerGuard) Read(p []byte) (int, error) {
 	n, err := t.ReadCloser.Read(p)
 	if err != nil {
-		stripTrailers(t.request)
+		stripTrailers(t.request, t.owned)
 	}
 	return n, err
 }
@@ -174,7 +245,7 @@ func (t *trailerGuard) Read(p []byte) (int, error) {
 // field is a header to set. Its name is canonical.
 type field struct{ name, value string }
 
-// textHeaders are claims that are sent as they are. All are strings.
+// textHeaders are the claims of the X-Authentiq table that are texts.
 var textHeaders = []struct{ header, claim string }{
 	{"X-Authentiq-Subject", "sub"},
 	{"X-Authentiq-Sid", "sid"},
@@ -188,36 +259,6 @@ var textHeaders = []struct{ header, claim string }{
 	{"X-Authentiq-Phone", "phone_number"},
 	{"X-Authentiq-Phone-Type", "phone_type"},
 	{"X-Authentiq-Zoneinfo", "zoneinfo"},
-}
-
-// identityHeaders makes the headers of a session. A claim that is absent, or
-// that no header can carry, has no header; the two …-Verified are always there,
-// so that an application need not guess what their absence means.
-func identityHeaders(issuer string, c claims.Claims) []field {
-	fields := make([]field, 0, len(textHeaders)+6)
-	add := func(name, value string) {
-		if sendable(value) {
-			fields = append(fields, field{name, value})
-		}
-	}
-	for _, h := range textHeaders {
-		add(h.header, c.String(h.claim))
-	}
-	add("X-Authentiq-Issuer", issuer)
-	add("X-Authentiq-Locale", claims.Locale(c.String("locale")))
-	addObject := func(name string, object map[string]any) {
-		if object == nil {
-			return
-		}
-		if text, err := claims.ASCIIJSON(object); err == nil {
-			add(name, text)
-		}
-	}
-	addObject("X-Authentiq-Address", claims.Address(c["address"]))
-	addObject("X-Authentiq-Geolocation", claims.Geolocation(c["aq:location"]))
-	add("X-Authentiq-Email-Verified", strconv.FormatBool(c.String("email") != "" && c.Verified("email_verified")))
-	add("X-Authentiq-Phone-Verified", strconv.FormatBool(c.String("phone_number") != "" && c.Verified("phone_number_verified")))
-	return fields
 }
 
 // sendable reports whether a header can carry value as it is, so that the
@@ -256,7 +297,7 @@ func (v *visit) identify(r *http.Request, s *session) {
 	// Another gate's user may be another: the table that all gates write is never
 	// of two users. Names that an earlier gate was given for itself stay.
 	for _, name := range v.set {
-		if owned(name) {
+		if strings.HasPrefix(name, tablePrefix) {
 			delete(r.Header, name)
 		}
 	}
@@ -268,7 +309,7 @@ func (v *visit) identify(r *http.Request, s *session) {
 	v.session = s
 	// By this name the access log knows the user.
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Set(userPlaceholder+"id", s.subject())
+		repl.Set(userPlaceholder+"id", s.user)
 	}
 }
 

@@ -36,9 +36,11 @@ type purpose string
 const (
 	purposeSession purpose = "session"
 	purposeLogin   purpose = "login"
+	purposeHint    purpose = "hint"
+	purposeReturn  purpose = "return"
 )
 
-var purposes = []purpose{purposeSession, purposeLogin}
+var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn}
 
 // key seals and opens. It is safe for concurrent use.
 type key struct {

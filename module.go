@@ -48,6 +48,7 @@ type Gate struct {
 	demand   idtoken.Verifier // what auth_param asks of a sign-in; for Fresh
 	routes   endpoints
 	cookies  cookieNames
+	mapping  *mapping
 	callback *origin  // of callback_url; nil without one
 	keys     *keyring // of session.keys; nil when they are in Caddy's storage
 	bindings map[purpose]string
@@ -128,6 +129,46 @@ type Options struct {
 	// Default: none, so that everybody with an account at the provider gets in.
 	Require []Requirement `json:"require,omitempty"`
 
+	// What happens to requests without a session: `sign_in` sends page loads to
+	// the provider and answers others with 401; `deny` answers all with 401;
+	// `pass` lets them through without identity headers, and so those of users
+	// whom the rules keep out.
+	// Default: `sign_in`.
+	Unauthenticated string `json:"unauthenticated,omitempty"`
+
+	// The claim that is the user to an application which knows one name only: in
+	// the presets' User headers and in {http.auth.user.id}. `email` counts only
+	// when it is verified.
+	// Default: `sub`.
+	UserClaim string `json:"user_claim,omitempty"`
+
+	// Sets of header names that applications already read, sent besides the
+	// X-Authentiq ones: `remote-user`, `x-forwarded`, `x-auth-request`,
+	// `oidc-claim`, `oidc-claim-dash`. A client's own are removed from every
+	// request.
+	// Default: none.
+	Headers []string `json:"headers,omitempty"`
+
+	// More headers, each from a claim. A client's own are removed from every
+	// request.
+	// Default: none.
+	Header []HeaderMapping `json:"header,omitempty"`
+
+	// How texts that are not ASCII are written in headers: `utf8` as they are,
+	// `percent` (%XX, % too), `rfc2047` (encoded words, also for what contains
+	// =?), `base64` (all texts, ASCII too).
+	// Default: `utf8`.
+	HeaderEncoding string `json:"header_encoding,omitempty"`
+
+	// What GET session tells a page about its user: `basic` (uid, sid, name,
+	// locale), `full` (the auth hash without credentials), `off`.
+	// Default: `basic`.
+	SessionEndpoint string `json:"session_endpoint,omitempty"`
+
+	// `on` answers people with pages of our own, `off` returns errors to the
+	// site's handle_errors. Default: `on`.
+	Pages string `json:"pages,omitempty"`
+
 	// How sessions are kept.
 	Session *SessionOptions `json:"session,omitempty"`
 
@@ -151,6 +192,17 @@ type Requirement struct {
 	// For `email` also `*@domain`; an email counts only when it is verified.
 	// Default: anything that is not empty.
 	Values []string `json:"values,omitempty"`
+}
+
+// HeaderMapping sends a claim in a header.
+type HeaderMapping struct {
+	// The header's name. Those that steer a request (Host, Cookie, Content-…,
+	// Connection and its like, X-Forwarded-For, -Host and -Proto) can't be.
+	Name string `json:"name,omitempty"`
+
+	// The claim's name, or a path with dots into an object (`address.country`).
+	// Lists are joined by commas, objects are one line of ASCII JSON.
+	Claim string `json:"claim,omitempty"`
 }
 
 // SessionOptions say how sessions are kept.
@@ -222,11 +274,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	visit := g.enter(r) // removes forged identity headers and our own cookies, always first
 
 	if endpoint := g.endpoint(r); endpoint != nil {
-		if err := endpoint(w, r, visit); err != nil {
-			// Who asked has hung up. Caddy would log the address, which may hold a code.
-			g.logger.Debug(eventUndelivered, zap.Error(err), clientIP(r))
-		}
-		return nil
+		return g.unlogged(w, r, endpoint(w, r, visit))
 	}
 	gated, err := g.gated(r)
 	if err != nil {
@@ -239,14 +287,24 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if err != nil {
 		return g.unavailable(w, r, err)
 	}
-	if s == nil {
-		return g.challenge(w, r, visit)
+	var missing []shortfall
+	if s != nil {
+		missing = g.missing(s)
 	}
-	if missing := g.missing(s); len(missing) > 0 {
+	switch {
+	case s != nil && len(missing) == 0:
+		visit.identify(r, s)
+		private := &privateWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+		err := next.ServeHTTP(private, r)
+		private.begin() // for what is written after us: nothing, or the page of an error
+		return err
+	case g.Unauthenticated == "pass":
+		return next.ServeHTTP(w, r)
+	case s == nil:
+		return g.challenge(w, r, visit)
+	default:
 		return g.deny(w, r, s, missing, g.requested(r))
 	}
-	visit.identify(r, s)
-	return next.ServeHTTP(w, r)
 }
 
 // Interface guards

@@ -60,6 +60,15 @@ func (o *Options) inherit(defaults Options) {
 	o.ProviderCA = orList(o.ProviderCA, defaults.ProviderCA)
 	o.CallbackURL = cmp.Or(o.CallbackURL, defaults.CallbackURL)
 	o.PathPrefix = cmp.Or(o.PathPrefix, defaults.PathPrefix)
+	o.Unauthenticated = cmp.Or(o.Unauthenticated, defaults.Unauthenticated)
+	o.UserClaim = cmp.Or(o.UserClaim, defaults.UserClaim)
+	o.Headers = orList(o.Headers, defaults.Headers)
+	if o.Header == nil {
+		o.Header = slices.Clone(defaults.Header)
+	}
+	o.HeaderEncoding = cmp.Or(o.HeaderEncoding, defaults.HeaderEncoding)
+	o.SessionEndpoint = cmp.Or(o.SessionEndpoint, defaults.SessionEndpoint)
+	o.Pages = cmp.Or(o.Pages, defaults.Pages)
 	o.Require = slices.Concat(defaults.Require, o.Require)
 	o.InsecureHTTP = o.InsecureHTTP || defaults.InsecureHTTP
 	if defaults.Session == nil {
@@ -115,6 +124,12 @@ func (g *Gate) resolvePlaceholders() error {
 		{"provider_ca", pointers(g.ProviderCA)},
 		{"callback_url", []*string{&g.CallbackURL}},
 		{"path_prefix", []*string{&g.PathPrefix}},
+		{"unauthenticated", []*string{&g.Unauthenticated}},
+		{"user_claim", []*string{&g.UserClaim}},
+		{"headers", pointers(g.Headers)},
+		{"header_encoding", []*string{&g.HeaderEncoding}},
+		{"session_endpoint", []*string{&g.SessionEndpoint}},
+		{"pages", []*string{&g.Pages}},
 		{"session keys", pointers(g.Session.Keys)},
 		{"session cookie", []*string{&g.Session.Cookie}},
 		{"session domain", []*string{&g.Session.Domain}},
@@ -125,6 +140,12 @@ func (g *Gate) resolvePlaceholders() error {
 			option string
 			text   []*string
 		}{"require " + g.Require[i].Claim, append(pointers(g.Require[i].Values), &g.Require[i].Claim)})
+	}
+	for i := range g.Header {
+		texts = append(texts, struct {
+			option string
+			text   []*string
+		}{"header " + g.Header[i].Name, []*string{&g.Header[i].Name, &g.Header[i].Claim}})
 	}
 	for _, t := range texts {
 		for _, text := range t.text {
@@ -175,7 +196,7 @@ func resolvePlaceholder(text string) (string, error) {
 // storage.
 func (g *Gate) configure() error {
 	for _, step := range []func() error{
-		g.configureProvider, g.configureClient, g.configureScopes, g.configureParams, g.configurePlace, g.configureSession,
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureParams, g.configurePlace, g.configureSession, g.configureAnswers,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -366,6 +387,26 @@ func redacted(address string) string {
 		return u.Redacted()
 	}
 	return address
+}
+
+// configureAnswers settles what the application and people are told.
+func (g *Gate) configureAnswers() (err error) {
+	for _, option := range []struct {
+		name  string
+		value *string
+		words []string // the first is the default
+	}{
+		{"unauthenticated", &g.Unauthenticated, []string{"sign_in", "deny", "pass"}},
+		{"session_endpoint", &g.SessionEndpoint, []string{"basic", "full", "off"}},
+		{"pages", &g.Pages, []string{"on", "off"}},
+	} {
+		*option.value = cmp.Or(*option.value, option.words[0])
+		if !slices.Contains(option.words, *option.value) {
+			return fmt.Errorf("%s %q: want %s", option.name, *option.value, strings.Join(option.words, " or "))
+		}
+	}
+	g.mapping, err = newMapping(&g.Options)
+	return err
 }
 
 // plainPath keeps a path free of what reads differently to two parties.

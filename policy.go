@@ -197,32 +197,3 @@ func empty(value any) bool {
 		return false
 	}
 }
-
-// describe says in plain words what is missing, for the person who misses it.
-func (s shortfall) describe() string {
-	name := plainNames[s.claim]
-	if name == "" {
-		name = fmt.Sprintf("“%s”", s.claim)
-	}
-	switch {
-	case s.unverified:
-		return name + " has to be verified"
-	case s.mismatch:
-		return name + " is not one that may enter here"
-	default:
-		if name[0] != 'y' {
-			return name + " is missing" // nothing that people share as such
-		}
-		return name + " has to be shared"
-	}
-}
-
-// plainNames are what people call scopes and claims.
-var plainNames = map[string]string{
-	"email": "your email address", "phone": "your phone number", "phone_number": "your phone number",
-	"address": "your address", "profile": "your profile", "name": "your name", "aq:name": "your name",
-	"acr": "the way you signed in", "auth_time": "the time you signed in",
-	"given_name": "your first name", "family_name": "your last name",
-	"aq:location": "your location", "aq:username": "your user name", "preferred_username": "your user name",
-	"aq:locale": "your language", "locale": "your language", "aq:zoneinfo": "your time zone", "zoneinfo": "your time zone",
-}

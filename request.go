@@ -150,12 +150,16 @@ func (g *Gate) gated(r *http.Request) (bool, error) {
 	if gated || err != nil {
 		return gated, err
 	}
-	for _, p := range readings(r.URL.Path) {
-		other, u := *r, *r.URL
-		u.Path, u.RawPath = p, ""
-		other.URL = &u
-		caddyhttp.NewTestReplacer(&other) // {path} of an expression has to say the same
-		if gated, err = g.matchers.AnyMatchWithError(&other); gated || err != nil {
+	others := readings(r.URL.Path)
+	if len(others) == 0 {
+		return false, nil
+	}
+	// Changed in place: placeholders such as {path} look at the same URL.
+	as := *r.URL
+	defer func() { *r.URL = as }()
+	for _, p := range others {
+		r.URL.Path, r.URL.RawPath = p, ""
+		if gated, err = g.matchers.AnyMatchWithError(r); gated || err != nil {
 			return gated, err
 		}
 	}
@@ -163,10 +167,11 @@ func (g *Gate) gated(r *http.Request) (bool, error) {
 }
 
 // readings returns what an application could make of a decoded path besides the
-// path itself: a part of it taken for the query, the fragment or a parameter, or
-// a backslash for a slash.
+// path itself: dots and empty segments resolved, a part of it taken for the
+// query, the fragment or a parameter, cut off at a NUL, or a backslash taken for
+// a slash.
 func readings(p string) (others []string) {
-	if !strings.ContainsAny(p, "?#;\\") && !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
+	if !strings.ContainsAny(p, "?#;\\\x00") && !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
 		return nil
 	}
 	add := func(other string) {
@@ -178,18 +183,29 @@ func readings(p string) (others []string) {
 		}
 	}
 	slashes := strings.ReplaceAll(p, "\\", "/")
-	add(path.Clean(slashes))
+	add(cleaned(slashes))
 	for _, form := range []string{p, slashes} {
-		if i := strings.IndexAny(form, "?#"); i >= 0 {
+		if i := strings.IndexAny(form, "?#\x00"); i >= 0 {
 			form = form[:i]
 			add(form)
+			add(cleaned(form))
 		}
 		if i := strings.IndexByte(form, ';'); i >= 0 {
 			add(form[:i])
-			add(path.Clean(pathParameter.ReplaceAllString(form, "")))
+			add(cleaned(pathParameter.ReplaceAllString(form, "")))
 		}
 	}
 	return others
+}
+
+// cleaned keeps the slash at the end, which path.Clean does not: /admin/ may be
+// what a matcher knows.
+func cleaned(p string) string {
+	c := path.Clean("/" + p)
+	if c != "/" && strings.HasSuffix(p, "/") {
+		c += "/"
+	}
+	return c
 }
 
 // pathParameter is what servlet containers take out of a path's segment.
@@ -299,6 +315,9 @@ func newEndpoints(g *Gate, callback string) (endpoints, error) {
 		g.PathPrefix + "/sign-out":   g.serveSignOut,
 		g.PathPrefix + "/signed-out": g.serveSignedOut,
 	}}
+	if g.SessionEndpoint != "off" {
+		e.handlers[g.PathPrefix+"/session"] = g.serveSession
+	}
 	if _, taken := e.handlers[callback]; taken || callback == g.PathPrefix {
 		return e, errCallbackTaken
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"go.uber.org/zap"
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
@@ -35,6 +36,7 @@ type session struct {
 	claims     claims.Claims
 
 	identity []field // the identity headers, made once
+	user     string  // who the user is by user_claim
 }
 
 const (
@@ -292,7 +294,7 @@ func (g *Gate) session(r *http.Request, v *visit) (*session, error) {
 		return nil, nil
 	}
 	o, ok := g.origin(r)
-	if !ok {
+	if !ok || g.Session.Domain != "" && !o.within(g.Session.Domain) {
 		return nil, nil
 	}
 	values := assemble(g.cookies.of(o, g.Session.Domain), v.cookies)
@@ -333,7 +335,13 @@ func (g *Gate) openSession(ctx context.Context, site string, value whole) (*sess
 		if s, err = decodeSession(payload); err != nil {
 			return nil, nil
 		}
-		s.identity = identityHeaders(g.Issuer, s.claims)
+		var left []string
+		if s.identity, left = g.mapping.fields(s.claims); len(left) > 0 {
+			g.logger.Info(eventHeaderLeftOut, zap.Strings("headers", left), zap.String("sub", s.subject()))
+		}
+		if user := g.mapping.user(s.claims); sendable(user) {
+			s.user = user // the same as in headers, or nobody
+		}
 		g.sessions.put(site, value, s)
 	}
 	if !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime)) || g.revoked(s) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,8 +28,9 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 	// What did not open is of no use to anybody. Sessions that did open were
 	// several; whoever planted his beside the user's may have put it where it
 	// can't be deleted from here (a path of its own), so all of them end.
-	g.endSession(w, r, o, v, "several sessions at once")
-	if !pageLoad(r) {
+	g.revokeCarried(r, o, v, "several sessions at once")
+	g.dropSession(w, o, v.cookies)
+	if !pageLoad(r) || g.Unauthenticated == "deny" {
 		return g.unauthenticated(w, r)
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
@@ -46,7 +48,7 @@ func (g *Gate) sharesSession(o origin) bool {
 // serveSignIn begins a sign-in because somebody asked for it.
 func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if r.Method != http.MethodGet {
-		return methodNotAllowed(w, r, "GET")
+		return methodNotAllowed(w, "GET")
 	}
 	o, ok := g.origin(r)
 	if !ok {
@@ -69,12 +71,32 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 		returnTo = g.localPath(values[0])
 	}
 	extra := url.Values{}
+	if prompt := prompts[query.Get("again")]; prompt != "" {
+		extra.Set("prompt", addPrompt(g.AuthParam["prompt"], prompt))
+	}
 	for _, name := range g.AllowParam {
 		if values := query[name]; len(values) == 1 {
 			extra.Set(name, values[0])
 		}
 	}
 	return g.startSignIn(w, r, v, o, returnTo, extra)
+}
+
+// prompts are what the page of somebody who may not enter offers: to share what
+// is missing, or to come as somebody else (OpenID Connect Core 3.1.2.1).
+var prompts = map[string]string{"share": "consent", "other": "login"}
+
+// addPrompt adds a prompt to those that are configured, which nobody's link may
+// take away. Only `none` stands alone: it forbids all others.
+func addPrompt(configured, prompt string) string {
+	words := strings.Fields(configured)
+	if slices.Contains(words, "none") {
+		words = nil
+	}
+	if !slices.Contains(words, prompt) {
+		words = append(words, prompt)
+	}
+	return strings.Join(words, " ")
 }
 
 // startSignIn sends somebody to the provider.
@@ -128,11 +150,11 @@ func (g *Gate) authorizationURL(endpoint string, l *login, slot int, extra url.V
 		return "", err
 	}
 	q := u.Query()
-	for name, values := range extra {
-		q[name] = values
-	}
 	for name, value := range g.AuthParam {
 		q.Set(name, value)
+	}
+	for name, values := range extra {
+		q[name] = values
 	}
 	q.Set("response_type", "code")
 	q.Set("client_id", g.ClientID)

@@ -70,3 +70,52 @@ func Geolocation(v any) map[string]any {
 	}
 	return out
 }
+
+// AuthHash is what an application with an Authentiq integration of the OmniAuth kind receives, without the credentials:
+// provider, uid, sid, info and extra. What was not shared is absent, not null. The locale is language_TERRITORY.
+func AuthHash(c Claims) map[string]any {
+	info := map[string]any{}
+	putTexts(info, c, map[string]string{
+		"name": "name", "first_name": "given_name", "last_name": "family_name", "email": "email", "phone": "phone_number",
+	})
+	if location := Address(c["address"]); location != nil {
+		info["location"] = location
+	}
+	if geolocation := Geolocation(c["aq:location"]); geolocation != nil {
+		info["geolocation"] = geolocation
+	}
+	extra := map[string]any{}
+	putTexts(extra, c, map[string]string{"middle_name": "middle_name", "phone_type": "phone_type", "zoneinfo": "zoneinfo"})
+	for _, name := range []string{"email_verified", "phone_number_verified"} {
+		if verified, ok := c[name].(bool); ok {
+			extra[name] = verified
+		}
+	}
+	putLocale(extra, c)
+	hash := map[string]any{"provider": "authentiq", "info": info, "extra": extra}
+	putTexts(hash, c, map[string]string{"uid": "sub", "sid": "sid"})
+	return hash
+}
+
+// BasicHash is the part of it that a page needs to greet its user.
+func BasicHash(c Claims) map[string]any {
+	hash := map[string]any{}
+	putTexts(hash, c, map[string]string{"uid": "sub", "sid": "sid", "name": "name"})
+	putLocale(hash, c)
+	return hash
+}
+
+// putTexts sets members from the texts of claims.
+func putTexts(object map[string]any, c Claims, from map[string]string) {
+	for member, claim := range from {
+		if text := c.String(claim); text != "" {
+			object[member] = text
+		}
+	}
+}
+
+func putLocale(object map[string]any, c Claims) {
+	if locale := Locale(c.String("locale")); locale != "" {
+		object["locale"] = locale
+	}
+}

@@ -25,6 +25,10 @@ type Page struct {
 	Actions   []Action
 	Reference string // names the log line
 	Onward    string // a local path that the page goes on to by itself
+
+	// FormTargets are origins that a form may lead to besides this site, after
+	// redirects.
+	FormTargets []string
 }
 
 // Action is something to do next. A GET is a link, a POST a button.
@@ -38,9 +42,8 @@ type Action struct {
 var files embed.FS
 
 var (
-	page   = template.Must(template.ParseFS(files, "page.html"))
-	style  = template.CSS(read("page.css"))
-	policy = contentSecurityPolicy(string(style))
+	page  = template.Must(template.ParseFS(files, "page.html"))
+	style = template.CSS(read("page.css"))
 )
 
 func read(name string) string {
@@ -54,12 +57,12 @@ func read(name string) string {
 // contentSecurityPolicy allows the one style, forms to this site, and nothing
 // else: no script, no frame around the page, no load from anywhere, so that
 // text of an attacker's that ever got in would stay text.
-func contentSecurityPolicy(style string) string {
+func contentSecurityPolicy(formTargets []string) string {
 	sum := sha256.Sum256([]byte(style))
 	return strings.Join([]string{
 		"default-src 'none'",
 		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
-		"form-action 'self'",
+		strings.Join(append([]string{"form-action 'self'"}, formTargets...), " "),
 		"frame-ancestors 'none'",
 		"base-uri 'none'",
 	}, "; ")
@@ -77,7 +80,7 @@ func Write(w http.ResponseWriter, r *http.Request, status int, p Page) error {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", contentSecurityPolicy(p.FormTargets))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // a callback's address holds the code
 	h.Set("Cache-Control", "no-store")
