@@ -69,6 +69,9 @@ func setGoldenEnvironment(t *testing.T) {
 		"AUTHENTIQ_KEY":     "app",
 		"AUTHENTIQ_SECRET":  randomSecret(),
 		"AUTHENTIQ_DIALECT": "oidc",
+		"AUTHENTIQ_MODE":    "pass",
+		"AUTHENTIQ_PRESET":  "x-forwarded",
+		"AUTHENTIQ_CLAIM":   "address.country",
 		"AUTHENTIQ_CA":      certificateFile(t),
 		"AUTHENTIQ_NEW_KEY": randomSecret(),
 		"AUTHENTIQ_OLD_KEY": randomSecret(),
@@ -274,7 +277,7 @@ func TestJSONAndCaddyfileHaveTheSameDocumentedWords(t *testing.T) {
 			}
 		}
 	}
-	for _, structure := range []string{"Gate", "Options", "SessionOptions", "ClientAuth", "Requirement"} {
+	for _, structure := range []string{"Gate", "Options", "SessionOptions", "ClientAuth", "Requirement", "HeaderMapping"} {
 		for word, documented := range structFields(t, "module.go", structure) {
 			if !documented {
 				t.Errorf("%s.%s has no comment", structure, word)
@@ -295,7 +298,7 @@ func TestGoldenFilesCoverEveryWord(t *testing.T) {
 		if word != "session" {
 			need("option_"+word, word)
 		}
-		if word != "require" && word != "auth_param" {
+		if word != "require" && word != "auth_param" && word != "header" {
 			need("refused_second_line_"+word, word)
 		}
 		if word != "session" {
@@ -325,6 +328,7 @@ func FuzzCaddyfile(f *testing.F) {
 		"authentiq {\n\tclient_id {\n\t\tx\n\t}\n}", "authentiq {\n\tsession {", "authentiq {\n\tsession", "authentiq {\n\tclient_id",
 		"authentiq {\n\tclock_skew 300x\n}", "authentiq {\n\tclock_skew -1m\n}", "authentiq {\n\tclock_skew 99999999999999999999h\n}",
 		"authentiq {\n\trequire groups \"\"\n}", "authentiq {\n\trequire email *@example.com\n\tauth_param claims `{\"a\":{}}`\n}",
+		"authentiq {\n\theaders oidc-claim x-forwarded\n\theader X-User a.b\n\theader x_user a\n}", "authentiq {\n\tuser_claim a..b\n}", "authentiq {\n\theaders oidc-claim oidc-claim-dash\n\theader {env.X} sub\n}",
 		"authentiq {\n\tinsecure_http {\n\t}\n}", "authentiq {\n\tclient_id \"}\"\n}", "authentiq {\n\tscope \"\na\" \"b\nc\"\n}",
 	} {
 		f.Add(seed)

@@ -5,11 +5,13 @@ package authentiq
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,6 +152,295 @@ func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
 	}
 	if sub := hdrBrowser(t).get(s.url("/c/deep?q=1")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("signing in at the second gate: the upstream saw %q", sub)
+	}
+}
+
+// matchingSets are the presets and a mapped header, with the names that each owns.
+var matchingSets = []struct {
+	options string
+	names   []string
+}{
+	{"headers remote-user", []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups"}},
+	{"headers x-forwarded", []string{"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Preferred-Username", "X-Forwarded-Groups"}},
+	{"headers x-auth-request", []string{"X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Preferred-Username", "X-Auth-Request-Groups"}},
+	{"headers oidc-claim", []string{"OIDC-CLAIM-sub", "OIDC-CLAIM-email", "OIDC-CLAIM-anything", "OIDC-CLAIM-"}},
+	{"headers oidc-claim-dash", []string{"OIDC-CLAIM-sub", "OIDC-CLAIM-email", "OIDC-CLAIM-anything", "OIDC-CLAIM-"}},
+	{"header x-TEAM_name team\nheader Authorization nosuch\nheader X.Dotted email", []string{"X-Team-Name", "Authorization", "X-Dotted"}},
+}
+
+// matchingOwned returns what an upstream could take for one of names, all
+// spellings, and fails on a name that is there twice.
+func matchingOwned(t *testing.T, what string, got seen, names []string) map[string]string {
+	t.Helper()
+	owned := make(map[string]string)
+	for _, h := range got.Headers {
+		f := hdrFold(h[0])
+		if slices.ContainsFunc(names, func(name string) bool {
+			name = hdrFold(name)
+			return f == name || strings.HasPrefix(name, "oidc-claim-") && strings.HasPrefix(f, "oidc-claim-")
+		}) || strings.HasPrefix(f, "x-authentiq-") {
+			if _, twice := owned[f]; twice {
+				t.Errorf("%s: %s: more than one line", what, h[0])
+			}
+			owned[f] = h[1]
+		}
+	}
+	return owned
+}
+
+// What holds for the X-Authentiq table holds for every other name that a gate
+// sets, whatever it does with those who are not signed in.
+func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
+	s := newStreet(t, gate(""))
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+		c["team"] = "t1"
+		delete(c, "name")
+		c["preferred_username"], c["groups"] = "", []any{}
+	}})
+	b := hdrSignedIn(s)
+	cookie := hdrSession(b, s.url("/"))
+	for _, set := range matchingSets {
+		var forged []string
+		all := append([]string{"X-Authentiq-Subject", "X-Authentiq-Name"}, set.names...)
+		for _, name := range all {
+			for _, spelling := range []string{name, name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(name, "-", "."), strings.Replace(name, "-", "_", 1), strings.ReplaceAll(name, "-", "|")} {
+				forged = append(forged, spelling+": admin")
+			}
+		}
+		trailers := ""
+		for _, name := range all {
+			trailers += name + ": admin\r\n" + strings.ReplaceAll(strings.ToLower(name), "-", "_") + ": admin\r\n"
+		}
+		for _, mode := range []string{"sign_in", "deny", "pass"} {
+			s.load("route {\nauthentiq /private* {" + siteOptions + set.options + "\nunauthenticated " + mode + "\n}\nreverse_proxy UPSTREAM\n}")
+			clean := matchingOwned(t, set.options, hdrSend(s, hdrRequest(s, "GET /private", cookie)).seen(t), all)
+			if clean["x-authentiq-subject"] != authentiqtest.Alice || len(clean) <= 4 {
+				t.Fatalf("%s: without forgeries the upstream saw %q", set.options, clean)
+			}
+			for _, without := range []string{"remote-name", "remote-groups", "x-forwarded-preferred-username", "x-forwarded-groups", "x-auth-request-groups", "oidc-claim-name", "oidc-claim-groups", "authorization"} {
+				if value, there := clean[without]; there {
+					t.Errorf("%s: %s is %q without a claim", set.options, without, value)
+				}
+			}
+			for _, c := range []struct {
+				name, line string
+				lines      []string
+				body       string
+			}{
+				{"GET", "GET", nil, ""},
+				{"HEAD", "HEAD", nil, ""},
+				{"OPTIONS, as a preflight", "OPTIONS", []string{"Origin: https://evil.example", "Access-Control-Request-Method: PUT"}, ""},
+				{"a method that nobody knows", "FOO", nil, ""},
+				{"named in Connection", "GET", []string{"Connection: close, " + strings.Join(all, ", "), "Connection: " + strings.ReplaceAll(strings.Join(all, ","), "-", "_")}, ""},
+				{"in trailers, announced", "POST", []string{"Transfer-Encoding: chunked", "Trailer: " + strings.Join(all, ", ")}, "1\r\na\r\n0\r\n" + trailers + "\r\n"},
+				{"in trailers, announced by another", "POST", []string{"Transfer-Encoding: chunked", "Trailer: X-Sum"}, "1\r\na\r\n0\r\n" + trailers + "X-Sum: 1\r\n\r\n"},
+				{"a WebSocket", "GET", []string{"Connection: Upgrade, " + strings.Join(all, ", "), "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}, ""},
+			} {
+				for _, who := range []struct {
+					name, path, cookie string
+					want               map[string]string
+				}{
+					{"signed in", "/private", cookie, clean},
+					{"signed in, on a public page", "/public", cookie, nil},
+					{"signed out, on a public page", "/public", "", nil},
+					{"signed out", "/private", "", nil},
+					{"with a cookie that does not open", "/private", "authentiq=x", nil},
+				} {
+					what := set.options + ", " + mode + ": " + c.name + ", " + who.name
+					hits := s.echo.count()
+					a := hdrSend(s, hdrRequest(s, c.line+" "+who.path, who.cookie, slices.Concat(forged, c.lines)...)+c.body)
+					if who.path == "/private" && who.cookie != cookie && mode != "pass" {
+						if s.echo.count() != hits || a.StatusCode != http.StatusUnauthorized {
+							t.Errorf("%s: status %d", what, a.StatusCode)
+						}
+						continue
+					}
+					if s.echo.count() != hits+1 {
+						t.Errorf("%s: status %d, the upstream was not reached", what, a.StatusCode)
+						continue
+					}
+					got := hdrLast(s)
+					if owned := matchingOwned(t, what, got, all); !maps.Equal(owned, who.want) {
+						t.Errorf("%s: the upstream saw %q, want %q", what, owned, who.want)
+					}
+					sent, announced := hdrTrailers(got)
+					for _, name := range all {
+						if _, there := sent[hdrFold(name)]; there || slices.Contains(announced, hdrFold(name)) {
+							t.Errorf("%s: the upstream saw the trailer %s", what, name)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// A user whom the rules keep out is nobody where nobody may pass.
+func TestPassLetsThoseWhomTheRulesKeepOutThroughAsNobody(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := hdrSignedIn(s)
+	s.load("route {\nauthentiq {" + siteOptions + "unauthenticated pass\nheaders remote-user oidc-claim\nrequire email *@staff.example\n}\nheader X-Told <{http.auth.user.id}{http.auth.user.email}>\nreverse_proxy UPSTREAM\n}")
+	for name, cookie := range map[string]string{"signed in, but kept out": hdrSession(b, s.url("/")), "signed out": ""} {
+		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Remote-User: admin", "oidc_claim_sub: admin", "X-Authentiq-Email: admin@staff.example"))
+		got := a.seen(t)
+		if owned := matchingOwned(t, name, got, []string{"Remote-User", "Remote-Email", "Remote-Name", "Remote-Groups", "OIDC-CLAIM-"}); len(owned) > 0 {
+			t.Errorf("%s: the upstream saw %q", name, owned)
+		}
+		if told := a.Header.Get("X-Told"); told != "<>" {
+			t.Errorf("%s: the placeholders say %q", name, told)
+		}
+		if len(got.values("Cookie")) > 0 {
+			t.Errorf("%s: the upstream saw our cookies", name)
+		}
+	}
+}
+
+// matchingGates is a site with gates of two providers, or two clients: each has
+// a cookie, endpoints and header names of its own.
+func matchingGates(other *authentiqtest.Server, first, second string) string {
+	return "authentiq " + first + " {" + siteOptions + "path_prefix /one\nheaders remote-user\nsession {\ncookie one\n}\n}\n" +
+		"authentiq " + second + " {\nissuer " + other.Issuer + "\ndialect authentiq\nclient_id " + other.ClientID() + "\nclient_secret " + other.ClientSecret() +
+		"\nscope aq:name email\npath_prefix /two\nheaders x-forwarded\nheader X-Second email\nsession {\ncookie two\n}\n}\n"
+}
+
+func matchingOther(t *testing.T) *authentiqtest.Server {
+	t.Helper()
+	other, err := authentiqtest.NewServer(authentiqtest.Config{ClientID: "second", ClientSecret: randomSecret()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	other.SignInAs(authentiqtest.Bob)
+	return other
+}
+
+func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
+	s := newStreet(t, gate(""))
+	other := matchingOther(t)
+	s.load("route {\n" + matchingGates(other, "/*", "/both*") + "header X-Told <{http.auth.user.id}>\nreverse_proxy UPSTREAM\n}")
+	b := hdrBrowser(t)
+	names := []string{"Remote-User", "Remote-Email", "X-Forwarded-User", "X-Forwarded-Email", "X-Second"}
+	first := b.get(s.url("/first"))
+	owned := matchingOwned(t, "the first gate", first.seen(t), names)
+	if owned["x-authentiq-subject"] != authentiqtest.Alice || owned["remote-user"] != authentiqtest.Alice || owned["x-forwarded-user"] != "" || first.Header.Get("X-Told") != "<"+authentiqtest.Alice+">" {
+		t.Errorf("the first gate: the upstream saw %q", owned)
+	}
+	both := b.get(s.url("/both"), "X-Second", "admin", "Remote_User", "admin", "X-Forwarded-User", "admin")
+	owned = matchingOwned(t, "both", both.seen(t), names)
+	for name, want := range map[string]string{
+		"remote-user": authentiqtest.Alice, "remote-email": "alice@example.com", // the first's, which the second leaves alone
+		"x-authentiq-subject": authentiqtest.Bob, "x-forwarded-user": authentiqtest.Bob, "x-second": "bob@example.net",
+	} {
+		if owned[name] != want {
+			t.Errorf("both: %s is %q, want %q", name, owned[name], want)
+		}
+	}
+	if told := both.Header.Get("X-Told"); told != "<"+authentiqtest.Bob+">" {
+		t.Errorf("both: the placeholder says %q, want the last gate's user", told)
+	}
+	if cookies := both.seen(t).values("Cookie"); strings.Contains(fmt.Sprint(cookies), "one=") || strings.Contains(fmt.Sprint(cookies), "two=") {
+		t.Errorf("both: the upstream saw our cookies: %.80q", cookies)
+	}
+	// One session is not the other's, under whatever name it comes.
+	values := make(map[string]string)
+	for _, c := range b.cookies(s.url("/both")) {
+		values[c.Name] = c.Value
+	}
+	hits := s.echo.count()
+	for _, cookie := range []string{
+		"one=" + values["one"], "two=" + values["two"], "one=" + values["two"] + "; two=" + values["one"], "one=" + values["one"] + "; two=" + values["one"], "one=" + values["two"] + "; two=" + values["two"],
+	} {
+		if a := hdrSend(s, hdrRequest(s, "GET /both", cookie)); a.StatusCode != http.StatusUnauthorized || s.echo.count() != hits {
+			t.Errorf("%.12s…: status %d", cookie, a.StatusCode)
+		}
+	}
+	if a := hdrSend(s, hdrRequest(s, "GET /both", "one="+values["one"]+"; two="+values["two"])); a.StatusCode != http.StatusOK {
+		t.Errorf("both sessions: status %d", a.StatusCode)
+	}
+	// Signing out of the second leaves the first.
+	b.post(s.url("/two/sign-out"))
+	if owned := matchingOwned(t, "after a sign-out", b.get(s.url("/first")).seen(t), names); owned["remote-user"] != authentiqtest.Alice {
+		t.Errorf("after a sign-out at the other gate: %q", owned)
+	}
+	if a := b.step(s.url("/both")); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("after a sign-out: status %d", a.StatusCode)
+	}
+}
+
+// Side by side, each in a handle of its own: a session, a forged name or an
+// endpoint of one means nothing to the other.
+func TestTwoGatesSideBySideKeepApart(t *testing.T) {
+	s := newStreet(t, gate(""))
+	other := matchingOther(t)
+	lines := strings.SplitAfterN(matchingGates(other, "*", "*"), "}\n}\n", 2)
+	s.load("handle /a/* {\n" + strings.ReplaceAll(lines[0], "path_prefix /one", "path_prefix /a/sso") + "reverse_proxy UPSTREAM\n}\nhandle /b/* {\n" +
+		strings.ReplaceAll(lines[1], "path_prefix /two", "path_prefix /b/sso") + "reverse_proxy UPSTREAM\n}\nhandle {\nrespond 404\n}")
+	b := hdrBrowser(t)
+	names := []string{"Remote-User", "X-Forwarded-User", "X-Second"}
+	a := matchingOwned(t, "a", b.get(s.url("/a/page"), "Remote-User", "admin").seen(t), names)
+	if a["x-authentiq-subject"] != authentiqtest.Alice || a["remote-user"] != authentiqtest.Alice || a["x-forwarded-user"] != "" {
+		t.Errorf("a: the upstream saw %q", a)
+	}
+	if next := b.step(s.url("/b/page")); next.StatusCode != http.StatusSeeOther || !strings.HasPrefix(next.Header.Get("Location"), other.Issuer) {
+		t.Errorf("a's session at b: %d to %q", next.StatusCode, next.Header.Get("Location"))
+	}
+	of := matchingOwned(t, "b", b.get(s.url("/b/page"), "X_Second", "admin", "X-Forwarded-User", "admin").seen(t), names)
+	if of["x-authentiq-subject"] != authentiqtest.Bob || of["x-forwarded-user"] != authentiqtest.Bob || of["x-second"] != "bob@example.net" || of["remote-user"] != "" {
+		t.Errorf("b: the upstream saw %q", of)
+	}
+	if again := matchingOwned(t, "a", b.get(s.url("/a/page")).seen(t), names); !maps.Equal(again, a) {
+		t.Errorf("a after b: the upstream saw %q, want %q", again, a)
+	}
+}
+
+// Handlers around the gate do as they do without it.
+func TestHandlersAroundTheGateWork(t *testing.T) {
+	s := newStreet(t, gate(""))
+	s.load(`handle_errors {
+			header X-Handled {http.error.status_code}
+			respond "handled {http.error.status_code}"
+		}
+		route {
+		encode gzip {
+			minimum_length 1
+			match status 200
+		}
+		request_header X-Before {http.request.header.X-Authentiq-Subject}
+		request_header Remote-User early
+		request_header -X-Removed
+		authentiq {` + siteOptions + `
+			headers remote-user
+			unauthenticated deny
+			pages off
+		}
+		request_header X-Later {http.request.header.Remote-User}
+		reverse_proxy UPSTREAM {
+			header_up X-After {http.request.header.Remote-User}
+			header_up X-Id {http.auth.user.id}
+		}
+		}`)
+	b := hdrBrowser(t)
+	denied := b.get(s.url("/"), "Remote-User", "admin")
+	if denied.StatusCode != http.StatusUnauthorized || denied.Header.Get("X-Handled") != "401" || denied.body != "handled 401" {
+		t.Errorf("an error: %d %q %q", denied.StatusCode, denied.Header, denied.body)
+	}
+	if cc := denied.Header.Get("Cache-Control"); cc != "no-store" {
+		t.Errorf("an error: Cache-Control %q, want no-store", cc)
+	}
+	b.get(s.url("/authentiq/sign-in"))
+	a := b.get(s.url("/"), "Remote-User", "admin", "X-Removed", "1", "X-Authentiq-Subject", "admin")
+	got := a.seen(t)
+	if user := got.value(t, "Remote-User"); user != authentiqtest.Alice {
+		t.Errorf("the upstream saw the user %q", user)
+	}
+	if got.value(t, "X-Later") != authentiqtest.Alice || got.value(t, "X-After") != authentiqtest.Alice || got.value(t, "X-Id") != authentiqtest.Alice || len(got.values("X-Removed")) > 0 {
+		t.Errorf("the upstream saw %q", got.Headers)
+	}
+	if !a.Uncompressed {
+		t.Error("the answer was not compressed")
+	}
+	if cc := a.Header.Get("Cache-Control"); cc != "private" {
+		t.Errorf("Cache-Control %q, want private", cc)
 	}
 }
 

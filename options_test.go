@@ -150,6 +150,13 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	}
 	session := func(words options) options { return options{"session": words} }
 	keys := func(texts ...string) options { return session(options{"keys": texts}) }
+	header := func(words ...string) (lines []options) {
+		for i := 0; i+1 < len(words); i += 2 {
+			lines = append(lines, options{"name": words[i], "claim": words[i+1]})
+		}
+		return lines
+	}
+	t.Setenv("AUTHENTIQ_HOST", "Host")
 	markedKey := base64.StdEncoding.EncodeToString([]byte(marker + string(randomBytes(32))))
 	notPEM := textFile(t, marker)
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -347,6 +354,45 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"a domain with two dots before it", session(options{"domain": "..example.com"}), []string{"session domain"}},
 		{"a domain that does not cover callback_url", options{"callback_url": "https://app.example.org/cb", "session": options{"domain": "example.com"}}, []string{"session domain example.com", "callback_url", "app.example.org"}},
 		{"a domain that only ends like callback_url's", options{"callback_url": "https://evil-example.com/cb", "session": options{"domain": "example.com"}}, []string{"session domain example.com", "callback_url"}},
+
+		// What the application and people are told.
+		{"a word inside header that is no option", options{"header": []options{{"name": "X-User", "claims": "sub"}}}, []string{`unknown field "claims"`}},
+		{"headers that is a text", options{"headers": "remote-user"}, []string{"headers"}},
+		{"an unknown unauthenticated", options{"unauthenticated": "allow"}, []string{`unauthenticated "allow"`, "sign_in or deny or pass"}},
+		{"an unknown session_endpoint", options{"session_endpoint": "all"}, []string{`session_endpoint "all"`, "basic or full or off"}},
+		{"an unknown pages", options{"pages": "ON"}, []string{`pages "ON"`, "on or off"}},
+		{"an unknown header_encoding", options{"header_encoding": "latin1"}, []string{`header_encoding "latin1"`, "utf8"}},
+		{"an unknown preset", options{"headers": []string{"remote-user", "grafana"}}, []string{`headers "grafana"`, "x-auth-request"}},
+		{"an empty preset", options{"headers": []string{""}}, []string{`headers ""`}},
+		{"a preset in capitals", options{"headers": []string{"Remote-User"}}, []string{`headers "Remote-User"`}},
+		{"a preset twice", options{"headers": []string{"remote-user", "x-forwarded", "remote-user"}}, []string{"headers remote-user", "twice"}},
+		{"an oidc-claim preset twice", options{"headers": []string{"oidc-claim", "oidc-claim"}}, []string{"headers oidc-claim", "twice"}},
+		{"both oidc-claim presets", options{"headers": []string{"oidc-claim", "oidc-claim-dash"}}, []string{"headers oidc-claim-dash", "choose one"}},
+		{"both oidc-claim presets, the other first", options{"headers": []string{"oidc-claim-dash", "oidc-claim"}}, []string{"headers oidc-claim", "choose one"}},
+		{"a header of a preset", options{"headers": []string{"x-forwarded"}, "header": header("X-Forwarded-Groups", "roles")}, []string{"header X-Forwarded-Groups", "already"}},
+		{"a header of a preset, in another spelling", options{"headers": []string{"remote-user"}, "header": header("remote_USER", "email")}, []string{"header remote_USER", "already"}},
+		{"a header of the claims' preset", options{"headers": []string{"oidc-claim-dash"}, "header": header("OIDC_CLAIM_mine", "email")}, []string{"header OIDC_CLAIM_mine", "already"}},
+		{"a header of the X-Authentiq table", options{"header": header("X-Authentiq-Email", "upn")}, []string{"header X-Authentiq-Email", "already"}},
+		{"a header like those of the X-Authentiq table", options{"header": header("x.authentiq_anything", "upn")}, []string{"header x.authentiq_anything", "already"}},
+		{"two headers with one name", options{"header": header("X-User", "sub", "X-User", "email")}, []string{"header X-User", "already"}},
+		{"two headers that CGI takes for one", options{"header": header("X-User", "sub", "x_user", "email")}, []string{"header x_user", "already"}},
+		{"a header whose name a placeholder gives", options{"header": header("{env.AUTHENTIQ_HOST}", "sub")}, []string{"header Host", "steers"}},
+		{"a header whose claim a placeholder does not give", options{"header": header("X-User", "{env.AUTHENTIQ_UNSET}")}, []string{"header X-User", "{env.AUTHENTIQ_UNSET}", "unset"}},
+		{"another placeholder for a header's claim", options{"header": header("X-User", "{http.request.host}")}, []string{"header X-User", "{http.request.host}"}},
+		{"an unset variable as a preset", options{"headers": []string{"{env.AUTHENTIQ_UNSET}"}}, []string{"headers", "unset"}},
+		{"an unset variable as user_claim", options{"user_claim": "{env.AUTHENTIQ_UNSET}"}, []string{"user_claim", "unset"}},
+		{"an unset variable as unauthenticated", options{"unauthenticated": "{env.AUTHENTIQ_UNSET}"}, []string{"unauthenticated", "unset"}},
+		{"a header without a name", options{"header": header("", "sub")}, []string{`header ""`}},
+		{"a header without a claim", options{"header": header("X-User", "")}, []string{"header X-User", `claim ""`}},
+		{"a header with a line break in its name", options{"header": header("X-User: x\r\nX-Other", "sub")}, []string{"header ", "is no header name"}},
+		{"a header with a space after its name", options{"header": header("X-User ", "sub")}, []string{"header ", "is no header name"}},
+		{"a header with a NUL in its name", options{"header": header("X-User\x00", "sub")}, []string{"header ", "is no header name"}},
+		{"a header that HTTP/2 made up", options{"header": header(":authority", "sub")}, []string{"header ", "is no header name"}},
+		{"a header with a name that is too long to fold", options{"header": header(strings.Repeat("a", 129), "sub")}, []string{"header ", "is no header name"}},
+		{"a path of two dots for a header", options{"header": header("X-User", "a..b")}, []string{"header X-User", `"a..b"`}},
+		{"a path that begins with a dot", options{"user_claim": ".a"}, []string{`user_claim ".a"`}},
+		{"a path that ends with a dot", options{"user_claim": "a."}, []string{`user_claim "a."`}},
+		{"a path of nothing but a dot", options{"user_claim": "."}, []string{`user_claim "."`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := validate(t, good.with(c.options).inConfig(t, t.TempDir()))
@@ -367,6 +413,23 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	}
 	if err := validate(t, good.inConfig(t, t.TempDir())); err != nil {
 		t.Errorf("the options that the others change are refused themselves: %v", err)
+	}
+}
+
+// What steers a request is not for a claim to say, in no spelling.
+func TestHeadersThatSteerARequestCannotBeMapped(t *testing.T) {
+	good := options{"client_id": "app", "client_secret": randomSecret()}
+	for _, name := range []string{
+		"Host", "Cookie", "Set-Cookie", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+		"TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Content-Length", "Content-Type", "Content-Encoding", "Content-Anything",
+		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+	} {
+		for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(name, "-", ".")} {
+			err := validate(t, good.with(options{"header": []options{{"name": spelling, "claim": "sub"}}}).inConfig(t, t.TempDir()))
+			if err == nil || !strings.Contains(err.Error(), "header "+spelling+": can't be mapped") {
+				t.Errorf("%s: error %v", spelling, err)
+			}
+		}
 	}
 }
 
@@ -419,6 +482,10 @@ func TestConfigurationsThatAreAccepted(t *testing.T) {
 		{"no clock_skew", options{"clock_skew": 0}},
 		{"the largest clock_skew", options{"clock_skew": "10m"}},
 		{"a rule without values", options{"require": []options{{"claim": "phone_number"}}}},
+		{"three presets and a claims' preset", options{"headers": []string{"remote-user", "x-forwarded", "x-auth-request", "oidc-claim"}}},
+		{"headers that only resemble those that steer", options{"header": []options{{"name": "X-Host", "claim": "sub"}, {"name": "Tea", "claim": "a.b.c"}, {"name": "X-Forwarded-User", "claim": "https://example.com/groups"}}}},
+		{"a header named like a preset that is not enabled", options{"headers": []string{"x-forwarded"}, "header": []options{{"name": "Remote-User", "claim": "email"}}}},
+		{"a header with Authorization's name", options{"header": []options{{"name": "Authorization", "claim": "app_token"}}}},
 		{"a certificate in provider_ca", options{"provider_ca": []string{certificateFile(t)}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -23,6 +23,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	whatwg "github.com/nlnwa/whatwg-url/url"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
 )
 
 // landsAt returns what a browser on base makes of a Location or link.
@@ -687,7 +689,7 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 		"/authentiq", "/authentiq/", "/authentiq?x", "/authentiq/x", "/authentiq/callback/", "/authentiq/callback/x", "/authentiq//callback?code=a&state=b", "//authentiq/callback",
 		"/authentiq/./callback", "/./authentiq/callback", "/x/../authentiq/callback", "/authentiq/x/../callback", "/authentiq/../authentiq/callback",
 		"/x/%2e%2e/authentiq/callback", "/authentiq%2fx", "/%61uthentiq/x", "/authentiq/callback%00", "/authentiq/callback%20", "/authentiq/callback%2f", "/authentiq/callback;x=y",
-		"/authentiq/callback.json", "/authentiq/CALLBACK", "/authentiq/Sign-Out", "/authentiq/session", "/authentiq/jwks.json", "/authentiq/authentiq.js",
+		"/authentiq/callback.json", "/authentiq/CALLBACK", "/authentiq/Sign-Out", "/authentiq/Session", "/authentiq/session/", "/authentiq/session.json", "/authentiq/session;x", "/authentiq/jwks.json", "/authentiq/authentiq.js",
 		"/authentiq/backchannel-logout", "/authentiq/frontchannel-logout", "/authentiq/..%2fcallback", "/authentiq/%2e%2e/x", "/authentiq/callback%09", "/authentiq/callback%3fcode=x", "/authentiq/callback%23",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "HEAD", "OPTIONS", "PROPFIND"} {
@@ -708,6 +710,7 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 	// The endpoints answer to their own methods only.
 	for target, methods := range map[string]string{
 		"/authentiq/sign-in": "POST PUT HEAD OPTIONS", "/authentiq/callback": "POST PUT HEAD OPTIONS", "/authentiq/sign-out": "PUT HEAD OPTIONS", "/authentiq/signed-out": "POST PUT OPTIONS",
+		"/authentiq/session": "POST PUT DELETE OPTIONS", "/authentiq%2fsession": "POST",
 		"/authentiq%2fcallback": "POST", "/%61uthentiq/sign-in": "POST",
 	} {
 		for method := range strings.FieldsSeq(methods) {
@@ -716,6 +719,15 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 			if a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") == "" || s.echo.count() != hits {
 				t.Errorf("%s %s: %d, Allow %q", method, target, a.StatusCode, a.Header.Get("Allow"))
 			}
+		}
+	}
+	// An endpoint that is turned off is as if it had never been there.
+	s.loadWith("", "http://:PORT {\n"+gate("session_endpoint off")+"}")
+	for _, method := range []string{"GET", "POST", "OPTIONS"} {
+		hits := s.echo.count()
+		a := s.raw(strings.Replace(rawPage("/authentiq/session", host, session, "Content-Length: 0"), "GET", method, 1))
+		if a.StatusCode != http.StatusNotFound || s.echo.count() != hits {
+			t.Errorf("%s session with session_endpoint off: %d", method, a.StatusCode)
 		}
 	}
 }
@@ -758,9 +770,9 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 				t.Helper()
 				b.client.Jar = nil
 				a := b.step(address, append(append([]string{"Cookie", sent}, c.header...), more...)...)
-				prefix := "authentiq"
+				sessionPrefix, hintName := "authentiq", "authentiq-hint"
 				if c.secure {
-					prefix = "__Host-authentiq"
+					sessionPrefix, hintName = "__Host-authentiq", "__Secure-authentiq-hint"
 				}
 				for _, line := range a.Header["Set-Cookie"] {
 					cookie, err := http.ParseSetCookie(line)
@@ -768,8 +780,19 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 						t.Fatal(err)
 					}
 					deleted := cookie.MaxAge < 0
-					seen[fmt.Sprintf("login %v, deleted %v", strings.Contains(cookie.Name, "-login-"), deleted)] = true
-					if !strings.HasPrefix(cookie.Name, prefix) || cookie.Path != "/" || !cookie.HttpOnly || cookie.Secure != c.secure || cookie.SameSite != http.SameSiteLaxMode ||
+					kind, path := "session", "/"
+					switch {
+					case strings.Contains(cookie.Name, "-login-"):
+						kind = "login"
+					case strings.HasSuffix(cookie.Name, "-hint"):
+						// The ID token is for the endpoints, and travels to them only.
+						kind, path = "hint", "/authentiq"
+					}
+					seen[fmt.Sprintf("%s, deleted %v", kind, deleted)] = true
+					if named := strings.HasPrefix(cookie.Name, sessionPrefix); kind != "hint" && !named || kind == "hint" && cookie.Name != hintName {
+						t.Errorf("the name of a %s cookie: %s", kind, line)
+					}
+					if cookie.Path != path || !cookie.HttpOnly || cookie.Secure != c.secure || cookie.SameSite != http.SameSiteLaxMode ||
 						cookie.Domain != "" || deleted != (cookie.Value == "") || !deleted && cookie.MaxAge == 0 {
 						t.Errorf("Set-Cookie: %s", line)
 					}
@@ -795,9 +818,11 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 			if a := visit(base + "/"); a.StatusCode != http.StatusOK {
 				t.Fatalf("%d", a.StatusCode)
 			}
-			visit(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin")
+			if a := visit(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin"); !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.EndSession)) {
+				t.Errorf("sign-out leads to %q", a.Header.Get("Location"))
+			}
 			visit(base + "/") // with a cookie that no longer opens to anything
-			for _, kind := range []string{"login true, deleted false", "login true, deleted true", "login false, deleted false", "login false, deleted true"} {
+			for _, kind := range []string{"login, deleted false", "login, deleted true", "session, deleted false", "session, deleted true", "hint, deleted false", "hint, deleted true"} {
 				if !seen[kind] {
 					t.Errorf("no cookie was seen: %s", kind)
 				}

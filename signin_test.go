@@ -304,7 +304,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 			req := pageRequest(t, callback)
 			req.Method = http.MethodPost
 			b.do(req)
-			b.post(s.url("/authentiq/sign-out"))
+			b.post(s.url("/authentiq/sign-out?return_to=/bye"))
 		})
 	}
 	// One more with what a reload and an unknown session leave.

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 )
@@ -42,7 +43,10 @@ func TestSignOutEndsTheSessionForEveryCopyOfItsCookie(t *testing.T) {
 			}
 			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			a := b.do(req)
-			if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/authentiq/signed-out" || a.Header.Get("Clear-Site-Data") != `"cache"` || a.Header.Get("Cache-Control") != "no-store" {
+			if !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.EndSession)+"?") {
+				t.Errorf("leads to %q", a.Header.Get("Location"))
+			}
+			if a.StatusCode != http.StatusSeeOther || a.Header.Get("Clear-Site-Data") != `"cache"` || a.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%d %q", a.StatusCode, a.Header)
 			}
 			if names := flowSession(b, s.url("/")); len(names) > 0 {
@@ -116,10 +120,11 @@ func TestSignOutIsAskedForByAPageOfThisSiteOrConfirmed(t *testing.T) {
 			if form == nil {
 				t.Fatalf("no button: %s", a.body)
 			}
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			asked := s.flowAsked(authentiqtest.EndSession)
+			b.client.Transport = signoutStop{b.client.Transport, s.url("/bye")}
 			a = b.post(s.url(html.UnescapeString(form[1])))
-			if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != `/bye?x=%22&y` || len(flowSession(b, s.url("/"))) > 0 {
-				t.Errorf("the button: %d %q", a.StatusCode, a.Header)
+			if last := b.visited[len(b.visited)-1]; last != s.url(`/bye?x=%22&y`) || len(flowSession(b, s.url("/"))) > 0 || s.flowAsked(authentiqtest.EndSession) != asked+1 {
+				t.Errorf("the button: %d %q", a.StatusCode, b.visited)
 			}
 		})
 	}
@@ -190,6 +195,7 @@ func TestSignOutWorksWhileTheProviderIsDown(t *testing.T) {
 	kept := b.cookieHeader(s.url("/"))
 	s.provider.Down()
 	s.flowRediscover(t, gate(""))
+	b.client.CloseIdleConnections()
 	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK || !strings.HasSuffix(b.visited[len(b.visited)-1], "/authentiq/signed-out") {
 		t.Errorf("%d at %q", a.StatusCode, b.visited)
 	}
@@ -201,4 +207,435 @@ func TestSignOutWorksWhileTheProviderIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "sign-in again", func() bool { return b.get(s.url("/")).StatusCode == http.StatusOK })
+}
+
+// signoutStop answers at one address itself: what is behind it would begin a
+// new sign-in, and hide where the journey ended.
+type signoutStop struct {
+	http.RoundTripper
+	at string
+}
+
+func (s signoutStop) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(req.URL.String(), s.at) {
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	}
+	return s.RoundTripper.RoundTrip(req)
+}
+
+// signoutHint returns the cookie that holds the ID token, as our endpoints get it.
+func signoutHint(b *browser, address string) *http.Cookie {
+	for _, c := range b.cookies(address) {
+		if strings.HasSuffix(c.Name, hintSuffix) {
+			return c
+		}
+	}
+	return nil
+}
+
+// signoutStep signs out without following to the provider, and returns the
+// parameters that it would be asked with; nil if it would not be asked.
+func signoutStep(t *testing.T, b *browser, s *street, query string) (answer, url.Values) {
+	t.Helper()
+	follow := b.client.CheckRedirect
+	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	defer func() { b.client.CheckRedirect = follow }()
+	a := b.post(s.url("/authentiq/sign-out" + query))
+	at, err := a.Location()
+	if err != nil || a.StatusCode != http.StatusSeeOther {
+		t.Fatalf("%d %v %.300s", a.StatusCode, err, a.body)
+	}
+	if !strings.HasPrefix(at.String(), s.provider.EndpointURL(authentiqtest.EndSession)+"?") {
+		return a, nil
+	}
+	return a, at.Query()
+}
+
+func TestSignOutEndsTheSessionAtTheProviderToo(t *testing.T) {
+	s := newStreet(t, gate(""))
+	var issued string
+	s.provider.SetHooks(authentiqtest.Hooks{IDToken: func(compact string) string { issued = compact; return compact }})
+	b := s.signedIn()
+	a, q := signoutStep(t, b, s, "")
+	for name, want := range map[string]string{
+		"client_id": s.provider.ClientID(), "id_token_hint": issued, "post_logout_redirect_uri": s.url("/authentiq/signed-out"),
+	} {
+		if got := q[name]; len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if len(q) != 3 {
+		t.Errorf("parameters %q", q)
+	}
+	if a.Header.Get("Referrer-Policy") != "no-referrer" || a.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%q", a.Header)
+	}
+	s.provider.SignInAs("") // the provider asks who it is, unless it still knows
+	to, _ := a.Location()
+	if page := b.get(to.String()); page.StatusCode != http.StatusOK || !strings.Contains(page.body, "You are signed out") || b.visited[len(b.visited)-1] != s.url("/authentiq/signed-out") {
+		t.Errorf("%d at %q", page.StatusCode, b.visited)
+	}
+	if page := b.get(s.url("/")); strings.Contains(page.body, echoMark) {
+		t.Error("the provider still knew who it was")
+	}
+	// Signing in again at once works.
+	s.provider.SignInAs(authentiqtest.Alice)
+	b.get(s.url("/")).seen(t)
+}
+
+func TestTheIDTokenIsKeptForTheEndpointsOnlyAndReplacedWithTheSession(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := newBrowser(t)
+	callback := b.toCallback(s.url("/"))
+	a := b.step(callback)
+	var hint *http.Cookie
+	for _, c := range a.Cookies() {
+		if c.Name == "authentiq-hint" {
+			hint = c
+		}
+	}
+	if hint == nil || hint.Path != "/authentiq" || !hint.HttpOnly || hint.SameSite != http.SameSiteLaxMode || hint.MaxAge != int(defaultLifetime/time.Second) || hint.Domain != "" {
+		t.Fatalf("the cookie: %v", hint)
+	}
+	for _, part := range []string{"eyJ", authentiqtest.Alice} {
+		if strings.Contains(hint.Value, part) {
+			t.Errorf("it can be read: %s", hint.Value)
+		}
+	}
+	for _, path := range []string{"/", "/authentiqx", "/authenti", "/app/authentiq"} {
+		if signoutHint(b, s.url(path)) != nil {
+			t.Errorf("it is sent to %s", path)
+		}
+	}
+	// Somebody who sends it by hand does not get it through either.
+	if got := b.get(s.url("/"), "Cookie", "a=b; authentiq-hint="+hint.Value+"; __Secure-authentiq-hint=x; authentiq-return=y; "+b.cookieHeader(s.url("/"))).seen(t).values("Cookie"); len(got) != 1 || strings.Contains(got[0], "hint") || strings.Contains(got[0], "return") || !strings.Contains(got[0], "a=b") {
+		t.Errorf("the upstream sees %q", got)
+	}
+
+	first := signoutHint(b, s.url("/authentiq/sign-out")).Value
+	s.provider.SignInAs(authentiqtest.Bob)
+	b.get(s.url("/authentiq/sign-in?again=other"))
+	second := signoutHint(b, s.url("/authentiq/sign-out"))
+	if second == nil || second.Value == first {
+		t.Fatal("the hint is still that of the session before")
+	}
+	// A token that is too large leaves none behind, least of all the old one.
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenHeader: func(h map[string]any) { h["x"] = noisy(5000) }})
+	b.get(s.url("/authentiq/sign-in"))
+	b.get(s.url("/")).seen(t)
+	if left := signoutHint(b, s.url("/authentiq/sign-out")); left != nil {
+		t.Errorf("an old hint is left")
+	}
+	if _, q := signoutStep(t, b, s, ""); q == nil || q.Has("id_token_hint") || q.Get("client_id") == "" {
+		t.Errorf("without a hint: %q", q)
+	}
+	// A sign-in that fails takes it away as it does the session.
+	s.provider.SetHooks(authentiqtest.Hooks{})
+	b.get(s.url("/"))
+	if signoutHint(b, s.url("/authentiq/sign-out")) == nil {
+		t.Fatal("no hint")
+	}
+	s.provider.SetHooks(callbackClaim("nonce", "x"))
+	b.get(s.url("/authentiq/sign-in"))
+	if signoutHint(b, s.url("/authentiq/sign-out")) != nil {
+		t.Error("a hint is left after a sign-in that failed")
+	}
+	s.provider.SetHooks(authentiqtest.Hooks{})
+	b.get(s.url("/")).seen(t)
+	signoutStep(t, b, s, "")
+	if left := b.cookieHeader(s.url("/authentiq/sign-out")); left != "" && !strings.HasPrefix(left, "authentiqtest") {
+		t.Errorf("left after sign-out: %q", left)
+	}
+}
+
+// A callback outside path_prefix never sees the hint; an old one must not
+// outlive its session all the same.
+func TestAHintThatTheCallbackCanNotSeeIsReplacedToo(t *testing.T) {
+	s := newStreet(t, gate("callback_url http://127.0.0.1:PORT/elsewhere/cb"))
+	b := s.signedIn()
+	if signoutHint(b, s.url("/authentiq/sign-out")) == nil || signoutHint(b, s.url("/elsewhere/cb")) != nil {
+		t.Fatal("no hint, or in the wrong place")
+	}
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenHeader: func(h map[string]any) { h["x"] = noisy(5000) }})
+	s.provider.SignInAs(authentiqtest.Bob)
+	b.get(s.url("/authentiq/sign-in")).seen(t)
+	if signoutHint(b, s.url("/authentiq/sign-out")) != nil {
+		t.Error("the hint of the user before is left")
+	}
+}
+
+func TestTheHintOfAnotherPlaceDoesNotOpen(t *testing.T) {
+	key := sessionKey()
+	options := "session {\nkeys " + key + "\n}"
+	s := newStreet(t, gate(options))
+	b := s.signedIn()
+	hint, session := signoutHint(b, s.url("/authentiq/sign-out")).Value, b.cookies(s.url("/"))
+	var sessionValue string
+	for _, c := range session {
+		if c.Name == plainCookie {
+			sessionValue = c.Value
+		}
+	}
+	stranger := func(name, value, host string) url.Values {
+		req := pageRequest(t, s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin", "Cookie", name+"="+value)
+		req.Method = http.MethodPost
+		if host != "" {
+			req.Host = host
+		}
+		other := newBrowser(t)
+		other.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		to, err := other.do(req).Location()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return to.Query()
+	}
+	if q := stranger("authentiq-hint", hint, ""); q.Get("id_token_hint") == "" {
+		t.Fatal("the hint does not work at all")
+	}
+	if q := stranger("authentiq-hint", hint, "other.localhost:"+s.port); q.Has("id_token_hint") {
+		t.Error("it opens for another host")
+	}
+	for name, value := range map[string]string{"the session": sessionValue, "nothing": "", "a changed one": flipped(hint, len(hint)/2), "half of it": hint[:len(hint)/2]} {
+		if q := stranger("authentiq-hint", value, ""); q.Has("id_token_hint") {
+			t.Errorf("%s opens as a hint", name)
+		}
+	}
+	if q := stranger("authentiq-return", hint, ""); q.Has("id_token_hint") {
+		t.Error("it opens from another cookie")
+	}
+	s.flowLoad(t, strings.ReplaceAll(gate(options), "CLIENT", "another"))
+	if q := stranger("authentiq-hint", hint, ""); q.Has("id_token_hint") {
+		t.Error("it opens for another client")
+	}
+}
+
+func TestAfterSignOutTheUserGoesWhereHeWantedByHisStateOnly(t *testing.T) {
+	s := newStreet(t, gate(""))
+	ready := func(t *testing.T) (b *browser, back string) {
+		b = s.signedIn()
+		a, q := signoutStep(t, b, s, "?return_to=/bye%3Fa%3Db%26c")
+		state := q.Get("state")
+		if len(q["state"]) != 1 || len(state) < 20 || strings.Contains(state, "bye") {
+			t.Fatalf("state %q", q["state"])
+		}
+		var cookie *http.Cookie
+		for _, c := range a.Cookies() {
+			if c.Name == "authentiq-return" {
+				cookie = c
+			}
+		}
+		if cookie == nil || cookie.Path != "/authentiq" || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.MaxAge != 600 || strings.Contains(cookie.Value, "bye") {
+			t.Fatalf("the cookie: %v", cookie)
+		}
+		return b, s.url("/authentiq/signed-out?state=" + state)
+	}
+	page := func(t *testing.T, a answer) {
+		t.Helper()
+		if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || !strings.Contains(a.body, "You are signed out") || strings.Contains(a.body, "evil") {
+			t.Errorf("%d %q", a.StatusCode, a.Header)
+		}
+	}
+	b, back := ready(t)
+	kept := b.cookieHeader(back)
+	if a := b.step(back); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye?a=b&c" || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Referrer-Policy") != "no-referrer" {
+		t.Errorf("%d %q", a.StatusCode, a.Header)
+	}
+	page(t, b.step(back)) // once
+	if hits := s.echo.count(); true {
+		s.denied(b.step(s.url("/")), hits)
+	}
+
+	for name, change := range map[string]func(string) string{
+		"no state":             func(string) string { return s.url("/authentiq/signed-out") },
+		"an empty state":       func(string) string { return s.url("/authentiq/signed-out?state=") },
+		"an address as state":  func(string) string { return s.url("/authentiq/signed-out?state=https%3A%2F%2Fevil.example") },
+		"another state":        func(string) string { return s.url("/authentiq/signed-out?state=AAAAAAAAAAAAAAAAAAAAAA") },
+		"a state that goes on": func(back string) string { return back + "A" },
+		"a state in another case": func(back string) string {
+			at := strings.Index(back, "state=") + 6
+			return back[:at] + strings.ToUpper(back[at:]) + strings.ToLower(back[at:])
+		},
+		"under another name": func(back string) string { return strings.Replace(back, "state=", "STATE=", 1) },
+		"with a return_to":   func(string) string { return s.url("/authentiq/signed-out?return_to=//evil.example") },
+		"a broken query":     func(back string) string { return back + "&%zz" },
+		"a long query":       func(back string) string { return back + "&a=" + strings.Repeat("a", 9000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, back := ready(t)
+			page(t, b.step(change(back)))
+			hits := s.echo.count()
+			s.denied(b.step(s.url("/")), hits) // whatever the state, the session is gone
+		})
+	}
+	t.Run("in another browser", func(t *testing.T) {
+		_, back := ready(t)
+		page(t, newBrowser(t).step(back))
+	})
+	t.Run("with the cookie of another state", func(t *testing.T) {
+		_, back := ready(t)
+		page(t, newBrowser(t).step(back, "Cookie", kept))
+	})
+	t.Run("on another host", func(t *testing.T) {
+		b, back := ready(t)
+		page(t, newBrowser(t).step(strings.Replace(back, "127.0.0.1", "other.localhost", 1), "Cookie", b.cookieHeader(back)))
+	})
+	t.Run("too late, and too early", func(t *testing.T) {
+		b, back := ready(t)
+		cookies, now := b.cookieHeader(back), time.Now()
+		defer s.flowLoad(t, gate(""))
+		s.setClock(now.Add(loginLifetime + time.Second))
+		page(t, newBrowser(t).step(back, "Cookie", cookies))
+		s.setClock(now.Add(-time.Minute))
+		page(t, newBrowser(t).step(back, "Cookie", cookies))
+		s.setClock(now.Add(loginLifetime - 5*time.Second))
+		if a := newBrowser(t).step(back, "Cookie", cookies); a.Header.Get("Location") != "/bye?a=b&c" {
+			t.Errorf("in time: %d %q", a.StatusCode, a.Header)
+		}
+	})
+	if a := s.signedIn().step(s.url("/authentiq/signed-out")); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
+		t.Errorf("a visit there changes something: %q", a.Header)
+	}
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodOptions} {
+		req := pageRequest(t, s.url("/authentiq/signed-out"))
+		req.Method = method
+		if a := b.do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
+		}
+	}
+}
+
+func TestSignOutWithAProviderThatHasNoWayOutEndsHere(t *testing.T) {
+	s := newStreet(t, gate(""))
+	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { delete(doc, "end_session_endpoint") }})
+	s.flowRediscover(t, gate(""))
+	for query, want := range map[string]string{"": "/authentiq/signed-out", "?return_to=/bye%3Fx": "/bye?x", "?return_to=//evil.example": "/"} {
+		b := s.signedIn()
+		a, q := signoutStep(t, b, s, query)
+		if q != nil || a.Header.Get("Location") != want || len(flowSession(b, s.url("/"))) > 0 || signoutHint(b, s.url("/authentiq/x")) != nil {
+			t.Errorf("%q: %q", query, a.Header)
+		}
+		if page := b.get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site"); !strings.Contains(page.Header.Get("Content-Security-Policy"), "form-action 'self';") {
+			t.Errorf("%q", page.Header)
+		}
+	}
+}
+
+func TestAPublicClientSignsOutAtTheProvider(t *testing.T) {
+	s := newStreet(t, flowSite("issuer ISSUER\nclient_id CLIENT"), func(c *authentiqtest.Config) { c.PublicClient = true })
+	b := s.signedIn()
+	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK || s.flowAsked(authentiqtest.EndSession) != 1 || b.visited[len(b.visited)-1] != s.url("/authentiq/signed-out") {
+		t.Errorf("%d at %q", a.StatusCode, b.visited)
+	}
+	if q := s.flowLast(t, authentiqtest.EndSession).Query; q.Get("id_token_hint") == "" || q.Has("client_secret") {
+		t.Errorf("%q", q)
+	}
+}
+
+// The session here may have ended long before that at the provider.
+func TestSignOutAfterTheSessionHasExpiredStillEndsThatAtTheProvider(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := s.signedIn()
+	s.setClock(time.Now().Add(defaultLifetime + time.Minute))
+	if _, q := signoutStep(t, b, s, ""); q.Get("id_token_hint") == "" {
+		t.Errorf("the provider is not asked: %q", q)
+	}
+	if _, q := signoutStep(t, newBrowser(t), s, ""); q != nil {
+		t.Errorf("a stranger is sent to the provider with %q", q)
+	}
+}
+
+func TestThePageThatAsksMayLeadToTheProviderAndNowhereElse(t *testing.T) {
+	s := newStreet(t, gate(""))
+	op, err := url.Parse(s.provider.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.signedIn()
+	a := b.get(s.url("/authentiq/sign-out?return_to=/bye"), "Sec-Fetch-Site", "cross-site")
+	if want := "; form-action 'self' http://" + op.Host + "; "; !strings.Contains(a.Header.Get("Content-Security-Policy"), want) {
+		t.Errorf("%q, want %q", a.Header.Get("Content-Security-Policy"), want)
+	}
+	for address, want := range map[string]string{
+		"https://op.example/logout?x=y":          "form-action 'self' https://op.example;",
+		"https://OP.example:443/logout":          "form-action 'self' https://op.example;",
+		"https://op.example;script-src+*/logout": "form-action 'self';",
+		"https://op.example,default-src/logout":  "form-action 'self';",
+		"https://*.example/logout":               "form-action 'self';",
+	} {
+		s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["end_session_endpoint"] = address }})
+		s.flowRediscover(t, gate(""))
+		a := newBrowser(t).get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site")
+		if csp := a.Header.Get("Content-Security-Policy"); a.StatusCode != http.StatusOK || !strings.Contains(csp, want) || strings.Contains(csp, "script-src") {
+			t.Errorf("%s: %d %q", address, a.StatusCode, csp)
+		}
+	}
+	// What the endpoint's own query says does not stand beside ours.
+	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
+		doc["end_session_endpoint"] = doc["end_session_endpoint"].(string) + "?tenant=7&post_logout_redirect_uri=https://evil.example&client_id=evil"
+	}})
+	s.flowRediscover(t, gate(""))
+	_, q := signoutStep(t, s.signedIn(), s, "?post_logout_redirect_uri=https://evil.example&state=evil&id_token_hint=evil&logout=evil")
+	if q.Get("tenant") != "7" || len(q["client_id"]) != 1 || len(q["post_logout_redirect_uri"]) != 1 || strings.Contains(q.Encode(), "evil") || q.Has("state") || len(q) != 4 {
+		t.Errorf("%q", q)
+	}
+}
+
+// One address is enough to register, however many hosts share the session.
+func TestSignOutOnAnyHostOfTheSessionComesBackThroughTheOneThatIsRegistered(t *testing.T) {
+	s := newStreet(t, "respond 204\n")
+	s.loadCaddyfile("http://app.team.localhost:PORT, http://auth.team.localhost:PORT, http://evil.localhost:PORT {\n" +
+		gate("callback_url http://auth.team.localhost:PORT/authentiq/callback\nsession {\ndomain team.localhost\n}") + "}")
+	on := func(host, path string) string { return "http://" + host + ".localhost:" + s.port + path }
+	for _, host := range []string{"app.team", "auth.team"} {
+		b := newBrowser(t)
+		await(t, "the new site answers", func() bool { return b.get(on(host, "/")).StatusCode == http.StatusOK })
+		b.client.Transport = signoutStop{b.client.Transport, on(host, "/bye")}
+		b.post(on(host, "/authentiq/sign-out?return_to=/bye"))
+		if uri := s.flowLast(t, authentiqtest.EndSession).Query.Get("post_logout_redirect_uri"); uri != on("auth.team", "/authentiq/signed-out") {
+			t.Errorf("%s: post_logout_redirect_uri %q", host, uri)
+		}
+		if last := b.visited[len(b.visited)-1]; last != on(host, "/bye") {
+			t.Errorf("%s: ended at %q", host, b.visited)
+		}
+		if left := b.cookieHeader(on(host, "/authentiq/x")); left != "" {
+			t.Errorf("%s: left %q", host, left)
+		}
+	}
+}
+
+func TestACookieNameThatEndsAsTheHintsDoesIsStillTheSessions(t *testing.T) {
+	for _, name := range []string{"app-hint", "app-return"} {
+		s := newStreet(t, gate("session {\ncookie "+name+"\n}"))
+		b := s.signedIn()
+		b.get(s.url("/deep")).seen(t)
+		if hint := signoutHint(b, s.url("/authentiq/sign-out")); hint == nil {
+			t.Error("no hint")
+		}
+	}
+}
+
+func TestTheIDTokenLeavesNoTraceAtSignOut(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := s.signedIn()
+	a, q := signoutStep(t, b, s, "?return_to=/bye")
+	referers := make(chan string, 8)
+	s.provider.SetHooks(authentiqtest.Hooks{Handler: func(_ authentiqtest.Endpoint, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			referers <- r.Referer()
+			next.ServeHTTP(w, r)
+		})
+	}})
+	to, _ := a.Location()
+	back := b.step(to.String())
+	b.step(back.Header.Get("Location"))
+	b.step(back.Header.Get("Location")) // again, and for nothing
+	for what, value := range map[string]string{"hint": q.Get("id_token_hint"), "payload": strings.Split(q.Get("id_token_hint"), ".")[1], "state": q.Get("state")} {
+		if value == "" || strings.Contains(s.logged(), value) {
+			t.Errorf("the log has the %s, or there was none", what)
+		}
+	}
+	if len(s.events(eventSignOut)) != 1 || s.events(eventSignOut)[0]["reason"] != "asked for" {
+		t.Errorf("logged %v", s.events(eventSignOut))
+	}
 }

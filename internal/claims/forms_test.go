@@ -201,3 +201,46 @@ func TestNumbersAreJSONNumbers(t *testing.T) {
 		}
 	}
 }
+
+func TestAuthHash(t *testing.T) {
+	for _, test := range []struct{ name, claims, full, basic string }{
+		{
+			"everything",
+			`{"sub":"u","sid":"s","name":"Åse N","given_name":"Åse","family_name":"N","middle_name":"M","email":"a@b.example","email_verified":true,
+			"phone_number":"+1","phone_number_verified":false,"phone_type":"mobile","locale":"en-us","zoneinfo":"Europe/Oslo",
+			"address":{"formatted":"A\r\nB","street_address":"A","locality":"B","region":"R","postal_code":"0","country":"C","extra":"x"},
+			"aq:location":{"latitude":43.650,"longitude":-0.0,"altitude":1E+05,"accuracy":12.0,"speed":0,"heading":9,"address":{"locality":"L","state":"S"}},
+			"iss":"i","groups":["g"],"preferred_username":"p","nickname":"n","access_token":"t"}`,
+			`{"extra":{"email_verified":true,"locale":"en_US","middle_name":"M","phone_number_verified":false,"phone_type":"mobile","zoneinfo":"Europe/Oslo"},` +
+				`"info":{"email":"a@b.example","first_name":"\u00c5se","geolocation":{"accuracy":12.0,"address":{"locality":"L","state":"S"},"altitude":1E+05,"latitude":43.650,"longitude":-0.0,"speed":0},` +
+				`"last_name":"N","location":{"country":"C","formatted":"A\u000d\u000aB","locality":"B","postal_code":"0","state":"R","street_address":"A"},"name":"\u00c5se N","phone":"+1"},` +
+				`"provider":"authentiq","sid":"s","uid":"u"}`,
+			`{"locale":"en_US","name":"\u00c5se N","sid":"s","uid":"u"}`,
+		},
+		{"nothing but the user", `{"sub":"u"}`, `{"extra":{},"info":{},"provider":"authentiq","uid":"u"}`, `{"uid":"u"}`},
+		{
+			"null, empty and of other kinds", `{"sub":"u","sid":null,"name":"","email":["a"],"email_verified":"true","phone_number":1,"phone_number_verified":null,"address":"x","aq:location":[],"locale":7,"zoneinfo":false,"given_name":{}}`,
+			`{"extra":{},"info":{},"provider":"authentiq","uid":"u"}`, `{"uid":"u"}`,
+		},
+		{
+			"a locale that is none, a state over no region, numbers as text", `{"sub":"u","locale":"\u003cb\u003e","address":{"state":"S"},"aq:location":{"latitude":"1","speed":null,"longitude":2}}`,
+			`{"extra":{},"info":{"geolocation":{"longitude":2},"location":{"state":"S"}},"provider":"authentiq","uid":"u"}`, `{"uid":"u"}`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Decode([]byte(test.claims))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := line(t, AuthHash(c)); got != test.full {
+				t.Errorf("full\n%s, want\n%s", got, test.full)
+			}
+			if got := line(t, BasicHash(c)); got != test.basic {
+				t.Errorf("basic %s, want %s", got, test.basic)
+			}
+		})
+	}
+	if got := AuthHash(nil); len(got["info"].(map[string]any)) != 0 || len(got) != 3 || len(BasicHash(nil)) != 0 {
+		t.Errorf("of nobody: %v", got)
+	}
+}

@@ -5,7 +5,9 @@ package pages
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -302,5 +304,97 @@ func TestWriteSaysThatTheBrowserHasGone(t *testing.T) {
 	err := Write(brokenWriter{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/", nil), 200, Page{Title: "x"})
 	if err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What a screen reader and a keyboard need: a language, a title, one heading,
+// one landmark, and a name on everything that can be activated.
+func TestPageCanBeReadAloudAndWalkedByKeyboard(t *testing.T) {
+	t.Parallel()
+	for _, p := range []Page{full("text"), {Title: "Nothing is here"}} {
+		count := make(map[string]int)
+		for _, n := range elements(t, p) {
+			count[n.Data]++
+			switch n.Data {
+			case "html":
+				if attribute(n, "lang") != "en" {
+					t.Error("no language")
+				}
+			case "a", "button", "title", "h1":
+				if strings.TrimSpace(content(n)) == "" {
+					t.Errorf("<%s> has no name", n.Data)
+				}
+				if n.Data == "a" && attribute(n, "href") == "" {
+					t.Error("a link that leads nowhere can't be reached by keyboard")
+				}
+			case "h2", "h3", "h4":
+				t.Errorf("<%s> without need", n.Data)
+			}
+			if attribute(n, "tabindex") != "" || attribute(n, "accesskey") != "" || attribute(n, "autofocus") != "" {
+				t.Errorf("<%s> changes the order", n.Data)
+			}
+		}
+		for _, name := range []string{"html", "title", "h1", "main"} {
+			if count[name] != 1 {
+				t.Errorf("%d <%s>", count[name], name)
+			}
+		}
+	}
+}
+
+// Contrast as WCAG 2.2 asks for: 4.5 for text, 3 for edges and focus.
+func TestPageIsReadableInLightAndDark(t *testing.T) {
+	t.Parallel()
+	css := read("page.css")
+	light, dark, found := strings.Cut(css, "prefers-color-scheme: dark")
+	if !found || !strings.Contains(css, "outline: 3px solid var(--accent)") || !strings.Contains(css, "overflow-wrap: anywhere") {
+		t.Fatal("no dark colours, no focus, or long words that run out of the page")
+	}
+	for name, part := range map[string]string{"light": light, "dark": dark} {
+		for _, pair := range []struct {
+			front, back string
+			least       float64
+		}{
+			{"ink", "paper", 4.5}, {"ink", "ground", 4.5}, {"faint", "paper", 4.5}, {"on-accent", "accent", 4.5},
+			{"edge", "paper", 3}, {"accent", "paper", 3},
+		} {
+			a, b := luminance(t, part, pair.front), luminance(t, part, pair.back)
+			if ratio := (max(a, b) + 0.05) / (min(a, b) + 0.05); ratio < pair.least {
+				t.Errorf("%s: %s on %s has a contrast of %.2f, want %.1f", name, pair.front, pair.back, ratio, pair.least)
+			}
+		}
+	}
+}
+
+// luminance is the relative luminance of a colour of the style.
+func luminance(t *testing.T, css, name string) float64 {
+	t.Helper()
+	_, rest, ok := strings.Cut(css, "--"+name+": #")
+	digits, _, _ := strings.Cut(rest, ";")
+	if len(digits) == 3 {
+		digits = string([]byte{digits[0], digits[0], digits[1], digits[1], digits[2], digits[2]})
+	}
+	rgb, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(rgb) != 3 {
+		t.Fatalf("no colour %s: %q", name, digits)
+	}
+	sum := 0.0
+	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+		c := float64(rgb[i]) / 255
+		if c <= 0.04045 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+0.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
+}
+
+func TestPageFormsMayLeadOnlyWhereTheyWereTold(t *testing.T) {
+	t.Parallel()
+	csp := write(t, http.MethodGet, Page{Title: "x", FormTargets: []string{"https://op.example"}}).Header.Get("Content-Security-Policy")
+	if !strings.Contains(csp, "; form-action 'self' https://op.example; ") || strings.Count(csp, "https:") != 1 {
+		t.Errorf("%s", csp)
 	}
 }
