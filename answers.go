@@ -270,6 +270,19 @@ func returnQuery(returnTo string) string {
 	return "?" + url.Values{"return_to": {returnTo}}.Encode()
 }
 
+// arrival reads what all endpoints need of a request to them: where it was sent
+// to, and its query.
+func (g *Gate) arrival(r *http.Request) (o origin, query url.Values, refused *refusal) {
+	o, ok := g.origin(r)
+	if !ok {
+		return o, nil, &refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost}
+	}
+	if query, ok = parseQuery(r); !ok {
+		return o, nil, &refusal{status: http.StatusBadRequest, check: "query", page: pageBroken}
+	}
+	return o, query, nil
+}
+
 // maxQuery is the longest query that our endpoints read, in bytes.
 const maxQuery = 8 << 10
 

@@ -31,13 +31,9 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 	if r.Method != http.MethodGet {
 		return methodNotAllowed(w, "GET")
 	}
-	o, ok := g.origin(r)
-	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
-	}
-	query, ok := parseQuery(r)
-	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", page: pageBroken})
+	o, query, refused := g.arrival(r)
+	if refused != nil {
+		return g.refuse(w, r, *refused)
 	}
 	for _, name := range []string{"code", "state", "iss", "error", "error_description"} {
 		if len(query[name]) > 1 { // RFC 6749 section 3.1

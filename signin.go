@@ -50,17 +50,13 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 	if r.Method != http.MethodGet {
 		return methodNotAllowed(w, "GET")
 	}
-	o, ok := g.origin(r)
-	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+	o, query, refused := g.arrival(r)
+	if refused != nil {
+		return g.refuse(w, r, *refused)
 	}
 	// An image on somebody else's page must not use up the slots of sign-ins.
 	if !pageLoad(r) {
 		return g.unauthenticated(w, r)
-	}
-	query, ok := parseQuery(r)
-	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", page: pageBroken})
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
 		u := requestURL(r)

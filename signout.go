@@ -42,13 +42,9 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return methodNotAllowed(w, "GET, POST")
 	}
-	o, ok := g.origin(r)
-	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
-	}
-	query, ok := parseQuery(r)
-	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", page: pageBroken})
+	o, query, refused := g.arrival(r)
+	if refused != nil {
+		return g.refuse(w, r, *refused)
 	}
 	returnTo := ""
 	if values := query["return_to"]; len(values) == 1 {
