@@ -121,6 +121,9 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, mediaType str
 func (g *Gate) unauthenticated(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("WWW-Authenticate", "Authentiq")
 	page := pageSignIn
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		page.Text = append(slices.Clone(page.Text), textNotSent)
+	}
 	page.Actions = []pages.Action{{Label: labelSignIn, Address: g.signInPath(g.requested(r))}}
 	return g.answer(w, r, http.StatusUnauthorized, page)
 }
@@ -130,10 +133,10 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 	page := pageDenied
 	page.Reference = newReference()
 	var names []string
-	share := false // it would help to share more
+	share := true // it would help to share more
 	for _, m := range missing {
 		names = append(names, m.reason())
-		share = share || !m.mismatch && !m.unverified
+		share = share && !m.mismatch && !m.unverified
 	}
 	page.Items = describe(missing)
 	if share {
@@ -150,8 +153,11 @@ func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, err error) er
 	return g.refuse(w, r, refusal{status: http.StatusServiceUnavailable, check: "keys", cause: err, page: pageDown})
 }
 
-func (g *Gate) providerFailed(w http.ResponseWriter, r *http.Request, err error) error {
-	return g.refuse(w, r, *providerRefusal(err))
+// providerFailed answers somebody who would go to returnTo with a session.
+func (g *Gate) providerFailed(w http.ResponseWriter, r *http.Request, err error, returnTo string) error {
+	f := providerRefusal(err)
+	f.returnTo = returnTo
+	return g.refuse(w, r, *f)
 }
 
 // providerRefusal tells a provider that is away from one that is wrong.

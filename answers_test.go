@@ -91,8 +91,8 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 		missing              string
 	}{
 		{"a scope that was not shared", "email aq:username~r aq:zoneinfo", "require nothing_here", []string{"Your user name has to be shared.", "“nothing_here” is missing."}, true, "[scope aq:username: missing require nothing_here: missing]"},
-		{"another address", "email", "require email *@example.org", []string{"Your email address is not one that may enter here."}, false, "[require email: another value]"},
-		{"several things", "email", "require groups staff\nrequire department\nrequire locale de_DE", []string{"“groups” is missing.", "“department” is missing.", "Your language is not one that may enter here."}, true, "[require groups: missing require department: missing require locale: another value]"},
+		{"another address", "email", "require email *@example.org", []string{"Your email address does not let you in here."}, false, "[require email: another value]"},
+		{"several things", "email", "require groups staff\nrequire department\nrequire locale de_DE", []string{"“groups” is missing.", "“department” is missing.", "Your language does not let you in here."}, false, "[require groups: missing require department: missing require locale: another value]"},
 		{"the same asked for twice", "email", "require department it\nrequire groups\nrequire department", []string{"“department” is missing.", "“groups” is missing."}, true, "[require department: missing require groups: missing require department: missing]"},
 		{"a claim with markup in its name", "email", "require <b>x</b> 1", []string{"“&lt;b&gt;x&lt;/b&gt;” is missing."}, true, "[require <b>x</b>: missing]"},
 	} {

@@ -30,6 +30,9 @@ func newRules(lines []Requirement) ([]rule, error) {
 		if line.Claim == "" {
 			return nil, errors.New("require: the claim is missing")
 		}
+		if err := checkClaimPath(line.Claim); err != nil {
+			return nil, fmt.Errorf("require %q: %w", line.Claim, err)
+		}
 		for _, value := range line.Values {
 			if strings.TrimSpace(value) == "" {
 				return nil, fmt.Errorf("require %s: a value is empty", line.Claim)

@@ -102,7 +102,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	}
 	metadata, err := g.provider.Metadata(r.Context())
 	if err != nil {
-		return g.providerFailed(w, r, err)
+		return g.providerFailed(w, r, err, returnTo)
 	}
 	ring, err := g.keyring(r.Context())
 	if err != nil {
@@ -116,7 +116,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	}
 	address, err := g.authorizationURL(metadata.AuthorizationEndpoint, l, slot, extra)
 	if err != nil {
-		return g.providerFailed(w, r, err)
+		return g.providerFailed(w, r, err, returnTo)
 	}
 	g.setCookie(w, o, cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
 	skipAccessLog(r) // the answer's Location has state and nonce

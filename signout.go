@@ -78,12 +78,16 @@ func (g *Gate) askSignOut(w http.ResponseWriter, r *http.Request, returnTo strin
 		{Label: labelSignOut, Address: g.PathPrefix + "/sign-out" + returnQuery(returnTo), Post: true},
 		{Label: labelStay, Address: "/"},
 	}
-	// A browser holds the redirect after a form against form-action too.
+	// A browser holds every redirect after a form against form-action too: to the
+	// provider, and from there to where it sends people back.
+	if g.callback != nil {
+		page.FormTargets = append(page.FormTargets, g.callback.String())
+	}
 	if m, err := g.provider.Metadata(r.Context()); err == nil && m.EndSessionEndpoint != "" {
 		if u, err := url.Parse(m.EndSessionEndpoint); err == nil {
 			// Nothing but a plain origin gets into the policy.
 			if o, ok := newOrigin(u.Scheme, u.Host); ok {
-				page.FormTargets = []string{o.String()}
+				page.FormTargets = append(page.FormTargets, o.String())
 			}
 		}
 	}

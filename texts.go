@@ -24,11 +24,14 @@ const (
 	labelOther       = "Sign in as someone else"
 )
 
+// textNotSent is for somebody who was sending a form.
+const textNotSent = "What you were sending was not sent on: sign in, then send it again."
+
 // Pages, but for what they list and offer.
 var (
 	pageSignIn = pages.Page{
 		Title: "Please sign in",
-		Text:  []string{"You are not signed in, or your session has ended. If you were sending a form, it was not sent: sign in, then send it again."},
+		Text:  []string{"You are not signed in, or your session has ended."},
 	}
 	pageBroken = pages.Page{
 		Title: "Sign-in did not work",
@@ -99,7 +102,7 @@ func (s shortfall) describe() string {
 	case s.unverified:
 		return name + " has to be verified."
 	case s.mismatch:
-		return name + " is not one that may enter here."
+		return name + " does not let you in here."
 	case plainNames[s.claim] == "":
 		return name + " is missing." // nothing that people share as such
 	default:
