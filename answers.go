@@ -335,8 +335,10 @@ func (g *Gate) unlogged(w http.ResponseWriter, r *http.Request, err error) error
 		return err
 	}
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if ok && server.Errors != nil {
-		r.URL.RawQuery = "" // nor does an error page need it, nor what is behind one
+	// A gate in an error route answers here too: its own errors run no routes again.
+	if ok && server.Errors != nil && r.Context().Value(caddyhttp.ErrorCtxKey) == nil {
+		*r.URL = *requestURL(r) // as Caddy shows it to them, before rewrites
+		r.URL.RawQuery = ""     // nor does an error page need it, nor what is behind one
 		r.RequestURI = r.URL.RequestURI()
 		rest := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 			w.WriteHeader(failed.StatusCode)

@@ -230,6 +230,11 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 	} else {
 		g.dropHint(w, o, v.cookies)
 	}
+	// Nor is there room for what a sign-out left that did not come back.
+	back := g.cookies.atEndpoints(o, returnSuffix)
+	if slices.ContainsFunc(v.cookies, func(c carried) bool { return c.name == back }) {
+		g.setCookie(w, o, carried{name: back}, 0, http.SameSiteLaxMode)
+	}
 	g.trimLogins(w, o, g.loginsUnderWay(ring, o, v.cookies, g.app.now.Now()), -1)
 	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r), host(r))
 

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -306,5 +307,109 @@ func TestTossedCookiesDoNotHideTheSession(t *testing.T) {
 				t.Errorf("%d x %s: %d, for ever", n, form, resp.StatusCode)
 			}
 		}
+	}
+}
+
+// an endpoint's error whose route holds the gate again runs for ever.
+func TestAnErrorRouteWithAGateEnds(t *testing.T) {
+	block := "authentiq {" + siteOptions + "pages off\n}\n"
+	s := newStreet(t, block+"reverse_proxy UPSTREAM\nhandle_errors {\n"+block+"respond \"site's page\"\n}\n")
+	var calls atomic.Int32
+	clock := func() time.Time {
+		if calls.Add(1) > 40 { // else the stack overflows, which ends the process
+			panic(http.ErrAbortHandler)
+		}
+		return time.Now()
+	}
+	s.app().now.fake.Store(&clock)
+	resp, err := http.Get(s.url("/authentiq/callback?code=x&state=y"))
+	if err == nil {
+		resp.Body.Close()
+	}
+	if n := len(s.events(eventRefused)); n > 2 || err != nil {
+		t.Errorf("one request was refused %d times: %v", n, err)
+	}
+}
+
+// two gates, one after the other, with a preset.
+func TestPresetsOfTwoGatesAreNotMixed(t *testing.T) {
+	s := newStreet(t, gate(""))
+	op2, err := authentiqtest.NewServer(authentiqtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(op2.Close)
+	op2.SignInAs(authentiqtest.Alice)
+	s.load(strings.NewReplacer("ISSUER2", op2.Issuer, "CLIENT2", op2.ClientID(), "SECRET2", op2.ClientSecret()).Replace(`route {
+		authentiq {` + siteOptions + `
+			path_prefix /one
+			headers remote-user
+			session {
+				cookie one
+			}
+		}
+		authentiq {
+			issuer ISSUER2
+			dialect authentiq
+			client_id CLIENT2
+			client_secret SECRET2
+			path_prefix /two
+			headers remote-user
+			session {
+				cookie two
+			}
+		}
+		reverse_proxy UPSTREAM
+	}`))
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sub"] = "first"; c["groups"] = []any{"admin"} }})
+	op2.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sub"] = "second"; delete(c, "groups") }})
+	got := newBrowser(t).get(s.url("/")).seen(t)
+	if user, groups := got.values("Remote-User"), got.values("Remote-Groups"); len(groups) > 0 {
+		t.Errorf("user %q has groups %q, which are those of the other provider's user", user, groups)
+	}
+}
+
+// the page that asks, on a host that is not callback_url's.
+func TestThePageThatAsksMayLeadBackThroughTheCallbacksHost(t *testing.T) {
+	s := newStreet(t, "respond 204\n")
+	s.loadCaddyfile("http://app.team.localhost:PORT, http://auth.team.localhost:PORT {\n" +
+		gate("callback_url http://auth.team.localhost:PORT/authentiq/callback\nsession {\ndomain team.localhost\n}") + "}")
+	b := newBrowser(t)
+	at := "http://app.team.localhost:" + s.port
+	await(t, "the new site answers", func() bool { return b.get(at+"/").StatusCode == http.StatusOK })
+	csp := b.get(at+"/authentiq/sign-out", "Sec-Fetch-Site", "cross-site").Header.Get("Content-Security-Policy")
+	if !strings.Contains(csp, "http://auth.team.localhost:"+s.port) {
+		t.Errorf("the form leads through the callback's host, which %q forbids", csp)
+	}
+}
+
+// error routes see the request as it came in, as Caddy shows it to them.
+func TestErrorRoutesOfEndpointsSeeTheOriginalPath(t *testing.T) {
+	s := newStreet(t, "handle_path /app/* {\nauthentiq {"+siteOptions+"pages off\npath_prefix /app/authentiq\n}\nreverse_proxy UPSTREAM\n}\nhandle_errors {\nrespond \"{path}\"\n}\n")
+	for _, path := range []string{"/app/authentiq/sign-in/x", "/app/authentiq/callback"} {
+		if a := newBrowser(t).get(s.url(path)); a.body != path {
+			t.Errorf("%s: an error route sees %q", path, a.body)
+		}
+	}
+}
+
+// what is left of a sign-out that did not come back must not lock endpoints.
+func TestAReturnCookieDoesNotFillARequest(t *testing.T) {
+	s := newStreet(t, gate(""))
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
+	b := steadySignIn(s)
+	a := b.step(s.url("/authentiq/sign-out?return_to=/"+strings.Repeat("p", 2000)), "Sec-Fetch-Site", "same-origin") // and never comes back
+	if a.StatusCode != http.StatusSeeOther {
+		t.Fatal(a.StatusCode)
+	}
+	b.get(s.url("/"))
+	for range 2 * loginSlots {
+		b.step(s.url("/authentiq/sign-in?return_to=/" + strings.Repeat("p", 300)))
+	}
+	if n := len(b.cookieHeader(s.url("/authentiq/callback"))); n > caddyHeaders-1<<10 {
+		t.Errorf("cookies take %d bytes", n)
+	}
+	if a := b.get(s.url("/authentiq/sign-out")); a.StatusCode >= 400 {
+		t.Errorf("sign-out: %d", a.StatusCode)
 	}
 }

@@ -22,10 +22,7 @@ import (
 
 // ownedPrefix is what the headers of the X-Authentiq table begin with, as fold
 // writes it.
-const (
-	ownedPrefix = "x-authentiq-"
-	tablePrefix = "X-Authentiq-" // canonical
-)
+const ownedPrefix = "x-authentiq-"
 
 // ownedNames are the header names that only the gate may say, as fold writes
 // them.
@@ -290,14 +287,14 @@ func plain(value string) bool {
 
 // identify tells the handlers after this one who the user is, in headers and in
 // placeholders.
-func (v *visit) identify(r *http.Request, s *session) {
+func (v *visit) identify(r *http.Request, owned *ownedNames, s *session) {
 	// One array for all values, and a new one each time: later handlers may
 	// change values in place, and the session is shared.
 	values := make([]string, len(s.identity))
-	// Another gate's user may be another: the table that all gates write is never
-	// of two users. Names that an earlier gate was given for itself stay.
+	// Another gate's user may be another: what both gates write is never of two
+	// users. Names that only the earlier gate was given stay.
 	for _, name := range v.set {
-		if strings.HasPrefix(name, tablePrefix) {
+		if owned.has(name) {
 			delete(r.Header, name)
 		}
 	}

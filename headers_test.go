@@ -1072,10 +1072,10 @@ func TestAHandlerThatChangesAnIdentityHeaderChangesItOnce(t *testing.T) {
 		return r
 	}
 	first, second := request(), request()
-	new(visit).identify(first, s)
+	new(visit).identify(first, xAuthentiq, s)
 	first.Header["X-Authentiq-Subject"][0] = "root"
 	first.Header["X-Authentiq-Subject"] = append(first.Header["X-Authentiq-Subject"], "root")
-	new(visit).identify(second, s)
+	new(visit).identify(second, xAuthentiq, s)
 	for name, values := range second.Header {
 		if slices.Contains(values, "root") {
 			t.Errorf("%s: %q", name, values)

@@ -293,7 +293,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	}
 	switch {
 	case s != nil && len(missing) == 0:
-		visit.identify(r, s)
+		visit.identify(r, g.mapping.owned, s)
 		private := &privateWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
 		err := next.ServeHTTP(private, r)
 		private.begin() // for what is written after us: nothing, or the page of an error
