@@ -251,21 +251,26 @@ func (g *Gate) trimLogins(w http.ResponseWriter, o origin, under slots, keep int
 	}
 }
 
-// pick chooses at random, because tabs that start together see the same free
-// slots.
+// pick chooses a free slot at random, because tabs that start together see the
+// same ones; that of the long ones only when no other is free, or it would be
+// taken away by the next of them.
 func (s *slots) pick() int {
 	var free []int
 	oldest := 0
 	for i := range s.size {
-		if s.size[i] == 0 {
+		if s.size[i] == 0 && i != longSlot {
 			free = append(free, i)
 		}
 		if s.started[i] < s.started[oldest] {
 			oldest = i
 		}
 	}
-	if len(free) == 0 {
+	switch {
+	case len(free) > 0:
+		return free[int(randomBytes(1)[0])%len(free)]
+	case s.size[longSlot] == 0:
+		return longSlot
+	default:
 		return oldest
 	}
-	return free[int(randomBytes(1)[0])%len(free)]
 }
