@@ -174,10 +174,23 @@ func providerRefusal(err error) *refusal {
 	case failed.Code == "invalid_grant":
 		// The code was stale, used, or never ours.
 		f.status, f.page = http.StatusBadRequest, pageBroken
+		f.cause = fmt.Errorf("%w: the code came late or was used before; if this happens every time, compare the clocks, and the callback address with the one that is registered", err)
 	case failed.Code == "invalid_client" || failed.Code == "unauthorized_client":
 		f.cause = fmt.Errorf("%w: check client_id, client_secret and client_auth", err)
 	}
 	return f
+}
+
+// tokenAdvice says where to look when a check of the ID token fails every time;
+// the other checks fail only when the provider or somebody on the way is wrong.
+var tokenAdvice = map[string]string{
+	"alg":       "name in signing_alg what the provider signs this client's tokens with",
+	"signature": "compare client_secret (HS…), or the provider's published keys, with what it signs with",
+	"iss":       "issuer has to be what the provider puts into its tokens",
+	"aud":       "compare client_id with the provider's",
+	"exp":       "compare this machine's clock with the provider's",
+	"iat":       "compare this machine's clock with the provider's",
+	"nbf":       "compare this machine's clock with the provider's",
 }
 
 func tokenRefusal(err error) *refusal {
@@ -187,6 +200,9 @@ func tokenRefusal(err error) *refusal {
 	switch {
 	case errors.As(err, &failed):
 		f.check = failed.Check
+		if advice := tokenAdvice[failed.Check]; advice != "" {
+			f.cause = fmt.Errorf("%w: %s", err, advice)
+		}
 	case errors.As(err, &keys):
 		f.status, f.check, f.page = http.StatusServiceUnavailable, "keys", pageDown
 	}
@@ -281,21 +297,34 @@ func returnQuery(returnTo string) string {
 func (g *Gate) arrival(r *http.Request) (o origin, query url.Values, refused *refusal) {
 	o, ok := g.origin(r)
 	if !ok {
-		return o, nil, &refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost}
+		return o, nil, badHost()
 	}
 	if query, ok = parseQuery(r); !ok {
-		return o, nil, &refusal{status: http.StatusBadRequest, check: "query", page: pageBroken}
+		return o, nil, &refusal{status: http.StatusBadRequest, check: "query", cause: errQuery, page: pageBroken}
 	}
 	return o, query, nil
 }
 
+// badHost refuses a request that was sent to no origin.
+func badHost() *refusal {
+	return &refusal{status: http.StatusBadRequest, check: "host", cause: errHost, page: pageBadHost}
+}
+
+var (
+	errHost  = errors.New("no address can be made of the request's scheme and host: the Host header or a trusted proxy's X-Forwarded-Host is no host name, X-Forwarded-Proto is neither http nor https, or the request target names a host itself")
+	errQuery = fmt.Errorf("the query is malformed, longer than %d bytes or of more than %d parameters", maxQuery, maxParameters)
+)
+
 // maxQuery is the longest query that our endpoints read, in bytes.
 const maxQuery = 8 << 10
+
+// maxParameters is how many parameters they read.
+const maxParameters = 65
 
 // parseQuery reads the query as it came in.
 func parseQuery(r *http.Request) (url.Values, bool) {
 	raw := requestURL(r).RawQuery
-	if len(raw) > maxQuery || strings.Count(raw, "&") > 64 {
+	if len(raw) > maxQuery || strings.Count(raw, "&") >= maxParameters {
 		return nil, false
 	}
 	query, err := url.ParseQuery(raw)

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 )
@@ -581,6 +582,58 @@ func TestEventsNameTheUserAndTheAddressThatCaddyTrusts(t *testing.T) {
 }
 
 // Alerts are built on these.
+func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
+	s := newStreet(t, gate(""))
+	for name, c := range map[string]struct {
+		hooks       authentiqtest.Hooks
+		status      int
+		check, want string
+	}{
+		"another issuer":     {callbackClaim("iss", "https://other.example/"), http.StatusBadGateway, "iss", "issuer has to be"},
+		"another client":     {callbackClaim("aud", "other"), http.StatusBadGateway, "aud", "compare client_id"},
+		"a clock behind":     {callbackClaim("exp", time.Now().Add(-time.Hour).Unix()), http.StatusBadGateway, "exp", "clock"},
+		"a clock ahead":      {callbackClaim("iat", time.Now().Add(time.Hour).Unix()), http.StatusBadGateway, "iat", "clock"},
+		"another algorithm":  {callbackHeader("alg", "RS256"), http.StatusBadGateway, "alg", "name in signing_alg"},
+		"another secret":     {callbackToken(func(h, p, _ string) string { return h + "." + p + "." + callbackB64(make([]byte, 32)) }), http.StatusBadGateway, "signature", "compare client_secret"},
+		"another address":    {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"invalid_grant"}`), http.StatusBadRequest, "token request", "callback address"},
+		"no right to redeem": {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"unauthorized_client"}`), http.StatusBadGateway, "token request", "client_secret and client_auth"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.provider.SetHooks(c.hooks)
+			defer s.provider.SetHooks(authentiqtest.Hooks{})
+			b := newBrowser(t)
+			s.callbackRefused(t, b, b.toCallback(s.url("/")), c.status, c.check, c.want)
+		})
+	}
+	t.Run("no cookie", func(t *testing.T) {
+		s.callbackRefused(t, newBrowser(t), newBrowser(t).toCallback(s.url("/")), http.StatusBadRequest, "state", "its cookie did not come along")
+	})
+	t.Run("a query that is not read", func(t *testing.T) {
+		s.callbackRefused(t, newBrowser(t), s.url("/authentiq/callback?code=%zz"), http.StatusBadRequest, "query", "malformed")
+		s.callbackRefused(t, newBrowser(t), s.url("/authentiq/callback?"+strings.Repeat("a&", maxParameters)), http.StatusBadRequest, "query", "more than 65")
+	})
+	t.Run("a target with a host of its own", func(t *testing.T) {
+		mark := s.flowMark()
+		a := s.raw("GET http://127.0.0.1:PORT/authentiq/sign-in HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nAccept: text/html\r\n\r\n")
+		events := s.flowEvents(eventRefused, mark)
+		if a.StatusCode != http.StatusBadRequest || len(events) != 1 || events[0]["check"] != "host" || !strings.Contains(fmt.Sprint(events[0]["error"]), "X-Forwarded-Host") {
+			t.Errorf("%d, logged %v", a.StatusCode, events)
+		}
+	})
+}
+
+func TestAHostThatSessionDomainDoesNotCoverIsNotSentToHTTPS(t *testing.T) {
+	s := newStreet(t, gate("session {\n domain example.com\n}"))
+	mark := s.flowMark()
+	a := newBrowser(t).step(s.url("/"))
+	if events := s.flowEvents(eventRefused, mark); len(events) != 1 || events[0]["check"] != "origin" || !strings.Contains(events[0]["error"].(string), "session domain does not cover") {
+		t.Errorf("logged %v", events)
+	}
+	if a.StatusCode != http.StatusBadRequest || strings.Contains(a.body, "https://") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
+
 func TestEventsKeepTheirNames(t *testing.T) {
 	for got, want := range map[string]string{
 		eventSignIn: "signed in", eventSignInStarted: "sign-in started", eventSignOut: "signed out", eventRefused: "sign-in refused", eventDenied: "access denied",

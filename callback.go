@@ -47,7 +47,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 	now := g.app.now.Now()
 	l, slotCookie := g.findLogin(ring, o, query.Get("state"), v.cookies)
 	if l == nil {
-		return g.refuse(w, r, g.withoutLogin(r, v, nil, "/"))
+		return g.refuse(w, r, g.withoutLogin(r, v, errNoLogin, "/"))
 	}
 	g.setCookie(w, o, carried{name: slotCookie}, 0, http.SameSiteLaxMode)
 	if !l.live(now) {
@@ -99,6 +99,8 @@ func (g *Gate) findLogin(ring *keyring, o origin, state string, ours []carried) 
 	}
 	return nil, ""
 }
+
+var errNoLogin = errors.New("no sign-in of this browser waits for it: its cookie did not come along (not kept, another browser or host), does not open (other session keys), or the response was not asked for")
 
 // withoutLogin is the refusal of a response that no sign-in of this browser
 // waits for. Mostly another tab was faster, which is good news.

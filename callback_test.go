@@ -418,7 +418,7 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 		{"a list", callbackText(token, 200, asJSON, "[]"), badToken, "token request", ""},
 		{"204", callbackText(token, 204, asJSON, ""), badToken, "token request", ""},
 		{"a malformed form", callbackText(token, 200, "text/plain", "access_token=%zz"), badToken, "token request", ""},
-		{"invalid_grant", callbackText(token, 400, asJSON, `{"error":"invalid_grant"}`), http.StatusBadRequest, "token request", "invalid_grant"},
+		{"invalid_grant", callbackText(token, 400, asJSON, `{"error":"invalid_grant"}`), http.StatusBadRequest, "token request", "invalid_grant: the code came late"},
 		{"invalid_client", callbackText(token, 401, asJSON, `{"error":"invalid_client"}`), badToken, "token request", "check client_id"},
 		{"403 without a word", callbackText(token, 403, "text/plain", ""), badToken, "token request", "403"},
 		{"500", callbackText(token, 500, "text/html", "<h1>Oops</h1>"), badToken, "token request", "500"},

@@ -23,7 +23,7 @@ import (
 func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error {
 	o, ok := g.origin(r)
 	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+		return g.refuse(w, r, *badHost())
 	}
 	// What did not open is of no use to anybody. Sessions that did open were
 	// several; whoever planted his beside the user's may have put it where it
@@ -98,7 +98,11 @@ func addPrompt(configured, prompt string) string {
 // startSignIn sends somebody to the provider.
 func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o origin, returnTo string, extra url.Values) error {
 	if why := g.unfit(o); why != "" {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "origin", cause: errors.New(why), page: pageInsecure})
+		page := pageInsecure
+		if g.Session.Domain != "" && !o.within(g.Session.Domain) {
+			page = pageBadHost // https:// would not help
+		}
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "origin", cause: errors.New(why), page: page})
 	}
 	metadata, err := g.provider.Metadata(r.Context())
 	if err != nil {
@@ -127,10 +131,10 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 // unfit says why nobody can sign in at o, or nothing.
 func (g *Gate) unfit(o origin) string {
 	switch {
+	case g.Session.Domain != "" && !o.within(g.Session.Domain):
+		return "session domain does not cover the host that the site was reached by: serve the site under that domain, or give it a session of its own"
 	case o.scheme == "http" && !o.loopback() && !g.InsecureHTTP:
 		return "the site was reached over plain http: serve it over https, list the proxy that ends TLS in trusted_proxies, or set callback_url; insecure_http allows it as it is"
-	case g.Session.Domain != "" && !o.within(g.Session.Domain):
-		return "session domain does not cover the host that the site was reached by"
 	case o.scheme == "http" && g.Session.SameSite == "none":
 		return "browsers take cookies with same_site none only over https"
 	default:
