@@ -591,8 +591,8 @@ func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
 	}{
 		"another issuer":     {callbackClaim("iss", "https://other.example/"), http.StatusBadGateway, "iss", "issuer has to be"},
 		"another client":     {callbackClaim("aud", "other"), http.StatusBadGateway, "aud", "compare client_id"},
-		"a clock behind":     {callbackClaim("exp", time.Now().Add(-time.Hour).Unix()), http.StatusBadGateway, "exp", "clock"},
-		"a clock ahead":      {callbackClaim("iat", time.Now().Add(time.Hour).Unix()), http.StatusBadGateway, "iat", "clock"},
+		"a clock behind":     {callbackClaim("exp", time.Now().Add(-time.Hour).Unix()), http.StatusBadGateway, "exp", "compare this machine's clock"},
+		"a clock ahead":      {callbackClaim("iat", time.Now().Add(time.Hour).Unix()), http.StatusBadGateway, "iat", "compare this machine's clock"},
 		"another algorithm":  {callbackHeader("alg", "RS256"), http.StatusBadGateway, "alg", "name in signing_alg"},
 		"another secret":     {callbackToken(func(h, p, _ string) string { return h + "." + p + "." + callbackB64(make([]byte, 32)) }), http.StatusBadGateway, "signature", "compare client_secret"},
 		"another address":    {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"invalid_grant"}`), http.StatusBadRequest, "token request", "callback address"},
