@@ -38,12 +38,18 @@ func appsTool(t *testing.T, debian string, names ...string) string {
 			return path
 		}
 	}
-	const how = "%s is not installed: NOT TESTED with it; Debian has it as %s"
-	if os.Getenv("CI") != "" {
-		t.Fatalf(how, names[0], debian)
-	}
-	t.Skipf(how, names[0], debian)
+	appsMissing(t, "%s is not installed: NOT TESTED with it; Debian has it as %s", names[0], debian)
 	return ""
+}
+
+// appsMissing ends a test for want of something on this machine: with a skip
+// that says so, in CI with a failure.
+func appsMissing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
 }
 
 // appsStart runs a server until the test ends, and waits for its socket.

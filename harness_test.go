@@ -37,7 +37,10 @@ import (
 // process, so tests that have one do not run in parallel.
 type street struct {
 	t        *testing.T
-	provider *authentiqtest.Server
+	provider *authentiqtest.Server // nil where the provider is another one
+	issuer   string
+	client   string
+	secret   string
 	echo     *echo
 	port     string
 	storage  string
@@ -69,10 +72,16 @@ func newStreet(t *testing.T, block string, change ...func(*authentiqtest.Config)
 	}
 	t.Cleanup(op.Close)
 	op.SignInAs(authentiqtest.Alice)
-	s := &street{t: t, provider: op, echo: newEcho(t), port: freePort(t), storage: t.TempDir()}
-	s.log = filepath.Join(t.TempDir(), "caddy.log")
+	s := emptyStreet(t)
+	s.provider, s.issuer, s.client, s.secret = op, op.Issuer, op.ClientID(), op.ClientSecret()
 	s.load(block)
 	return s
+}
+
+// emptyStreet starts the upstream alone, and settles where Caddy will be.
+func emptyStreet(t *testing.T) *street {
+	t.Helper()
+	return &street{t: t, echo: newEcho(t), port: freePort(t), storage: t.TempDir(), log: filepath.Join(t.TempDir(), "caddy.log")}
 }
 
 // gate wraps options into a whole site.
@@ -82,7 +91,7 @@ func gate(options string) string {
 
 func (s *street) fill(text string) string {
 	return strings.NewReplacer(
-		"ISSUER", s.provider.Issuer, "CLIENT", s.provider.ClientID(), "SECRET", s.provider.ClientSecret(),
+		"ISSUER", s.issuer, "CLIENT", s.client, "SECRET", s.secret,
 		"UPSTREAM", s.echo.addr, "PORT", s.port,
 	).Replace(text)
 }
@@ -232,6 +241,11 @@ func newBrowser(t *testing.T) *browser {
 			b.visited = append(b.visited, req.URL.String())
 			if len(via) > 10 {
 				return fmt.Errorf("a loop: %q", b.visited)
+			}
+			// Where else the journey has been counts for the rest of it.
+			elsewhere := func(r *http.Request) bool { return r.URL.Host != req.URL.Host }
+			if req.Header.Get("Sec-Fetch-Site") != "" && slices.ContainsFunc(via, elsewhere) {
+				req.Header.Set("Sec-Fetch-Site", "cross-site")
 			}
 			return nil
 		},

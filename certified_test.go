@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// certified_test.go has people sign in with an OpenID provider that is certified
+// and that we did not write: oidc-provider, in a process of its own. Where the
+// gate and authentiqtest have misread a specification alike, this one differs.
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/html"
+)
+
+// certifiedFolder has the provider's package, and its dependencies once they are
+// installed.
+const certifiedFolder = "testdata/oidc-provider"
+
+// certifiedConfig is what provider.mjs is started with.
+type certifiedConfig struct {
+	Clients      []map[string]any          `json:"clients,omitempty"`      // metadata of OpenID Connect Registration
+	Users        map[string]map[string]any `json:"users,omitempty"`        // claims by account name
+	SigningAlgs  []string                  `json:"signingAlgs,omitempty"`  // what ID tokens may be signed with; RS256 if empty
+	PKCERequired bool                      `json:"pkceRequired,omitempty"` // of every client
+	Clock        int                       `json:"clock,omitempty"`        // seconds ahead
+	Settings     map[string]any            `json:"settings,omitempty"`     // whatever else oidc-provider is configured with
+}
+
+// certified is a certified provider that runs.
+type certified struct {
+	t       *testing.T
+	issuer  string
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	answers chan []byte // lines of standard output
+	log     string      // path of what it logs
+}
+
+// startCertified starts a provider, which ends with the test.
+func startCertified(t *testing.T, config certifiedConfig) *certified {
+	t.Helper()
+	node := certifiedNode(t)
+	argument, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &certified{t: t, answers: make(chan []byte), log: filepath.Join(t.TempDir(), "provider.log")}
+	log, err := os.Create(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p.cmd = exec.Command(node, "provider.mjs", string(argument))
+	p.cmd.Dir, p.cmd.Stderr = certifiedFolder, log
+	p.stdin, err = p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(p.answers)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			p.answers <- bytes.Clone(lines.Bytes())
+		}
+	})
+	t.Cleanup(func() {
+		p.stop()
+		for range p.answers { // lets the reader end
+		}
+		reading.Wait()
+		_ = p.cmd.Wait()
+		if t.Failed() {
+			text, _ := os.ReadFile(p.log)
+			t.Logf("the provider's log:\n%s", text)
+		}
+	})
+	var ready struct{ Issuer string }
+	p.answer(&ready)
+	p.issuer = ready.Issuer
+	return p
+}
+
+// answer waits for the next line of the process.
+func (p *certified) answer(into any) {
+	p.t.Helper()
+	select {
+	case line, ok := <-p.answers:
+		if !ok {
+			p.t.Fatal("the provider has ended")
+		}
+		if err := json.Unmarshal(line, into); err != nil {
+			p.t.Fatalf("the provider says %q: %v", line, err)
+		}
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("the provider does not answer")
+	}
+}
+
+func (p *certified) command(into any, format string, args ...any) {
+	p.t.Helper()
+	if _, err := fmt.Fprintf(p.stdin, format+"\n", args...); err != nil {
+		p.t.Fatal(err)
+	}
+	p.answer(into)
+}
+
+// rotate gives the provider new signing keys; tokens that the old ones signed
+// are worth nothing to it any more.
+func (p *certified) rotate() {
+	p.t.Helper()
+	p.command(&struct{}{}, "rotate")
+}
+
+// setClock puts the provider's clock ahead of ours, or behind.
+func (p *certified) setClock(ahead time.Duration) {
+	p.t.Helper()
+	p.command(&struct{}{}, "clock %d", int(ahead/time.Second))
+}
+
+// certifiedRequest is a request that the provider received.
+type certifiedRequest struct {
+	Method, Path string
+	Scheme       string // of its Authorization, if any
+}
+
+// requests returns the requests for a path since it was last called.
+func (p *certified) requests(path string) []certifiedRequest {
+	p.t.Helper()
+	var since struct{ Requests []certifiedRequest }
+	p.command(&since, "requests")
+	return slices.DeleteFunc(since.Requests, func(r certifiedRequest) bool { return r.Path != path })
+}
+
+// stop ends the process at once, as a machine that fails does.
+func (p *certified) stop() { _ = p.cmd.Process.Kill() }
+
+// certifiedNode returns the path of node, with the provider installed for it.
+func certifiedNode(t *testing.T) string {
+	t.Helper()
+	node := appsTool(t, "nodejs", "node")
+	npm := appsTool(t, "npm", "npm")
+	if err := certifiedInstalled(node, npm); err != nil {
+		appsMissing(t, "oidc-provider: NOT TESTED with it: %v", err)
+	}
+	return node
+}
+
+var certifiedOnce struct {
+	sync.Once
+	err error
+}
+
+// certifiedInstalled installs what the lock file says, unless it was: another
+// process may be at it, and waits here or is waited for.
+func certifiedInstalled(node, npm string) error {
+	certifiedOnce.Do(func() {
+		certifiedOnce.err = func() error {
+			version, err := exec.Command(node, "--version").Output()
+			if err != nil {
+				return fmt.Errorf("node --version: %w", err)
+			}
+			major := 0
+			if _, err := fmt.Sscanf(string(version), "v%d.", &major); err != nil || major < 20 {
+				return fmt.Errorf("it needs node 20 or newer, and here is %s", bytes.TrimSpace(version))
+			}
+			lock, err := os.Open(filepath.Join(certifiedFolder, "package-lock.json"))
+			if err != nil {
+				return err
+			}
+			defer lock.Close() // and with it its lock
+			if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+				return err
+			}
+			hash := sha256.New()
+			if _, err := io.Copy(hash, lock); err != nil {
+				return err
+			}
+			mark, sum := filepath.Join(certifiedFolder, "node_modules", ".installed"), hex.EncodeToString(hash.Sum(nil))
+			if text, err := os.ReadFile(mark); err == nil && string(text) == sum {
+				return nil
+			}
+			install := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+			install.Dir = certifiedFolder
+			if out, err := install.CombinedOutput(); err != nil {
+				return fmt.Errorf("npm ci in %s, which needs a package registry: %w\n%s", certifiedFolder, err, out)
+			}
+			return os.WriteFile(mark, []byte(sum), 0o600)
+		}()
+	})
+	return certifiedOnce.err
+}
+
+// certifiedSite is a site with a gate, and the gate's client.
+type certifiedSite struct {
+	client  map[string]any // metadata besides identifier, secret and addresses
+	options string         // of the gate, besides issuer and client
+}
+
+// certifiedStreet is a street with a certified provider. Each of its sites is
+// at a host of its own, NAME.localhost.
+type certifiedStreet struct {
+	*street
+	provider *certified
+}
+
+// newCertifiedStreet starts all parts. The sites' clients are added to those of
+// config.
+func newCertifiedStreet(t *testing.T, config certifiedConfig, sites map[string]certifiedSite) *certifiedStreet {
+	t.Helper()
+	s := &certifiedStreet{street: emptyStreet(t)}
+	var caddyfile strings.Builder
+	for name, site := range sites {
+		client := map[string]any{
+			"client_id":                 name,
+			"client_secret":             sessionKey(),
+			"redirect_uris":             []string{s.at(name, "/authentiq/callback")},
+			"post_logout_redirect_uris": []string{s.at(name, "/authentiq/signed-out")},
+		}
+		for key, value := range site.client {
+			client[key] = value
+		}
+		secret := ""
+		if client["token_endpoint_auth_method"] == "none" {
+			delete(client, "client_secret")
+		} else {
+			secret = fmt.Sprintf("client_secret %q\n", client["client_secret"])
+		}
+		config.Clients = append(config.Clients, client)
+		fmt.Fprintf(&caddyfile, "http://%s.localhost:PORT {\nauthentiq {\nissuer ISSUER\nclient_id %s\n%s%s\n}\nreverse_proxy UPSTREAM\n}\n", name, name, secret, site.options)
+	}
+	if config.Users == nil {
+		config.Users = certifiedUsers
+	}
+	s.provider = startCertified(t, config)
+	s.issuer = s.provider.issuer
+	s.loadCaddyfile(caddyfile.String())
+	return s
+}
+
+// at is an address at a site.
+func (s *certifiedStreet) at(name, path string) string {
+	return "http://" + name + ".localhost:" + s.port + path
+}
+
+// certifiedUsers are two accounts of the provider.
+var certifiedUsers = map[string]map[string]any{
+	"alice": {
+		"name": "Alice Jané Whitfield", "preferred_username": "alice", "locale": "en-US", "zoneinfo": "Europe/Amsterdam",
+		"email": "alice@example.com", "email_verified": true, "groups": []string{"staff", "admins"},
+	},
+	"bob": {"name": "Bob", "email": "bob@staff.example", "email_verified": true},
+}
+
+// certifiedInToken has the provider put claims into ID tokens. By itself it
+// leaves them to userinfo, as OpenID Connect Core 5.4 has it for the code flow.
+var certifiedInToken = map[string]any{"conformIdTokenClaims": false}
+
+// signsIn has somebody new load a page, walk the provider's pages and arrive.
+func (s *certifiedStreet) signsIn(t *testing.T, name, account string) (*browser, seen) {
+	t.Helper()
+	b := newBrowser(t)
+	return b, s.arrives(t, b, name, account)
+}
+
+// arrives is the same for a browser that was there before.
+func (s *certifiedStreet) arrives(t *testing.T, b *browser, name, account string) seen {
+	t.Helper()
+	const path = "/deep/link?a=1&b=%2F"
+	a, _ := b.walk(b.get(s.at(name, path)), account)
+	if a.StatusCode != http.StatusOK {
+		t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.visited, a.body, s.logged())
+	}
+	got := a.seen(t)
+	if got.Line != "GET "+path+" HTTP/1.1" {
+		t.Errorf("arrived at %q", got.Line)
+	}
+	if sub := got.value(t, "X-Authentiq-Subject"); sub != account {
+		t.Errorf("the subject is %q, want %q", sub, account)
+	}
+	if iss := got.value(t, "X-Authentiq-Issuer"); iss != s.issuer {
+		t.Errorf("the issuer is %q, want %q", iss, s.issuer)
+	}
+	return got
+}
+
+// refused fails the test unless a is a refused sign-in of a status, for the
+// check that the log names, with nothing on its page that helps a stranger.
+func (s *certifiedStreet) refused(t *testing.T, a answer, status int, check string, secrets ...string) {
+	t.Helper()
+	if a.StatusCode != status || a.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %q, want %d: %.500s", a.StatusCode, a.Header, status, a.body)
+	}
+	events := s.events(eventRefused)
+	if len(events) == 0 {
+		t.Fatalf("nothing in the log:\n%s", s.logged())
+	}
+	last := events[len(events)-1]
+	if last["check"] != check {
+		t.Errorf("the check is %v, want %s: %v", last["check"], check, last)
+	}
+	if reference := fmt.Sprint(last["reference"]); !strings.Contains(a.body, reference) {
+		t.Errorf("the page has not the reference %s: %.500s", reference, a.body)
+	}
+	for _, secret := range append(secrets, s.issuer, fmt.Sprint(last["error"])) {
+		if strings.Contains(a.body, secret) {
+			t.Errorf("the page tells %q: %s", secret, a.body)
+		}
+	}
+	for _, c := range a.Cookies() {
+		if sessionName.MatchString(c.Name) && c.MaxAge >= 0 && c.Value != "" {
+			t.Errorf("a session was set: %s", c.Name)
+		}
+	}
+}
+
+// Pages of the provider, by their titles.
+const (
+	certifiedLogin   = "Sign-in"
+	certifiedConsent = "Authorize"
+	certifiedLogout  = "Logout Request"
+)
+
+// walk answers the provider's pages from a on: it signs in as account and
+// consents. It returns where that led, and what was asked on the way.
+func (b *browser) walk(a answer, account string) (answer, []string) {
+	b.t.Helper()
+	var asked []string
+	for range 8 {
+		page := b.parse(a)
+		switch {
+		case page.field("login") != nil:
+			asked = append(asked, certifiedLogin)
+			a = b.press(a, "Sign-in", "login", account, "password", "whatever")
+		case page.heading() == certifiedConsent:
+			asked = append(asked, certifiedConsent)
+			a = b.press(a, "Continue")
+		case page.title() == "Submitting Callback": // by a script, where there are scripts
+			a = b.press(a, "Continue")
+		default:
+			return a, asked
+		}
+	}
+	b.t.Fatalf("the provider asks and asks: %q", asked)
+	return answer{}, nil
+}
+
+// beforeCallback does what go does, but stops before the callback and returns
+// its address.
+func (b *browser) beforeCallback(journey func() answer) *url.URL {
+	b.t.Helper()
+	follow := b.client.CheckRedirect
+	defer func() { b.client.CheckRedirect = follow }()
+	b.client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if strings.HasSuffix(req.URL.Path, "/authentiq/callback") {
+			return http.ErrUseLastResponse
+		}
+		return follow(req, via)
+	}
+	a := journey()
+	address, err := a.Location()
+	if err != nil {
+		b.t.Fatalf("no way back: %d at %q: %.500s", a.StatusCode, b.visited, a.body)
+	}
+	return address
+}
+
+// htmlPage is a page as a browser without scripts reads it.
+type htmlPage struct{ root *html.Node }
+
+func (b *browser) parse(a answer) htmlPage {
+	b.t.Helper()
+	root, err := html.ParseWithOptions(strings.NewReader(a.body), html.ParseOptionEnableScripting(false))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return htmlPage{root}
+}
+
+// find returns the first element that is called name and fits.
+func (p htmlPage) find(name string, fits func(*html.Node) bool) *html.Node {
+	for n := range p.root.Descendants() {
+		if n.Type == html.ElementNode && n.Data == name && fits(n) {
+			return n
+		}
+	}
+	return nil
+}
+
+func htmlAttr(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func htmlText(n *html.Node) string {
+	var text strings.Builder
+	for c := range n.Descendants() {
+		if c.Type == html.TextNode {
+			text.WriteString(c.Data)
+		}
+	}
+	return strings.TrimSpace(text.String())
+}
+
+func (p htmlPage) field(name string) *html.Node {
+	return p.find("input", func(n *html.Node) bool { return htmlAttr(n, "name") == name })
+}
+
+func (p htmlPage) textOf(name string) string {
+	if n := p.find(name, func(*html.Node) bool { return true }); n != nil {
+		return htmlText(n)
+	}
+	return ""
+}
+
+func (p htmlPage) title() string   { return p.textOf("title") }
+func (p htmlPage) heading() string { return p.textOf("h1") }
+
+// formOf returns the form that a field or button belongs to.
+func (p htmlPage) formOf(n *html.Node) *html.Node {
+	if id := htmlAttr(n, "form"); id != "" {
+		return p.find("form", func(f *html.Node) bool { return htmlAttr(f, "id") == id })
+	}
+	for up := n.Parent; up != nil; up = up.Parent {
+		if up.Type == html.ElementNode && up.Data == "form" {
+			return up
+		}
+	}
+	return nil
+}
+
+// press fills in the form that a button of the page is for, with names and
+// values, and sends it.
+func (b *browser) press(a answer, button string, values ...string) answer {
+	b.t.Helper()
+	page := b.parse(a)
+	pressed := page.find("button", func(n *html.Node) bool { return htmlText(n) == button })
+	if pressed == nil {
+		b.t.Fatalf("no button %q at %s: %d %.2000s", button, a.Request.URL, a.StatusCode, a.body)
+	}
+	form := page.formOf(pressed)
+	if form == nil || !strings.EqualFold(htmlAttr(form, "method"), http.MethodPost) {
+		b.t.Fatalf("the button %q sends no form: %.2000s", button, a.body)
+	}
+	fields := url.Values{}
+	for n := range page.root.Descendants() {
+		if n.Type == html.ElementNode && n.Data == "input" && page.formOf(n) == form {
+			fields.Set(htmlAttr(n, "name"), htmlAttr(n, "value"))
+		}
+	}
+	for i := 0; i+1 < len(values); i += 2 {
+		if !fields.Has(values[i]) {
+			b.t.Fatalf("the form has no field %q: %.2000s", values[i], a.body)
+		}
+		fields.Set(values[i], values[i+1])
+	}
+	if name := htmlAttr(pressed, "name"); name != "" {
+		fields.Set(name, htmlAttr(pressed, "value"))
+	}
+	action, err := a.Request.URL.Parse(htmlAttr(form, "action"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req := pageRequest(b.t, action.String(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
+	req.Method, req.Body = http.MethodPost, io.NopCloser(strings.NewReader(fields.Encode()))
+	return b.do(req)
+}
+
+// follow clicks a link of the page.
+func (b *browser) follow(a answer, label string) answer {
+	b.t.Helper()
+	link := b.parse(a).find("a", func(n *html.Node) bool { return htmlText(n) == label })
+	if link == nil {
+		b.t.Fatalf("no link %q at %s: %d %.2000s", label, a.Request.URL, a.StatusCode, a.body)
+	}
+	address, err := a.Request.URL.Parse(htmlAttr(link, "href"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return b.get(address.String(), "Sec-Fetch-Site", "same-origin")
+}
+
+func TestPeopleSignInWithACertifiedProvider(t *testing.T) {
+	signed := func(alg string) map[string]any { return map[string]any{"id_token_signed_response_alg": alg} }
+	// All that a secret may have (RFC 6749 appendix A.2) and that means something
+	// in a form, in an Authorization header or in between.
+	const awkward = "a:b%20%+&=/?#~!*'()@ ,;c-and-more-of-it"
+	s := newCertifiedStreet(t, certifiedConfig{
+		SigningAlgs: []string{"RS256", "PS256", "ES256", "EdDSA", "HS256"}, Settings: certifiedInToken,
+	}, map[string]certifiedSite{
+		"rs256":            {signed("RS256"), "signing_alg RS256"},
+		"ps256":            {signed("PS256"), "signing_alg PS256"},
+		"es256":            {signed("ES256"), "signing_alg ES256"},
+		"eddsa":            {signed("EdDSA"), "signing_alg EdDSA"},
+		"hs256":            {signed("HS256"), "signing_alg HS256"},
+		"rs256-discovered": {signed("RS256"), ""},
+		"ps256-discovered": {signed("PS256"), ""},
+		"es256-discovered": {signed("ES256"), ""},
+		"eddsa-discovered": {signed("EdDSA"), ""},
+		"hs256-discovered": {signed("HS256"), ""},
+		"rs256-as-es256":   {signed("RS256"), "signing_alg ES256"},
+		"basic":            {map[string]any{"token_endpoint_auth_method": "client_secret_basic", "client_secret": awkward}, "client_auth client_secret_basic"},
+		"post":             {map[string]any{"token_endpoint_auth_method": "client_secret_post", "client_secret": awkward}, "client_auth client_secret_post"},
+		"awkward-hs256":    {map[string]any{"id_token_signed_response_alg": "HS256", "client_secret": awkward}, "signing_alg HS256"},
+		"public":           {map[string]any{"token_endpoint_auth_method": "none"}, ""},
+	})
+	for _, test := range []struct{ name, site, scheme string }{
+		{"an ID token signed with RS256", "rs256", "Basic"},
+		{"an ID token signed with PS256", "ps256", "Basic"},
+		{"an ID token signed with ES256", "es256", "Basic"},
+		{"an ID token signed with EdDSA", "eddsa", "Basic"},
+		{"an ID token signed with HS256", "hs256", "Basic"},
+		{"RS256, which discovery lists", "rs256-discovered", "Basic"},
+		{"PS256, which discovery lists", "ps256-discovered", "Basic"},
+		{"ES256, which discovery lists", "es256-discovered", "Basic"},
+		{"EdDSA, which discovery lists", "eddsa-discovered", "Basic"},
+		{"a secret that needs form encoding, in the header", "basic", "Basic"},
+		{"a secret that needs form encoding, in the body", "post", ""},
+		{"a secret that needs form encoding, as a key", "awkward-hs256", "Basic"},
+		{"a public client", "public", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.provider.requests("")
+			_, got := s.signsIn(t, test.site, "alice")
+			for header, want := range map[string]string{
+				"X-Authentiq-Name": "Alice Jané Whitfield", "X-Authentiq-Username": "alice", "X-Authentiq-Locale": "en_US", "X-Authentiq-Zoneinfo": "Europe/Amsterdam",
+				"X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "true",
+			} {
+				if value := got.value(t, header); value != want {
+					t.Errorf("%s is %q, want %q", header, value, want)
+				}
+			}
+			if redeemed := s.provider.requests("/token"); len(redeemed) != 1 || redeemed[0].Scheme != test.scheme {
+				t.Errorf("the code was redeemed by %v, want one %q", redeemed, test.scheme)
+			}
+		})
+	}
+	for _, test := range []struct{ name, site string }{
+		{"an HMAC that nobody has asked for is refused", "hs256-discovered"},
+		{"another algorithm than the configured one is refused", "rs256-as-es256"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBrowser(t)
+			a, _ := b.walk(b.get(s.at(test.site, "/")), "alice")
+			s.refused(t, a, http.StatusBadGateway, "alg")
+		})
+	}
+}
