@@ -65,8 +65,9 @@ func (s *Secret) VerifySignature(_ context.Context, raw string) ([]byte, error) 
 //
 // A token with an unknown kid causes one fetch, then none for CoolDown, so
 // that nobody can make us hammer the provider, whatever it answers; a known kid
-// with a bad signature causes none. Keys of an earlier fetch stay when a later
-// one fails.
+// with a bad signature causes none. A fetch that brought the key of that name does
+// not count: only the provider can bring that about, and it may rotate again.
+// Keys of an earlier fetch stay when a later one fails.
 type Remote struct {
 	Fetch    func(context.Context) ([]byte, error) // the JWK Set document
 	CoolDown time.Duration
@@ -75,7 +76,7 @@ type Remote struct {
 	mu      sync.Mutex
 	keys    []jose.JSONWebKey
 	loaded  bool
-	asked   time.Time // when an unknown kid last caused a fetch
+	asked   time.Time // when an unknown kid last caused a fetch in vain
 	failure error     // of the latest fetch
 	flight  *flight
 }
@@ -116,6 +117,9 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 	}
 	keys, _ = f.remote.candidates(kid, alg)
 	if payload, ok := verifyAny(jws, keys); ok {
+		if kid != "" {
+			f.remote.rotated()
+		}
 		return payload, nil
 	}
 	return nil, errNoKey
@@ -170,6 +174,13 @@ func (r *Remote) refresh(ctx context.Context) error {
 	f := r.join(ctx)
 	r.mu.Unlock()
 	return f.wait(ctx)
+}
+
+// rotated ends the cool-down: a fetch has brought the key that a token named.
+func (r *Remote) rotated() {
+	r.mu.Lock()
+	r.asked = time.Time{}
+	r.mu.Unlock()
 }
 
 // flight is one fetch that any number of callers wait for.

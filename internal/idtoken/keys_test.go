@@ -562,6 +562,18 @@ func TestRemoteFollowsARotation(t *testing.T) {
 		_, err := v.Verify(t.Context(), old, expected)
 		wantRefused(t, err, "signature", "no key")
 
+		// A provider may rotate again at once, and again: each time is one fetch.
+		time.Sleep(31 * time.Second) // that old token has used up the cool-down
+		for _, kid := range []string{"second", "third"} {
+			before := source.count()
+			source.publish(public(kid, "RS256", rsaKey()))
+			mustVerify(t, v, withKid(rsaKey(), kid))
+			mustVerify(t, v, withKid(rsaKey(), kid))
+			if n := source.count() - before; n != 1 {
+				t.Errorf("a rotation right after another took %d fetches", n)
+			}
+		}
+
 		// The attacker has used up the cool-down just before a rotation: it ends.
 		time.Sleep(31 * time.Second)
 		_, _ = v.Verify(t.Context(), withKid(otherRSAKey(), "random"), expected)
