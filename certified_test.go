@@ -46,6 +46,7 @@ type certifiedConfig struct {
 // certified is a certified provider that runs.
 type certified struct {
 	t       *testing.T
+	config  certifiedConfig
 	issuer  string
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
@@ -61,7 +62,7 @@ func startCertified(t *testing.T, config certifiedConfig) *certified {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &certified{t: t, answers: make(chan []byte), log: filepath.Join(t.TempDir(), "provider.log")}
+	p := &certified{t: t, config: config, answers: make(chan []byte), log: filepath.Join(t.TempDir(), "provider.log")}
 	log, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +154,16 @@ func (p *certified) requests(path string) []certifiedRequest {
 	var since struct{ Requests []certifiedRequest }
 	p.command(&since, "requests")
 	return slices.DeleteFunc(since.Requests, func(r certifiedRequest) bool { return r.Path != path })
+}
+
+// client returns the metadata of a client.
+func (p *certified) client(id string) map[string]any {
+	for _, client := range p.config.Clients {
+		if client["client_id"] == id {
+			return client
+		}
+	}
+	return nil
 }
 
 // stop ends the process at once, as a machine that fails does.
@@ -570,6 +581,345 @@ func TestPeopleSignInWithACertifiedProvider(t *testing.T) {
 			b := newBrowser(t)
 			a, _ := b.walk(b.get(s.at(test.site, "/")), "alice")
 			s.refused(t, a, http.StatusBadGateway, "alg")
+		})
+	}
+}
+
+func TestACertifiedProviderThatRequiresPKCEGetsIt(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{PKCERequired: true, Settings: certifiedInToken}, map[string]certifiedSite{"app": {}})
+	s.signsIn(t, "app", "alice")
+
+	t.Run("whoever has the code and the secret, but not the verifier, gets nothing for it", func(t *testing.T) {
+		b := newBrowser(t)
+		callback := b.beforeCallback(func() answer {
+			a, _ := b.walk(b.get(s.at("app", "/")), "alice")
+			return a
+		})
+		client := s.provider.client("app")
+		form := url.Values{"grant_type": {"authorization_code"}, "code": {callback.Query().Get("code")}, "redirect_uri": {s.at("app", "/authentiq/callback")}}
+		for name, verifier := range map[string]string{"none": "", "another": strings.Repeat("v", 43)} {
+			if form.Del("code_verifier"); verifier != "" {
+				form.Set("code_verifier", verifier)
+			}
+			req, err := http.NewRequest(http.MethodPost, s.issuer+"/token", strings.NewReader(form.Encode()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			req.SetBasicAuth("app", url.QueryEscape(client["client_secret"].(string)))
+			if a := newBrowser(t).do(req); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "invalid_grant") {
+				t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+			}
+		}
+		b.get(callback.String()).seen(t) // the gate has it
+	})
+	t.Run("a request that lost its challenge on the way ends at the site, with a refusal", func(t *testing.T) {
+		b := newBrowser(t)
+		address, err := b.step(s.at("app", "/")).Location()
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := address.Query()
+		query.Del("code_challenge")
+		query.Del("code_challenge_method")
+		address.RawQuery = query.Encode()
+		s.refused(t, b.get(address.String()), http.StatusBadRequest, "authorization response")
+	})
+}
+
+func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"app": {}})
+	for _, test := range []struct {
+		name   string
+		change func(url.Values)
+	}{
+		{"another provider's is refused", func(q url.Values) { q.Set("iss", "https://evil.example") }},
+		{"one with a slash more is refused", func(q url.Values) { q.Set("iss", q.Get("iss")+"/") }},
+		{"an empty one is refused", func(q url.Values) { q.Set("iss", "") }},
+		{"one that was removed is refused, because discovery announces it", func(q url.Values) { q.Del("iss") }},
+		{"its own passes", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBrowser(t)
+			callback := b.beforeCallback(func() answer {
+				a, _ := b.walk(b.get(s.at("app", "/deep")), "alice")
+				return a
+			})
+			query := callback.Query()
+			if query.Get("iss") != s.issuer {
+				t.Fatalf("the provider names %q", query.Get("iss"))
+			}
+			s.provider.requests("")
+			if test.change == nil {
+				b.get(callback.String()).seen(t)
+				if redeemed := s.provider.requests("/token"); len(redeemed) != 1 {
+					t.Errorf("the code was redeemed by %v", redeemed)
+				}
+				return
+			}
+			test.change(query)
+			code := query.Get("code")
+			callback.RawQuery = query.Encode()
+			s.refused(t, b.get(callback.String()), http.StatusBadRequest, "iss", code)
+			if redeemed := s.provider.requests("/token"); len(redeemed) != 0 {
+				t.Errorf("the code was sent on: %v", redeemed)
+			}
+		})
+	}
+}
+
+func TestTheKeysOfACertifiedProviderRotate(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{SigningAlgs: []string{"RS256", "ES256"}, Settings: certifiedInToken}, map[string]certifiedSite{
+		"rsa": {},
+		"ec":  {client: map[string]any{"id_token_signed_response_alg": "ES256"}},
+	})
+	before, _ := s.signsIn(t, "rsa", "alice")
+	s.provider.requests("")
+
+	t.Run("between two sign-ins", func(t *testing.T) {
+		s.provider.rotate()
+		s.signsIn(t, "rsa", "alice")
+	})
+	t.Run("again at once", func(t *testing.T) {
+		s.provider.rotate()
+		s.signsIn(t, "ec", "bob")
+	})
+	t.Run("after the user consented, just before the token is signed", func(t *testing.T) {
+		b := newBrowser(t)
+		callback := b.beforeCallback(func() answer {
+			a, _ := b.walk(b.get(s.at("rsa", "/deep")), "alice")
+			return a
+		})
+		s.provider.rotate()
+		if got := b.get(callback.String()).seen(t); got.Line != "GET /deep HTTP/1.1" {
+			t.Errorf("arrived at %q", got.Line)
+		}
+	})
+	if fetched := s.provider.requests("/jwks"); len(fetched) != 3 {
+		t.Errorf("the keys were fetched %d times for three rotations", len(fetched))
+	}
+	s.signsIn(t, "ec", "alice")
+	before.get(s.at("rsa", "/")).seen(t) // who was signed in stays so
+	if fetched := s.provider.requests("/jwks"); len(fetched) != 0 {
+		t.Errorf("the keys were fetched %d times for none", len(fetched))
+	}
+}
+
+func TestWhoeverCancelsAtACertifiedProviderIsToldSoAndMayTryAgain(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"app": {}})
+	for _, test := range []struct {
+		name  string
+		first func(b *browser, a answer) answer // up to where the user cancels
+	}{
+		{"where to sign in", func(_ *browser, a answer) answer { return a }},
+		{"where to consent", func(b *browser, a answer) answer {
+			return b.press(a, "Sign-in", "login", "alice", "password", "whatever")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, hits := newBrowser(t), s.echo.count()
+			a := b.follow(test.first(b, b.get(s.at("app", "/deep?x=1"))), "[ Cancel ]")
+			s.refused(t, a, http.StatusForbidden, "authorization response")
+			s.denied(a, hits)
+			if page := b.parse(a); page.heading() != pageCancelled.Title || !strings.Contains(a.body, pageCancelled.Text[0]) {
+				t.Errorf("the page does not say what happened: %s", a.body)
+			}
+			if a, _ = b.walk(b.follow(a, labelSignInAgain), "alice"); a.StatusCode != http.StatusOK || a.seen(t).Line != "GET /deep?x=1 HTTP/1.1" {
+				t.Errorf("trying again: %d %.500s", a.StatusCode, a.body)
+			}
+		})
+	}
+}
+
+func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{}, map[string]certifiedSite{
+		"scope":   {options: "scope profile email~rs"},
+		"rule":    {options: "scope email\nrequire email *@example.com"},
+		"group":   {options: "scope groups\nrequire groups admins\nheader X-Groups groups"},
+		"nothing": {options: "scope profile email"},
+	})
+	for _, test := range []struct {
+		name, site string
+		asked      int
+		want       map[string]string
+	}{
+		{"a scope that has to be shared", "scope", 1, map[string]string{
+			"X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "true", "X-Authentiq-Name": "Alice Jané Whitfield",
+		}},
+		{"a rule", "rule", 1, map[string]string{"X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "true"}},
+		{"a rule about a list", "group", 1, map[string]string{"X-Groups": "staff,admins", "X-Authentiq-Email-Verified": "false"}},
+		{"nothing that is required", "nothing", 0, map[string]string{"X-Authentiq-Email-Verified": "false"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.provider.requests("")
+			_, got := s.signsIn(t, test.site, "alice")
+			for header, want := range test.want {
+				if value := got.value(t, header); value != want {
+					t.Errorf("%s is %q, want %q", header, value, want)
+				}
+			}
+			if test.want["X-Authentiq-Email"] == "" && len(got.values("X-Authentiq-Email")) != 0 {
+				t.Errorf("an address came from nowhere: %q", got.values("X-Authentiq-Email"))
+			}
+			asked := s.provider.requests("/me")
+			if len(asked) != test.asked || test.asked > 0 && asked[0].Scheme != "Bearer" {
+				t.Errorf("userinfo was asked by %v", asked)
+			}
+		})
+	}
+	t.Run("somebody whose claims are not enough there either is kept out", func(t *testing.T) {
+		b, hits := newBrowser(t), s.echo.count()
+		a, _ := b.walk(b.get(s.at("group", "/")), "bob")
+		if a.StatusCode != http.StatusForbidden || b.parse(a).heading() != pageDenied.Title {
+			t.Errorf("%d %.500s", a.StatusCode, a.body)
+		}
+		s.denied(a, hits)
+	})
+}
+
+func TestWhoeverIsKeptOutComesBackAsSomeoneElse(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"staff": {options: "require email *@staff.example"}})
+	b, hits := newBrowser(t), s.echo.count()
+	kept, _ := b.walk(b.get(s.at("staff", "/deep?x=1")), "alice")
+	if kept.StatusCode != http.StatusForbidden || b.parse(kept).heading() != pageDenied.Title {
+		t.Fatalf("%d %.500s", kept.StatusCode, kept.body)
+	}
+	s.denied(kept, hits)
+	// Trying again is no use: the provider has her session still.
+	if a, asked := b.walk(b.get(s.at("staff", "/deep?x=1")), "bob"); a.StatusCode != http.StatusForbidden || len(asked) != 0 {
+		t.Errorf("%d after %q", a.StatusCode, asked)
+	}
+	a, asked := b.walk(b.follow(kept, labelOther), "bob")
+	if a.StatusCode != http.StatusOK || !slices.Contains(asked, certifiedLogin) {
+		t.Fatalf("%d after %q: %.500s", a.StatusCode, asked, a.body)
+	}
+	if got := a.seen(t); got.Line != "GET /deep?x=1 HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != "bob" || got.value(t, "X-Authentiq-Email") != "bob@staff.example" {
+		t.Errorf("%q as %q", got.Line, got.owned())
+	}
+}
+
+func TestSignOutReachesACertifiedProvider(t *testing.T) {
+	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"app": {}, "other": {}})
+	forgetHint := func(b *browser) {
+		here, _ := url.Parse(s.at("app", "/authentiq/sign-out"))
+		for _, c := range b.cookies(here.String()) {
+			if strings.HasSuffix(c.Name, hintSuffix) {
+				b.client.Jar.SetCookies(here, []*http.Cookie{{Name: c.Name, Path: "/authentiq", MaxAge: -1}})
+				return
+			}
+		}
+		t.Fatal("there is no hint")
+	}
+	for _, test := range []struct {
+		name string
+		hint bool
+	}{
+		{"with the ID token as a hint", true},
+		{"without a hint", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, _ := s.signsIn(t, "app", "alice")
+			kept := ourLine(b, s.at("app", "/"))
+			if !test.hint {
+				forgetHint(b)
+			}
+			a := b.post(s.at("app", "/authentiq/sign-out"))
+			if hinted := strings.Contains(b.visited[1], "id_token_hint="); hinted != test.hint || b.parse(a).title() != certifiedLogout {
+				t.Fatalf("asked %q: %d %.500s", b.visited, a.StatusCode, a.body)
+			}
+			a = b.press(a, "Yes, sign me out")
+			if a.Request.URL.String() != s.at("app", "/authentiq/signed-out") || a.StatusCode != http.StatusOK || b.parse(a).heading() != pageSignedOut.Title {
+				t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.body)
+			}
+			hits := s.echo.count()
+			s.denied(newBrowser(t).step(s.at("app", "/"), "Cookie", kept), hits)
+			// At once again: the provider knows nobody any more, and asks.
+			a, asked := b.walk(b.follow(a, labelSignInAgain), "bob")
+			if !slices.Equal(asked, []string{certifiedLogin, certifiedConsent}) || a.seen(t).value(t, "X-Authentiq-Subject") != "bob" {
+				t.Errorf("signing in again: asked %q, %d %.500s", asked, a.StatusCode, a.body)
+			}
+		})
+	}
+	t.Run("and leads back to where the user wanted to go", func(t *testing.T) {
+		b, _ := s.signsIn(t, "app", "alice")
+		a := b.post(s.at("app", "/authentiq/sign-out?return_to=%2Fbye%3Fx%3D1"))
+		a = b.press(a, "Yes, sign me out")
+		if !slices.Contains(b.visited, s.at("app", "/bye?x=1")) || b.parse(a).field("login") == nil {
+			t.Errorf("went %q: %d %.500s", b.visited, a.StatusCode, a.body)
+		}
+		if a, _ = b.walk(a, "alice"); a.seen(t).Line != "GET /bye?x=1 HTTP/1.1" {
+			t.Errorf("arrived at %q", a.seen(t).Line)
+		}
+	})
+	t.Run("where somebody is signed out already, which it does not ask about", func(t *testing.T) {
+		b, _ := s.signsIn(t, "app", "alice")
+		s.arrives(t, b, "other", "alice")
+		b.press(b.post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
+		a, asked := b.walk(b.post(s.at("app", "/authentiq/sign-out")), "nobody")
+		if len(asked) != 0 || a.Request.URL.String() != s.at("app", "/authentiq/signed-out") {
+			t.Errorf("asked %q, came to %s: %.500s", asked, a.Request.URL, a.body)
+		}
+	})
+	// The session here is over before the provider is asked. What it is told
+	// decides only about the session there.
+	for _, test := range []struct {
+		name   string
+		answer func(b *browser, a answer)
+		asked  []string // by the next sign-in
+	}{
+		{"which nobody answers: over here, and going on there", func(*browser, answer) {}, nil},
+		{"which is told to stay: over here, and there for this site alone", func(b *browser, a answer) {
+			if a = b.press(a, "No, stay signed in"); a.Request.URL.String() != s.at("app", "/authentiq/signed-out") {
+				t.Errorf("came back to %s: %.500s", a.Request.URL, a.body)
+			}
+		}, []string{certifiedConsent}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, _ := s.signsIn(t, "app", "alice")
+			kept := ourLine(b, s.at("app", "/"))
+			test.answer(b, b.post(s.at("app", "/authentiq/sign-out")))
+			hits := s.echo.count()
+			s.denied(newBrowser(t).step(s.at("app", "/"), "Cookie", kept), hits)
+			s.denied(b.step(s.at("app", "/")), hits)
+			a, asked := b.walk(b.get(s.at("app", "/")), "nobody")
+			if !slices.Equal(asked, test.asked) || a.seen(t).value(t, "X-Authentiq-Subject") != "alice" {
+				t.Errorf("the next sign-in asked %q: %d %.500s", asked, a.StatusCode, a.body)
+			}
+		})
+	}
+}
+
+func TestTheClockOfACertifiedProviderMayBeOffAMinute(t *testing.T) {
+	// Tokens that last half a minute, so that a clock behind ours shows.
+	s := newCertifiedStreet(t, certifiedConfig{Settings: map[string]any{"ttl": map[string]any{"IdToken": 30}}}, map[string]certifiedSite{
+		"app": {}, "strict": {options: "clock_skew 10s"}, "lenient": {options: "clock_skew 5m"},
+	})
+	for _, test := range []struct {
+		name, site string
+		ahead      time.Duration
+		check      string // that refuses it; none if empty
+	}{
+		{"50 s ahead", "app", 50 * time.Second, ""},
+		{"50 s behind, with a token that has expired", "app", -50 * time.Second, ""},
+		{"90 s ahead", "app", 90 * time.Second, "iat"},
+		{"120 s behind", "app", -120 * time.Second, "exp"},
+		{"50 s ahead, with less allowed", "strict", 50 * time.Second, "iat"},
+		{"50 s behind, with less allowed", "strict", -50 * time.Second, "exp"},
+		{"90 s ahead, with more allowed", "lenient", 90 * time.Second, ""},
+		{"120 s behind, with more allowed", "lenient", -120 * time.Second, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.provider.setClock(test.ahead)
+			if test.check == "" {
+				s.signsIn(t, test.site, "alice")
+				return
+			}
+			b := newBrowser(t)
+			a, _ := b.walk(b.get(s.at(test.site, "/")), "alice")
+			s.refused(t, a, http.StatusBadGateway, test.check, "clock", "ID token", "alice")
+			if b.parse(a).heading() != pageFailed.Title {
+				t.Errorf("the page is %.500s", a.body)
+			}
 		})
 	}
 }
