@@ -9,6 +9,7 @@ package authentiq
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -214,8 +215,10 @@ func certifiedInstalled(node, npm string) error {
 			if text, err := os.ReadFile(mark); err == nil && string(text) == sum {
 				return nil
 			}
-			install := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-			install.Dir = certifiedFolder
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+			defer cancel()
+			install := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+			install.Dir, install.WaitDelay = certifiedFolder, 5*time.Second
 			if out, err := install.CombinedOutput(); err != nil {
 				return fmt.Errorf("npm ci in %s, which needs a package registry: %w\n%s", certifiedFolder, err, out)
 			}
