@@ -382,8 +382,8 @@ func (b *browser) walk(a answer, account string) (answer, []string) {
 	return answer{}, nil
 }
 
-// beforeCallback does what go does, but stops before the callback and returns
-// its address.
+// beforeCallback makes a journey that stops before the callback, and returns its
+// address.
 func (b *browser) beforeCallback(journey func() answer) *url.URL {
 	b.t.Helper()
 	follow := b.client.CheckRedirect
@@ -803,7 +803,8 @@ func TestWhoeverIsKeptOutComesBackAsSomeoneElse(t *testing.T) {
 
 func TestSignOutReachesACertifiedProvider(t *testing.T) {
 	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"app": {}, "other": {}})
-	forgetHint := func(b *browser) {
+	forgetHint := func(t *testing.T, b *browser) {
+		t.Helper()
 		here, _ := url.Parse(s.at("app", "/authentiq/sign-out"))
 		for _, c := range b.cookies(here.String()) {
 			if strings.HasSuffix(c.Name, hintSuffix) {
@@ -824,7 +825,7 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 			b, _ := s.signsIn(t, "app", "alice")
 			kept := ourLine(b, s.at("app", "/"))
 			if !test.hint {
-				forgetHint(b)
+				forgetHint(t, b)
 			}
 			a := b.post(s.at("app", "/authentiq/sign-out"))
 			if hinted := strings.Contains(b.visited[1], "id_token_hint="); hinted != test.hint || b.parse(a).title() != certifiedLogout {
@@ -853,6 +854,16 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 		if a, _ = b.walk(a, "alice"); a.seen(t).Line != "GET /bye?x=1 HTTP/1.1" {
 			t.Errorf("arrived at %q", a.seen(t).Line)
 		}
+	})
+	t.Run("whose keys have rotated since: over here, whatever it makes of the hint", func(t *testing.T) {
+		b, _ := s.signsIn(t, "app", "alice")
+		kept := ourLine(b, s.at("app", "/"))
+		s.provider.rotate()
+		b.post(s.at("app", "/authentiq/sign-out"))
+		hits := s.echo.count()
+		s.denied(newBrowser(t).step(s.at("app", "/"), "Cookie", kept), hits)
+		s.denied(b.step(s.at("app", "/")), hits)
+		s.arrives(t, b, "app", "alice")
 	})
 	t.Run("where somebody is signed out already, which it does not ask about", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
@@ -894,14 +905,15 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 
 func TestTheClockOfACertifiedProviderMayBeOffAMinute(t *testing.T) {
 	// Tokens that last half a minute, so that a clock behind ours shows.
-	s := newCertifiedStreet(t, certifiedConfig{Settings: map[string]any{"ttl": map[string]any{"IdToken": 30}}}, map[string]certifiedSite{
+	s := newCertifiedStreet(t, certifiedConfig{Clock: 50, Settings: map[string]any{"ttl": map[string]any{"IdToken": 30}}}, map[string]certifiedSite{
 		"app": {}, "strict": {options: "clock_skew 10s"}, "lenient": {options: "clock_skew 5m"},
 	})
 	for _, test := range []struct {
 		name, site string
-		ahead      time.Duration
-		check      string // that refuses it; none if empty
+		ahead      time.Duration // from here on; 0 leaves it
+		check      string        // that refuses it; none if empty
 	}{
+		{"50 s ahead, since it started, with less allowed", "strict", 0, "iat"},
 		{"50 s ahead", "app", 50 * time.Second, ""},
 		{"50 s behind, with a token that has expired", "app", -50 * time.Second, ""},
 		{"90 s ahead", "app", 90 * time.Second, "iat"},
@@ -912,7 +924,9 @@ func TestTheClockOfACertifiedProviderMayBeOffAMinute(t *testing.T) {
 		{"120 s behind, with more allowed", "lenient", -120 * time.Second, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.provider.setClock(test.ahead)
+			if test.ahead != 0 {
+				s.provider.setClock(test.ahead)
+			}
 			if test.check == "" {
 				s.signsIn(t, test.site, "alice")
 				return
