@@ -140,9 +140,9 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 	}
 	page.Items = describe(missing)
 	if share {
-		page.Actions = append(page.Actions, pages.Action{Label: labelShare, Address: g.signInAgain("share", returnTo)})
+		page.Actions = append(page.Actions, pages.Action{Label: labelShare, Address: g.signInAgain(r, "share", returnTo)})
 	}
-	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain("other", returnTo)})
+	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain(r, "other", returnTo)})
 	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
 	return g.answer(w, r, http.StatusForbidden, page)
 }
@@ -276,9 +276,16 @@ func (g *Gate) signInPath(returnTo string) string {
 	return g.PathPrefix + "/sign-in" + returnQuery(returnTo)
 }
 
-// signInAgain is the same for somebody whom the rules keep out; see prompts.
-func (g *Gate) signInAgain(how, returnTo string) string {
+// signInAgain is the same for somebody whom the rules keep out; see prompts. The
+// address may be another gate's of this site: it takes along what this one asks
+// for, sealed, so that nobody's link can ask for anything else.
+func (g *Gate) signInAgain(r *http.Request, how, returnTo string) string {
 	query := url.Values{"again": {how}}
+	if ring, err := g.keyring(r.Context()); err == nil {
+		if scope, err := ring.sealing().seal(purposeScope, g.binding(purposeScope, ""), []byte(g.scopeParam()), 1); err == nil {
+			query.Set("scope", scope)
+		}
+	}
 	if returnTo != "" && returnTo != "/" {
 		query.Set("return_to", returnTo)
 	}

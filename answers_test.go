@@ -200,6 +200,43 @@ func TestAStrangersLinkChoosesNoPromptButTheTwoThatAreOffered(t *testing.T) {
 	}
 }
 
+// The endpoints are the first gate's, and what is missing is the second's.
+func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
+	common := "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\n"
+	s := newStreet(t, "authentiq /app/* {\n"+common+"scope aq:name phone\n}\nauthentiq /admin/* {\n"+common+"scope email~rs phone~r\n}\nreverse_proxy UPSTREAM\n")
+	b := newBrowser(t)
+	b.get(s.url("/app/")).seen(t)
+	a := b.get(s.url("/admin/x?y=1"))
+	if a.StatusCode != http.StatusForbidden {
+		t.Fatalf("without an address: %d", a.StatusCode)
+	}
+	share := s.url(answersLinks(a)[labelShare])
+	q := answersQuery(t, newBrowser(t), share)
+	if got := q.Get("scope"); got != "openid email~rs phone~r aq:name" || q.Get("prompt") != "consent" || len(q["scope"]) != 1 {
+		t.Errorf("the provider is asked for %q, prompt %q", q["scope"], q["prompt"])
+	}
+	if seen := b.get(share).seen(t); seen.Line != "GET /admin/x?y=1 HTTP/1.1" || seen.value(t, "X-Authentiq-Email-Verified") != "true" {
+		t.Errorf("the upstream saw %q", seen)
+	}
+
+	sealed, err := url.Parse(share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := sealed.Query().Get("scope")
+	for name, scope := range map[string]string{
+		"a scope as it is": "address", "nothing": "", "a changed one": good[:len(good)-4] + "AAAA", "a cookie's": b.cookies(s.url("/"))[0].Value,
+	} {
+		q := answersQuery(t, newBrowser(t), s.url("/authentiq/sign-in?"+url.Values{"again": {"share"}, "scope": {scope}}.Encode()))
+		if !slices.Equal(q["scope"], []string{"openid aq:name phone"}) {
+			t.Errorf("%s: a stranger's link asks for %q", name, q["scope"])
+		}
+	}
+	if q := answersQuery(t, newBrowser(t), s.url("/authentiq/sign-in?scope="+url.QueryEscape(good))); q.Get("scope") != "openid aq:name phone" {
+		t.Errorf("without a page that offers it: %q", q.Get("scope"))
+	}
+}
+
 func TestATabThatComesLateIsToldThatAllIsDone(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)

@@ -38,9 +38,10 @@ const (
 	purposeLogin   purpose = "login"
 	purposeHint    purpose = "hint"
 	purposeReturn  purpose = "return"
+	purposeScope   purpose = "scope" // that a page asks for, in an address
 )
 
-var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn}
+var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn, purposeScope}
 
 // key seals and opens. It is safe for concurrent use.
 type key struct {

@@ -6,6 +6,7 @@ package authentiq
 // the browser keeps meanwhile.
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -69,6 +70,9 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 	extra := url.Values{}
 	if prompt := prompts[query.Get("again")]; prompt != "" {
 		extra.Set("prompt", addPrompt(g.AuthParam["prompt"], prompt))
+		if scope := g.openScope(r.Context(), query.Get("scope")); scope != "" {
+			extra.Set("scope", joinScopes(scope, g.scopeParam()))
+		}
 	}
 	for _, name := range g.AllowParam {
 		if values := query[name]; len(values) == 1 {
@@ -91,6 +95,29 @@ func addPrompt(configured, prompt string) string {
 	}
 	if !slices.Contains(words, prompt) {
 		words = append(words, prompt)
+	}
+	return strings.Join(words, " ")
+}
+
+// openScope returns what the page of a gate of this client asks for.
+func (g *Gate) openScope(ctx context.Context, sealed string) string {
+	ring, err := g.keyring(ctx)
+	if err != nil || sealed == "" {
+		return ""
+	}
+	scope, _ := ring.open(purposeScope, g.binding(purposeScope, ""), sealed, 1)
+	return string(scope)
+}
+
+// joinScopes adds to first what second has besides, marks aside: a provider may
+// not know what to do with a scope that is there twice.
+func joinScopes(first, second string) string {
+	words := strings.Fields(first)
+	for word := range strings.FieldsSeq(second) {
+		name, _, _ := strings.Cut(word, "~")
+		if !slices.ContainsFunc(words, func(w string) bool { other, _, _ := strings.Cut(w, "~"); return other == name }) {
+			words = append(words, word)
+		}
 	}
 	return strings.Join(words, " ")
 }
@@ -159,7 +186,9 @@ func (g *Gate) authorizationURL(endpoint string, l *login, slot int, extra url.V
 	q.Set("response_type", "code")
 	q.Set("client_id", g.ClientID)
 	q.Set("redirect_uri", g.redirectURI(l.origin))
-	q.Set("scope", g.scopeParam())
+	if !extra.Has("scope") {
+		q.Set("scope", g.scopeParam())
+	}
 	q.Set("state", l.stateParam(slot))
 	q.Set("nonce", l.nonceParam())
 	q.Set("code_challenge", oauth2.S256ChallengeFromVerifier(l.codeVerifier()))
