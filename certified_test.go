@@ -865,6 +865,18 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 		s.denied(b.step(s.at("app", "/")), hits)
 		s.arrives(t, b, "app", "alice")
 	})
+	t.Run("whose keys have rotated since, as the gate knows: it asks, and signs out", func(t *testing.T) {
+		b, _ := s.signsIn(t, "app", "alice")
+		s.provider.rotate()
+		s.signsIn(t, "other", "bob") // so the new keys are known
+		a := b.press(b.post(s.at("app", "/authentiq/sign-out")), "Yes, sign me out")
+		if a.Request.URL.String() != s.at("app", "/authentiq/signed-out") || b.parse(a).heading() != pageSignedOut.Title {
+			t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.body)
+		}
+		if _, asked := b.walk(b.get(s.at("app", "/")), "alice"); len(asked) == 0 {
+			t.Error("the provider still knew who it was")
+		}
+	})
 	t.Run("where somebody is signed out already, which it does not ask about", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
 		s.arrives(t, b, "other", "alice")

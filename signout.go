@@ -119,7 +119,9 @@ func (g *Gate) endSessionAtProvider(r *http.Request, o origin, v *visit, returnT
 	q.Set("client_id", g.ClientID)
 	at := g.signedOutAt(o)
 	q.Set("post_logout_redirect_uri", at.String()+g.PathPrefix+"/signed-out")
-	if hint != "" {
+	// A provider that can't verify its own token any more may show an error and
+	// sign nobody out; without a hint it asks.
+	if hint != "" && !g.provider.Disowns(hint) {
 		q.Set("id_token_hint", hint)
 	}
 	if returnTo != "" {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -146,6 +147,17 @@ func (r *Remote) candidates(kid, alg string) (keys []jose.JSONWebKey, loaded boo
 		}
 	}
 	return keys, r.loaded
+}
+
+// Lost reports whether the key that signed raw was published once and is no
+// longer, as far as is known: an issuer may refuse a token of its own then.
+func (r *Remote) Lost(raw string) bool {
+	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(slices.Collect(maps.Keys(algorithms))))
+	if err != nil || jws.Signatures[0].Header.KeyID == "" || Symmetric(jws.Signatures[0].Header.Algorithm) {
+		return false
+	}
+	keys, loaded := r.candidates(jws.Signatures[0].Header.KeyID, jws.Signatures[0].Header.Algorithm)
+	return loaded && len(keys) == 0
 }
 
 // Refresh fetches the keys now, whatever the cool-down says; the caller paces

@@ -197,6 +197,10 @@ func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 // see them.
 func (p *Provider) Keys(algorithms []string) oidc.KeySet { return p.keys.For(algorithms) }
 
+// Disowns reports whether the provider has taken back the key that signed a token
+// of its own.
+func (p *Provider) Disowns(idToken string) bool { return p.keys.Lost(idToken) }
+
 func (p *Provider) fetchKeys(ctx context.Context) ([]byte, error) {
 	p.mu.Lock()
 	m := p.metadata
