@@ -67,8 +67,8 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 		return g.unavailable(w, r, err) // a session that can't be told can't be ended for its copies
 	}
 	g.endSession(w, r, o, v, "asked for")
-	w.Header().Set("Clear-Site-Data", `"cache"`) // the back button shows nothing private
-	skipAccessLog(r)                             // the answer's Location has the ID token
+	clearCache(w)
+	skipAccessLog(r) // the answer's Location has the ID token
 	return redirect(w, target)
 }
 
@@ -201,8 +201,25 @@ func (g *Gate) serveSignedOut(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 	page := pageSignedOut
 	page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath("/")}}
+	// A browser puts the page that somebody signed out on aside, for its back
+	// button, only when the next one shows: after all redirects, and what they said
+	// of the cache. So this one shows first, and then has it cleared. Who asked to
+	// return to a page of the application's is there by now, without that.
+	if requestURL(r).RawQuery != clearQuery {
+		page.Onward = g.PathPrefix + "/signed-out?" + clearQuery
+	} else if o, ok := g.origin(r); ok && sameOrigin(r, o) {
+		clearCache(w)
+	}
 	return pages.Write(w, r, http.StatusOK, page)
 }
+
+// clearQuery is the query of the signed-out page when it comes for the second
+// time.
+const clearQuery = "clear"
+
+// clearCache has the browser forget what it keeps of this host, so that the back
+// button shows nothing private, but for the page that it is just leaving.
+func clearCache(w http.ResponseWriter) { w.Header().Set("Clear-Site-Data", `"cache"`) }
 
 // returnAfterSignOut returns where whoever signed out wanted to go, if the state
 // that comes back is that of the cookie. Any other state is passed over: the

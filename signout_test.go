@@ -639,3 +639,30 @@ func TestTheIDTokenLeavesNoTraceAtSignOut(t *testing.T) {
 		t.Errorf("logged %v", s.events(eventSignOut))
 	}
 }
+
+func TestTheSignedOutPageHasTheBrowserForgetOnceItShows(t *testing.T) {
+	s := newStreet(t, gate(""))
+	for _, test := range []struct {
+		name, query, site string
+		onward, cleared   bool
+	}{
+		{"the first time it comes back for it", "", "cross-site", true, false},
+		{"with a state that is nobody's", "?state=x", "cross-site", true, false},
+		{"the second time it is over", "?clear", "same-origin", false, true},
+		{"another site can't have it", "?clear", "cross-site", false, false},
+		{"nor a sibling", "?clear", "same-site", false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newBrowser(t).get(s.url("/authentiq/signed-out"+test.query), "Sec-Fetch-Site", test.site)
+			if a.StatusCode != http.StatusOK || !strings.Contains(a.body, "You are signed out") {
+				t.Errorf("%d %.300s", a.StatusCode, a.body)
+			}
+			if onward := strings.Contains(a.body, `content="0;url=/authentiq/signed-out?clear"`); onward != test.onward || onward != strings.Contains(a.body, "http-equiv") {
+				t.Errorf("goes on: %t", onward)
+			}
+			if cleared := a.Header.Get("Clear-Site-Data") == `"cache"`; cleared != test.cleared {
+				t.Errorf("clears: %t", cleared)
+			}
+		})
+	}
+}
