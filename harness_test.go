@@ -44,6 +44,7 @@ type street struct {
 	echo     *echo
 	port     string
 	storage  string
+	global   string // global options besides those of all streets
 	log      string // path of Caddy's log
 	config   string // the Caddyfile, as last loaded
 }
@@ -123,6 +124,7 @@ func (s *street) tryLoad(sites string) error {
 		output file "` + s.log + `"
 	}
 	grace_period 1s
+	` + s.global + `
 }
 ` + sites)
 	config, err := adapt(s.config)
