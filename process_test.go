@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,20 +36,27 @@ func startProcess(t *testing.T, binary string, s *street, storage, options strin
 
 func launch(t *testing.T, binary string, s *street, storage, options string) *process {
 	t.Helper()
-	folder := t.TempDir()
-	p := &process{t: t, port: freePort(t), log: filepath.Join(folder, "log"), done: make(chan error, 1)}
-	config := filepath.Join(folder, "Caddyfile")
-	text := s.fill(`{
+	port := freePort(t)
+	return runCaddy(t, binary, port, s.fill(`{
 	admin off
 	persist_config off
-	storage file_system "` + storage + `"
+	storage file_system "`+storage+`"
 	grace_period 1s
 }
-http://127.0.0.1:` + p.port + ` {
-	` + gate(options) + `
+http://127.0.0.1:`+port+` {
+	`+gate(options)+`
 }
-`)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+`))
+}
+
+// runCaddy runs binary with a Caddyfile that has a site on port, until the test
+// ends.
+func runCaddy(t *testing.T, binary, port, caddyfile string) *process {
+	t.Helper()
+	folder := t.TempDir()
+	p := &process{t: t, port: port, log: filepath.Join(folder, "log"), done: make(chan error, 1)}
+	config := filepath.Join(folder, "Caddyfile")
+	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	output, err := os.Create(p.log)
@@ -64,13 +72,32 @@ http://127.0.0.1:` + p.port + ` {
 	}
 	go func() { p.done <- p.cmd.Wait(); close(p.done) }()
 	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.done
+		p.kill()
 		if t.Failed() {
 			t.Logf("its log:\n%s", p.logged())
 		}
 	})
 	return p
+}
+
+// kill ends the process as a machine does that runs out of memory.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // one that has ended already is as dead
+	<-p.done
+}
+
+// buildCaddy builds the program of this repository, with more flags for the
+// compiler if there are any, and returns its path.
+func buildCaddy(t *testing.T, flags ...string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "caddy-authentiq")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	args := slices.Concat([]string{"build", "-o", binary}, flags, []string{"./cmd/caddy-authentiq"})
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	return binary
 }
 
 func (p *process) url(path string) string { return "http://127.0.0.1:" + p.port + path }
@@ -126,12 +153,7 @@ func (p *process) logged() string {
 }
 
 func TestASecondProcess(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "caddy-authentiq")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy-authentiq").CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
+	binary := buildCaddy(t)
 	keys := "session {\nkeys " + sessionKey() + " " + sessionKey() + "\n}"
 
 	t.Run("with the same storage accepts sessions, and learns of no sign-out", func(t *testing.T) {
@@ -222,7 +244,7 @@ func TestASecondProcess(t *testing.T) {
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.CommandContext(ctx, binary, "validate", "--config", config)
+		cmd := exec.CommandContext(t.Context(), binary, "validate", "--config", config)
 		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("Valid configuration")) {
 			t.Errorf("%v\n%s", err, out)
 		}
