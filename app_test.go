@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path"
@@ -390,6 +391,68 @@ func TestAConfigurationThatIsRefusedLeavesNothing(t *testing.T) {
 		}
 		b.step(s.url("/")).seen(t)
 	}
+	stopCaddy()
+	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
+		t.Errorf("%d things are still shared after the stop", n)
+	}
+}
+
+// A configuration may be refused before its gates are made, among them, and when
+// all of them run. Whatever it had taken of what the others share is given back
+// each time, and not once more.
+func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
+	s := newStreet(t, gate(""))
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	good := "http://127.0.0.1:PORT {\n" + gate("") + "}\n"
+	elsewhere := strings.Replace(gate(""), "ISSUER", "http://"+taken.Addr().String(), 1)
+	tooShort := "http://other.localhost:PORT {\n" + gate("session {\nkeys short\n}") + "}\n"
+	ways := map[string]string{
+		"a word is misspelt": good + "http://other.localhost:PORT {\nauthentik\n}",
+		"a key is too short": good + tooShort,
+		"a key is too short, after a gate of another provider": good + "http://app.localhost:PORT {\n" + elsewhere + "}\n" + tooShort,
+		"a port is taken": good + "http://" + taken.Addr().String() + " {\n" + elsewhere + "}\n",
+	}
+	b, out := steadySignIn(s), steadySignIn(s)
+	kept := ourLine(out, s.url("/"))
+	out.post(s.url("/authentiq/sign-out"))
+	idle := func() int {
+		b.client.CloseIdleConnections()
+		out.client.CloseIdleConnections()
+		http.DefaultClient.CloseIdleConnections()
+		runtime.GC()
+		return runtime.NumGoroutine()
+	}
+	var baseline int
+	await(t, "all is at rest", func() bool {
+		last := baseline
+		baseline = idle()
+		return baseline == last
+	})
+	for way, sites := range ways {
+		t.Run(way, func(t *testing.T) {
+			for range 15 {
+				if err := s.tryLoad(sites); err == nil {
+					t.Fatal("it is taken")
+				}
+			}
+			if n, _ := statePool.References(s.app().stateKey); n != 1 || poolSize(statePool) != 1 {
+				t.Errorf("what is remembered is in use %d times, in %d copies", n, poolSize(statePool))
+			}
+			for key := range s.app().providers {
+				if n, _ := providerPool.References(key); n != 1 || poolSize(providerPool) != 1 {
+					t.Errorf("the provider is in use %d times, one of %d", n, poolSize(providerPool))
+				}
+			}
+			b.step(s.url("/")).seen(t)
+			hits := s.echo.count()
+			s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+		})
+	}
+	await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
 	stopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
 		t.Errorf("%d things are still shared after the stop", n)
