@@ -96,9 +96,9 @@ type soak struct {
 	process                    *process
 
 	// What goes on. A request that touches one of these is judged by it.
-	down      window // the program does not run
-	away      window // the provider can't be reached, or was not found again yet
-	reloading window
+	down      spell // the program does not run
+	away      spell // the provider can't be reached, or was not found again yet
+	reloading spell
 
 	sessions register
 	tally    tally
@@ -147,11 +147,11 @@ func (s *soak) wrong(format string, args ...any) {
 	}
 }
 
-// window is a time during which something is out of order.
-type window struct{ turns atomic.Int64 } // odd while it is
+// spell is a time during which something is out of order.
+type spell struct{ turns atomic.Int64 } // odd while it is
 
-func (w *window) begin() { w.turns.Add(1) }
-func (w *window) end()   { w.turns.Add(1) }
+func (w *spell) begin() { w.turns.Add(1) }
+func (w *spell) end()   { w.turns.Add(1) }
 
 // moment is when something began, as the windows tell it.
 type moment struct{ down, away, reloading int64 }
@@ -161,7 +161,7 @@ func (s *soak) now() moment {
 }
 
 // since reports whether the window was open at any time since.
-func (w *window) since(turns int64) bool { return turns%2 == 1 || w.turns.Load() != turns }
+func (w *spell) since(turns int64) bool { return turns%2 == 1 || w.turns.Load() != turns }
 
 // start runs the program, with the configuration that was loaded last.
 func (s *soak) start() {
