@@ -51,6 +51,8 @@ func TestInARealBrowser(t *testing.T) {
 		{"two tabs that sign in end on their own pages, in either order", walkTwoTabs},
 		{"a stale sign-in page of the provider leads on and never round", walkStalePages},
 		{"the back button after a sign-out shows nothing private", walkBackButton},
+		{"nor after one that leads on", walkBackReturned},
+		{"nor on another host than the provider sends people back to", walkBackDomain},
 		{"a sign-out in another tab takes the pages that this one keeps", walkBackElsewhere},
 		{"a script and a socket without a session are told so, and work with one", walkScripts},
 		{"a form that was sent too late is not lost in silence", walkForm},
@@ -157,7 +159,7 @@ func walkStalePages(t *testing.T, c *chromium) {
 	again.open(s.web("app", "/again"))
 	again.signIn(s, authentiqtest.Alice)
 	again.sees(s.web("app", "/again"), http.StatusOK, asAlice)
-	again.back()
+	again.back(1)
 	again.sees(callback, http.StatusBadRequest, "You are signed in already")
 	again.press("Go on")
 	again.sees(s.web("app", "/"), http.StatusOK, asAlice)
@@ -172,11 +174,65 @@ func walkBackButton(t *testing.T, c *chromium) {
 		b.signIn(s, authentiqtest.Alice)
 		b.sees(s.web("app", path), http.StatusOK, asAlice)
 		b.press("Sign out")
-		b.signedOut(s)
-		b.back()
+		b.signedOut(s, "app")
+		b.back(1)
 		b.atProvider(s)
 		b.reload()
 		b.atProvider(s)
+	}
+}
+
+// walkBackReturned does so from the page that the sign-out returned to, by way of
+// the provider or without.
+func walkBackReturned(t *testing.T, c *chromium) {
+	for name, hooks := range map[string]authentiqtest.Hooks{
+		"by way of the provider":       {},
+		"without a way out over there": {Discovery: func(doc map[string]any) { delete(doc, "end_session_endpoint") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := c.street(t, webSite(""), func(provider *authentiqtest.Server) { provider.SetHooks(hooks) })
+			for _, path := range []string{"/secret", "/cached/secret", "/unstored/secret"} {
+				b := c.window(t)
+				b.open(s.web("app", path))
+				b.signIn(s, authentiqtest.Alice)
+				b.sees(s.web("app", path), http.StatusOK, asAlice)
+				b.press("Leave")
+				b.sees(s.web("app", "/public/bye?x=1"), http.StatusOK, nobody)
+				b.forget(s.provider.EndpointURL(authentiqtest.Authorize)) // or it lets people in again at once
+				b.back(1)
+				b.atProvider(s)
+			}
+			if out := s.flowAsked(authentiqtest.EndSession) > 0; out != (hooks.Discovery == nil) {
+				t.Errorf("the provider was asked to sign out: %t", out)
+			}
+		})
+	}
+}
+
+// walkBackDomain does so on a host that is not that of callback_url, and on from
+// there to a page of the latter.
+func walkBackDomain(t *testing.T, c *chromium) {
+	s := c.street(t, webSite("callback_url https://app.example.test:PORT/authentiq/callback\nsession {\ndomain example.test\n}"))
+	for _, path := range []string{"/secret", "/cached/secret", "/unstored/secret"} {
+		for _, test := range []struct {
+			link  string
+			pages int // to go back
+		}{{"Sign out", 1}, {"Leave", 1}, {"Sign out", 2}, {"Leave", 2}} {
+			b := c.window(t)
+			b.open(s.web("app", path))
+			b.signIn(s, authentiqtest.Alice)
+			b.sees(s.web("app", path), http.StatusOK, asAlice)
+			b.open(s.web("wiki", path))
+			b.sees(s.web("wiki", path), http.StatusOK, asAlice)
+			b.press(test.link)
+			if test.link == "Leave" {
+				b.sees(s.web("wiki", "/public/bye?x=1"), http.StatusOK, nobody)
+			} else {
+				b.signedOut(s, "wiki")
+			}
+			b.back(test.pages)
+			b.atProvider(s)
+		}
 	}
 }
 
@@ -195,8 +251,8 @@ func walkBackElsewhere(t *testing.T, c *chromium) {
 		other.open(s.web("app", "/other"))
 		other.sees(s.web("app", "/other"), http.StatusOK, asAlice)
 		other.press("Sign out")
-		other.signedOut(s)
-		b.back()
+		other.signedOut(s, "app")
+		b.back(1)
 		b.atProvider(s)
 	}
 }
@@ -291,7 +347,7 @@ func walkStrict(t *testing.T, c *chromium) {
 	b.reload()
 	b.sees(s.web("app", "/reports/9?x=1"), http.StatusOK, asAlice)
 	b.press("Sign out")
-	b.signedOut(s)
+	b.signedOut(s, "app")
 	if n := s.flowAsked(authentiqtest.Authorize); n != 1 {
 		t.Errorf("the session did not serve: %d requests", n)
 	}
@@ -311,7 +367,7 @@ func walkDomain(t *testing.T, c *chromium) {
 			t.Errorf("%s asked the provider again", hosts[1])
 		}
 		b.press("Sign out")
-		b.signedOut(s)
+		b.signedOut(s, hosts[1])
 		for _, host := range hosts {
 			b.open(s.web(host, "/three"))
 			b.atProvider(s)
@@ -331,7 +387,7 @@ func walkSignOut(t *testing.T, c *chromium) {
 	b.signIn(s, authentiqtest.Bob) // it asks again: the session there has ended too
 	b.sees(s.web("app", "/two"), http.StatusOK, asBob)
 	b.press("Sign out")
-	b.signedOut(s)
+	b.signedOut(s, "app")
 	b.press("Sign in again")
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(s.web("app", "/"), http.StatusOK, asAlice)
@@ -363,7 +419,7 @@ func walkAskSignOut(t *testing.T, c *chromium) {
 				case path == returning:
 					b.sees(s.web(host, "/public/bye?x=1"), http.StatusOK, nobody)
 				default:
-					b.signedOut(s)
+					b.signedOut(s, host)
 				}
 			}
 		}
@@ -381,7 +437,7 @@ func walkPass(t *testing.T, c *chromium) {
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(s.web("app", "/back"), http.StatusOK, asAlice)
 	b.press("Sign out")
-	b.signedOut(s)
+	b.signedOut(s, "app")
 	b.open(s.web("app", "/page"))
 	b.sees(s.web("app", "/page"), http.StatusOK, nobody)
 }
@@ -445,7 +501,7 @@ func walkFailures(t *testing.T, c *chromium) {
 	b.press("Sign in again")
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
 	b.press("Sign out")
-	b.signedOut(s)
+	b.signedOut(s, "app")
 	b.press("Sign in again")
 	b.atProvider(s)
 	b.press("Cancel")
@@ -516,8 +572,8 @@ func authority(t *testing.T, storage string) string {
 }
 
 // street is one with sites over https, on one port, and a provider that shows
-// its page.
-func (c *chromium) street(t *testing.T, sites string) *street {
+// its page and may be changed before the sites know it.
+func (c *chromium) street(t *testing.T, sites string, change ...func(*authentiqtest.Server)) *street {
 	t.Helper()
 	port := freePort(t)
 	s := newStreet(t, "respond nothing", func(config *authentiqtest.Config) {
@@ -528,6 +584,9 @@ func (c *chromium) street(t *testing.T, sites string) *street {
 		}
 	})
 	s.provider.SignInAs("")
+	for _, f := range change {
+		f(s.provider)
+	}
 	s.port, s.storage, s.global = port, c.storage, "auto_https disable_redirects"
 	s.loadCaddyfile(strings.ReplaceAll(sites, "APPLICATION", webApp(t)))
 	for _, host := range []string{"app.example.test", "wiki.example.test", "elsewhere.test"} {
@@ -663,14 +722,15 @@ func (b *tab) reload() {
 	call(b, page.Reload, page.ReloadParams{})
 }
 
-// back presses the back button.
-func (b *tab) back() {
+// back goes back by a number of pages, as the back button does.
+func (b *tab) back(pages int) {
 	b.t.Helper()
 	history := call(b, page.GetNavigationHistory, cdp.Empty{})
-	if history.CurrentIndex == 0 {
+	to := int(history.CurrentIndex) - pages
+	if to < 0 {
 		b.t.Fatal("there is no page to go back to")
 	}
-	call(b, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{EntryID: history.Entries[history.CurrentIndex-1].ID})
+	call(b, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{EntryID: history.Entries[to].ID})
 }
 
 // click clicks an element when it is there.
@@ -755,10 +815,10 @@ func (b *tab) signIn(s *street, user string) {
 	b.press("Sign in")
 }
 
-// signedOut waits for the page where a sign-out ends.
-func (b *tab) signedOut(s *street) {
+// signedOut waits for the page where a sign-out on a host ends.
+func (b *tab) signedOut(s *street, host string) {
 	b.t.Helper()
-	b.sees(s.web("app", "/authentiq/signed-out?"+clearQuery), http.StatusOK, "You are signed out")
+	b.sees(s.web(host, "/authentiq/signed-out?"+clearParam), http.StatusOK, "You are signed out")
 }
 
 // cookies are those that the browser sends to any of the addresses.

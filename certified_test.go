@@ -847,7 +847,7 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 	t.Run("and leads back to where the user wanted to go", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
 		a := b.post(s.at("app", "/authentiq/sign-out?return_to=%2Fbye%3Fx%3D1"))
-		a = b.press(a, "Yes, sign me out")
+		a = goOn(t, b.press(a, "Yes, sign me out"), b.get)
 		if !slices.Contains(b.visited, s.at("app", "/bye?x=1")) || b.parse(a).field("login") == nil {
 			t.Errorf("went %q: %d %.500s", b.visited, a.StatusCode, a.body)
 		}

@@ -219,6 +219,11 @@ func TestClientAuthFollowsDiscoveryWhereTheConfigurationLeavesItOpen(t *testing.
 func (s *street) flowLoad(t *testing.T, block string) {
 	t.Helper()
 	s.load(block)
+	s.flowSettle(t)
+}
+
+func (s *street) flowSettle(t *testing.T) {
+	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for row := 0; row < 4; row++ {
 		await(t, "Caddy answers after a reload", func() bool {

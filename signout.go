@@ -53,23 +53,26 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 	if !sameOrigin(r, o) || r.Method == http.MethodGet && !pageLoad(r) {
 		return g.askSignOut(w, r, returnTo)
 	}
-	target := returnTo
-	if target == "" {
-		target = g.PathPrefix + "/signed-out"
-	}
-	if address, cookie := g.endSessionAtProvider(r, o, v, returnTo); address != "" {
-		target = address
-		if cookie.value != "" {
-			g.setCookie(w, g.signedOutAt(o), cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
-		}
-	}
-	if _, err := g.keyring(r.Context()); err != nil {
+	ring, err := g.keyring(r.Context())
+	if err != nil {
 		return g.unavailable(w, r, err) // a session that can't be told can't be ended for its copies
+	}
+	target, at := g.endSessionAtProvider(ring, r, o, v), g.signedOutAt(o)
+	if target == nil {
+		target, at = &url.URL{Path: g.signedOutPath()}, o
+	}
+	if returnTo != "" || at != o {
+		if state, cookie, ok := g.sealReturn(ring, at, o, returnTo); ok {
+			g.setCookie(w, at, cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
+			q := target.Query()
+			q.Set("state", state)
+			target.RawQuery = q.Encode()
+		}
 	}
 	g.endSession(w, r, o, v, "asked for")
 	clearCache(w)
 	skipAccessLog(r) // the answer's Location has the ID token
-	return redirect(w, target)
+	return redirect(w, target.String())
 }
 
 func (g *Gate) askSignOut(w http.ResponseWriter, r *http.Request, returnTo string) error {
@@ -95,52 +98,32 @@ func (g *Gate) askSignOut(w http.ResponseWriter, r *http.Request, returnTo strin
 }
 
 // endSessionAtProvider returns the address that signs out there (OpenID Connect
-// RP-Initiated Logout 1.0 section 2), and the cookie that remembers where to go
-// afterwards. The address is empty if there is nobody to sign out, or the
-// provider has no such endpoint or is away: signing out here must not wait.
-func (g *Gate) endSessionAtProvider(r *http.Request, o origin, v *visit, returnTo string) (address string, back carried) {
-	ring, err := g.keyring(r.Context())
-	if err != nil {
-		return "", carried{}
-	}
+// RP-Initiated Logout 1.0 section 2). It is nil if there is nobody to sign out,
+// or the provider has no such endpoint or is away: signing out here must not
+// wait.
+func (g *Gate) endSessionAtProvider(ring *keyring, r *http.Request, o origin, v *visit) *url.URL {
 	hint := g.openHint(ring, o, v.cookies)
 	if s, err := g.session(r, v); hint == "" && (err != nil || s == nil) {
-		return "", carried{}
+		return nil
 	}
 	m, err := g.provider.Metadata(r.Context())
 	if err != nil || m.EndSessionEndpoint == "" {
-		return "", carried{}
+		return nil
 	}
 	u, err := url.Parse(m.EndSessionEndpoint)
 	if err != nil {
-		return "", carried{}
+		return nil
 	}
 	q := u.Query()
 	q.Set("client_id", g.ClientID)
-	at := g.signedOutAt(o)
-	q.Set("post_logout_redirect_uri", at.String()+g.PathPrefix+"/signed-out")
+	q.Set("post_logout_redirect_uri", g.signedOutAt(o).String()+g.signedOutPath())
 	// A provider that can't verify its own token any more may show an error and
 	// sign nobody out; without a hint it asks.
 	if hint != "" && !g.provider.Disowns(hint) {
 		q.Set("id_token_hint", hint)
 	}
-	if returnTo != "" {
-		state := randomBytes(secretLength)
-		payload := binary.AppendUvarint(nil, uint64(g.app.now.Now().Unix()))
-		payload = append(payload, state...)
-		from := ""
-		if at != o {
-			from = o.String()
-		}
-		payload = append(binary.AppendUvarint(payload, uint64(len(from))), from+returnTo...)
-		value, err := ring.sealing().seal(purposeReturn, g.binding(purposeReturn, g.site(at)), payload, 1)
-		if err == nil && len(value) <= maxLogin {
-			back = carried{g.cookies.atEndpoints(at, returnSuffix), value}
-			q.Set("state", base64.RawURLEncoding.EncodeToString(state))
-		}
-	}
 	u.RawQuery = q.Encode()
-	return u.String(), back
+	return u
 }
 
 // signedOutAt is the origin that the provider sends people back to: that of
@@ -188,7 +171,19 @@ func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string)
 	}
 }
 
-// serveSignedOut is where a sign-out ends: the provider sends people back to it.
+// signedOutPath is where a sign-out ends: the provider sends people back to it.
+func (g *Gate) signedOutPath() string { return g.PathPrefix + "/signed-out" }
+
+// clearParam says that the signed-out page comes for the second time.
+const clearParam = "clear"
+
+// serveSignedOut shows that somebody is signed out, at the origin where he was
+// signed in, and goes on to where he wanted to go.
+//
+// A browser puts the page that somebody signed out on aside, for its back
+// button, only when the next one shows: after all redirects, and what they said
+// of the cache. And it clears the cache of the origin alone that says so. So this
+// page shows first, there, and then has it cleared.
 func (g *Gate) serveSignedOut(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return methodNotAllowed(w, "GET, HEAD")
@@ -196,50 +191,85 @@ func (g *Gate) serveSignedOut(w http.ResponseWriter, r *http.Request, v *visit) 
 	if requestURL(r).RawQuery != "" {
 		skipAccessLog(r) // it has the state
 	}
-	if target := g.returnAfterSignOut(w, r, v); target != "" {
-		return redirect(w, target)
+	o, known := g.origin(r)
+	query, readable := parseQuery(r)
+	if !readable {
+		query = nil
 	}
+	again := query.Has(clearParam)
 	page := pageSignedOut
 	page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath("/")}}
-	// A browser puts the page that somebody signed out on aside, for its back
-	// button, only when the next one shows: after all redirects, and what they said
-	// of the cache. So this one shows first, and then has it cleared. Who asked to
-	// return to a page of the application's is there by now, without that.
-	if requestURL(r).RawQuery != clearQuery {
-		page.Onward = g.PathPrefix + "/signed-out?" + clearQuery
-	} else if o, ok := g.origin(r); ok && sameOrigin(r, o) {
+	onward := g.signedOutPath() + "?" + clearParam
+	var back *wayBack
+	if known {
+		back = g.openReturn(r, o, v, query.Get("state"))
+	}
+	if back != nil {
+		stated := g.signedOutPath() + "?state=" + back.state
+		if back.from.host != o.host {
+			clearCache(w) // what was left here before; the state is no stranger's
+			return redirect(w, back.from.String()+stated)
+		}
+		if again || back.path == "" {
+			g.setCookie(w, o, carried{name: g.cookies.atEndpoints(o, returnSuffix)}, 0, http.SameSiteLaxMode) // it is used
+		}
+		if back.path != "" {
+			onward = stated + "&" + clearParam
+			page.Text = pageOnward.Text
+			page.Actions = []pages.Action{{Label: labelGoOn, Address: onward}}
+		}
+	}
+	if !again {
+		page.Onward = onward
+		return pages.Write(w, r, http.StatusOK, page)
+	}
+	if known && sameOrigin(r, o) { // other sites can't have that: it costs the cache
 		clearCache(w)
+	}
+	if back != nil && back.path != "" {
+		return redirect(w, back.path)
 	}
 	return pages.Write(w, r, http.StatusOK, page)
 }
-
-// clearQuery is the query of the signed-out page when it comes for the second
-// time.
-const clearQuery = "clear"
 
 // clearCache has the browser forget what it keeps of this host, so that the back
 // button shows nothing private, but for the page that it is just leaving.
 func clearCache(w http.ResponseWriter) { w.Header().Set("Clear-Site-Data", `"cache"`) }
 
-// returnAfterSignOut returns where whoever signed out wanted to go, if the state
-// that comes back is that of the cookie. Any other state is passed over: the
-// session is gone whatever it says.
-func (g *Gate) returnAfterSignOut(w http.ResponseWriter, r *http.Request, v *visit) string {
-	o, ok := g.origin(r)
-	if !ok {
-		return ""
+// wayBack is where a sign-out goes on to from the signed-out page.
+type wayBack struct {
+	from  origin // where somebody signed out
+	path  string // there; empty if he stays on the page
+	state string // that it belongs to
+}
+
+// sealReturn keeps the way back from at, where the provider may send people, in
+// a cookie that opens for a state.
+func (g *Gate) sealReturn(ring *keyring, at, from origin, path string) (state string, cookie carried, ok bool) {
+	secret := randomBytes(secretLength)
+	payload := binary.AppendUvarint(nil, uint64(g.app.now.Now().Unix()))
+	payload = append(payload, secret...)
+	for _, part := range []string{from.scheme, from.host} {
+		payload = append(binary.AppendUvarint(payload, uint64(len(part))), part...)
 	}
-	query, ok := parseQuery(r)
-	if !ok {
-		return ""
+	payload = append(payload, path...)
+	value, err := ring.sealing().seal(purposeReturn, g.binding(purposeReturn, g.site(at)), payload, 1)
+	if err != nil || len(value) > maxLogin {
+		return "", carried{}, false
 	}
-	state, err := base64.RawURLEncoding.DecodeString(query.Get("state"))
-	if err != nil || len(state) != secretLength {
-		return ""
+	return base64.RawURLEncoding.EncodeToString(secret), carried{g.cookies.atEndpoints(at, returnSuffix), value}, true
+}
+
+// openReturn returns the way back, if the state that comes is that of the
+// cookie. Any other state is passed over: the session is gone whatever it says.
+func (g *Gate) openReturn(r *http.Request, o origin, v *visit, state string) *wayBack {
+	secret, err := base64.RawURLEncoding.DecodeString(state)
+	if err != nil || len(secret) != secretLength {
+		return nil
 	}
 	ring, err := g.keyring(r.Context())
 	if err != nil {
-		return ""
+		return nil
 	}
 	name := g.cookies.atEndpoints(o, returnSuffix)
 	for _, c := range v.cookies {
@@ -252,15 +282,23 @@ func (g *Gate) returnAfterSignOut(w http.ResponseWriter, r *http.Request, v *vis
 		}
 		in := reader{rest: payload}
 		started, want := int64(in.number()), in.take(secretLength)
-		from := in.take(in.number())
+		scheme, host := in.take(in.number()), in.take(in.number())
 		age := g.app.now.Now().Unix() - started
-		if in.failed || subtle.ConstantTimeCompare(want, state) != 1 || age < 0 || age >= int64(loginLifetime/time.Second) {
+		if in.failed || subtle.ConstantTimeCompare(want, secret) != 1 || age < 0 || age >= int64(loginLifetime/time.Second) {
 			continue
 		}
-		g.setCookie(w, o, carried{name: name}, 0, http.SameSiteLaxMode)
-		return string(from) + g.localPath(string(in.rest))
+		// Anybody can sign out under a host that he made up, and have that sealed.
+		from, ok := newOrigin(string(scheme), string(host))
+		if !ok || from.host != o.host && !g.sharesSession(from) {
+			continue
+		}
+		back := &wayBack{from: from, state: base64.RawURLEncoding.EncodeToString(secret)}
+		if len(in.rest) > 0 {
+			back.path = g.localPath(string(in.rest))
+		}
+		return back
 	}
-	return ""
+	return nil
 }
 
 // sealHint keeps the ID token for the sign-out at the provider. It is packed,

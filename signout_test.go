@@ -122,7 +122,7 @@ func TestSignOutIsAskedForByAPageOfThisSiteOrConfirmed(t *testing.T) {
 			}
 			asked := s.flowAsked(authentiqtest.EndSession)
 			b.client.Transport = signoutStop{b.client.Transport, s.url("/bye")}
-			a = b.post(s.url(html.UnescapeString(form[1])))
+			a = goOn(t, b.post(s.url(html.UnescapeString(form[1]))), b.get)
 			if last := b.visited[len(b.visited)-1]; last != s.url(`/bye?x=%22&y`) || len(flowSession(b, s.url("/"))) > 0 || s.flowAsked(authentiqtest.EndSession) != asked+1 {
 				t.Errorf("the button: %d %q", a.StatusCode, b.visited)
 			}
@@ -156,8 +156,8 @@ func TestSignOutReturnsOnlyToThisSite(t *testing.T) {
 		"post_logout_redirect_uri=https://evil.example&state=https://evil.example&logout=https://evil.example&redirect=//evil.example": "/authentiq/signed-out",
 	} {
 		a := b.post(s.url("/authentiq/sign-out?" + query))
-		if location := a.Header.Get("Location"); a.StatusCode != http.StatusSeeOther || location != want {
-			t.Errorf("%q leads to %d %q, want %q", query, a.StatusCode, location, want)
+		if location := signoutEnd(t, b, a); location != want {
+			t.Errorf("%q leads to %q, want %q", query, location, want)
 		}
 		// The page that asks first keeps no stranger's address either.
 		if a := b.get(s.url("/authentiq/sign-out?"+query), "Sec-Fetch-Site", "cross-site"); a.StatusCode != http.StatusOK || strings.Contains(a.body, `href="//`) || strings.Contains(a.body, `href="http`) || strings.Contains(a.body, `action="//`) {
@@ -221,6 +221,53 @@ func (s signoutStop) RoundTrip(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 	}
 	return s.RoundTripper.RoundTrip(req)
+}
+
+// onward returns where a page goes on to by itself, a local address; empty if it
+// stays.
+func onward(a answer) string {
+	m := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=(/[^/"][^"]*)">`).FindStringSubmatch(a.body)
+	if m == nil {
+		return ""
+	}
+	return html.UnescapeString(m[1])
+}
+
+// goOn does with a page what a browser does by itself: it loads what the page
+// goes on to.
+func goOn(t *testing.T, a answer, load func(address string, header ...string) answer) answer {
+	t.Helper()
+	address := onward(a)
+	if a.StatusCode != http.StatusOK || address == "" {
+		t.Fatalf("the page does not go on: %d %.500s", a.StatusCode, a.body)
+	}
+	to, err := a.Request.URL.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return load(to.String(), "Sec-Fetch-Site", "same-origin")
+}
+
+// signoutEnd returns where a sign-out without the provider ends, which answered
+// with a: where it leads to at once, or where the signed-out page goes on to.
+func signoutEnd(t *testing.T, b *browser, a answer) string {
+	t.Helper()
+	at, err := a.Location()
+	if err != nil || a.StatusCode != http.StatusSeeOther {
+		t.Fatalf("%d %v %.300s", a.StatusCode, err, a.body)
+	}
+	location := a.Header.Get("Location")
+	if !strings.HasPrefix(location, "/authentiq/signed-out?") {
+		return location
+	}
+	if q := at.Query(); q.Get("state") == "" || len(q) != 1 {
+		t.Errorf("leads to %q", location)
+	}
+	a = goOn(t, b.step(at.String()), b.step)
+	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Clear-Site-Data") != `"cache"` {
+		t.Errorf("%d %q", a.StatusCode, a.Header)
+	}
+	return a.Header.Get("Location")
 }
 
 // signoutHint returns the cookie that holds the ID token, as our endpoints get it.
@@ -432,16 +479,29 @@ func TestAfterSignOutTheUserGoesWhereHeWantedByHisStateOnly(t *testing.T) {
 	}
 	page := func(t *testing.T, a answer) {
 		t.Helper()
-		if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || !strings.Contains(a.body, "You are signed out") || strings.Contains(a.body, "evil") {
+		if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || !strings.Contains(a.body, "You are signed out") || strings.Contains(a.body, "evil") || len(a.Cookies()) > 0 {
 			t.Errorf("%d %q", a.StatusCode, a.Header)
+		}
+		if links := answersLinks(a); onward(a) != "/authentiq/signed-out?clear" || len(links) != 1 || links[labelSignInAgain] == "" {
+			t.Errorf("goes on to %q, or to %q", onward(a), links)
 		}
 	}
 	b, back := ready(t)
 	kept := b.cookieHeader(back)
-	if a := b.step(back); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye?a=b&c" || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Referrer-Policy") != "no-referrer" {
+	a := b.step(back, "Sec-Fetch-Site", "cross-site")
+	// Who follows no refresh has a link.
+	if links := answersLinks(a); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 || a.Header.Get("Clear-Site-Data") != "" || a.Header.Get("Referrer-Policy") != "no-referrer" || len(links) != 1 || links[labelGoOn] != onward(a) {
+		t.Errorf("%d %q %q", a.StatusCode, a.Header, links)
+	}
+	cleared := onward(a)
+	a = goOn(t, a, b.step)
+	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye?a=b&c" || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Referrer-Policy") != "no-referrer" || a.Header.Get("Clear-Site-Data") != `"cache"` {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
 	page(t, b.step(back)) // once
+	if a := b.step(s.url(cleared)); a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || onward(a) != "" || answersLinks(a)[labelGoOn] != "" {
+		t.Errorf("used before: %d %q %s", a.StatusCode, a.Header, a.body)
+	}
 	if hits := s.echo.count(); true {
 		s.denied(b.step(s.url("/")), hits)
 	}
@@ -489,7 +549,10 @@ func TestAfterSignOutTheUserGoesWhereHeWantedByHisStateOnly(t *testing.T) {
 		s.setClock(now.Add(-time.Minute))
 		page(t, newBrowser(t).step(back, "Cookie", cookies))
 		s.setClock(now.Add(loginLifetime - 5*time.Second))
-		if a := newBrowser(t).step(back, "Cookie", cookies); a.Header.Get("Location") != "/bye?a=b&c" {
+		late := func(address string, header ...string) answer {
+			return newBrowser(t).step(address, append(header, "Cookie", cookies)...)
+		}
+		if a := goOn(t, late(back), late); a.Header.Get("Location") != "/bye?a=b&c" {
 			t.Errorf("in time: %d %q", a.StatusCode, a.Header)
 		}
 	})
@@ -512,7 +575,7 @@ func TestSignOutWithAProviderThatHasNoWayOutEndsHere(t *testing.T) {
 	for query, want := range map[string]string{"": "/authentiq/signed-out", "?return_to=/bye%3Fx": "/bye?x", "?return_to=//evil.example": "/"} {
 		b := s.signedIn()
 		a, q := signoutStep(t, b, s, query)
-		if q != nil || a.Header.Get("Location") != want || len(flowSession(b, s.url("/"))) > 0 || signoutHint(b, s.url("/authentiq/x")) != nil {
+		if q != nil || signoutEnd(t, b, a) != want || len(flowSession(b, s.url("/"))) > 0 || signoutHint(b, s.url("/authentiq/x")) != nil {
 			t.Errorf("%q: %q", query, a.Header)
 		}
 		if page := b.get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site"); !strings.Contains(page.Header.Get("Content-Security-Policy"), "form-action 'self';") {
@@ -586,12 +649,21 @@ func TestSignOutOnAnyHostOfTheSessionComesBackThroughTheOneThatIsRegistered(t *t
 	s := newStreet(t, "respond 204\n")
 	s.loadCaddyfile("http://app.team.localhost:PORT, http://auth.team.localhost:PORT, http://evil.localhost:PORT {\n" +
 		gate("callback_url http://auth.team.localhost:PORT/authentiq/callback\nsession {\ndomain team.localhost\n}") + "}")
+	s.flowSettle(t)
 	on := func(host, path string) string { return "http://" + host + ".localhost:" + s.port + path }
 	for _, host := range []string{"app.team", "auth.team"} {
 		b := newBrowser(t)
 		await(t, "the new site answers", func() bool { return b.get(on(host, "/")).StatusCode == http.StatusOK })
 		b.client.Transport = signoutStop{b.client.Transport, on(host, "/bye")}
-		b.post(on(host, "/authentiq/sign-out?return_to=/bye"))
+		a := b.post(on(host, "/authentiq/sign-out?return_to=/bye"))
+		// The host that he signed out on is the one to clear.
+		if came := a.Request.URL.String(); !strings.HasPrefix(came, on(host, "/authentiq/signed-out?state=")) || a.Header.Get("Clear-Site-Data") != "" {
+			t.Errorf("%s: came back to %s", host, came)
+		}
+		if via := a.Request.Response; host == "app.team" && (via == nil || via.Request.URL.Host != "auth.team.localhost:"+s.port || via.Header.Get("Clear-Site-Data") != `"cache"`) {
+			t.Errorf("%s: came by way of %q", host, b.visited)
+		}
+		goOn(t, a, b.get)
 		if uri := s.flowLast(t, authentiqtest.EndSession).Query.Get("post_logout_redirect_uri"); uri != on("auth.team", "/authentiq/signed-out") {
 			t.Errorf("%s: post_logout_redirect_uri %q", host, uri)
 		}
@@ -601,6 +673,75 @@ func TestSignOutOnAnyHostOfTheSessionComesBackThroughTheOneThatIsRegistered(t *t
 		if left := b.cookieHeader(on(host, "/authentiq/x")); left != "" {
 			t.Errorf("%s: left %q", host, left)
 		}
+		// Without a page of the application's to return to, he stays on that host.
+		b.get(on(host, "/"))
+		a = b.post(on(host, "/authentiq/sign-out"))
+		if came := a.Request.URL; came.Host != host+".localhost:"+s.port || came.Path != "/authentiq/signed-out" || onward(a) != "/authentiq/signed-out?clear" || answersLinks(a)[labelSignInAgain] == "" {
+			t.Errorf("%s: came back to %s: %s", host, came, a.body)
+		}
+		if a = goOn(t, a, b.get); a.StatusCode != http.StatusOK || a.Header.Get("Clear-Site-Data") != `"cache"` || onward(a) != "" || len(b.visited) != 1 {
+			t.Errorf("%s: %d %q at %q", host, a.StatusCode, a.Header, b.visited)
+		}
+		if left := b.cookieHeader(on(host, "/authentiq/x")); left != "" {
+			t.Errorf("%s: left %q", host, left)
+		}
+	}
+}
+
+// Who signs out under a host that he made up gets that sealed, in a cookie that
+// opens on every host of the domain.
+func TestNobodyIsSentToAHostThatIsNotOfTheSession(t *testing.T) {
+	s := newStreet(t, "respond 204\n")
+	options := "session {\ndomain team.localhost\n}"
+	for name, options := range map[string]string{"with a callback": "callback_url http://auth.team.localhost:PORT/authentiq/callback\n" + options, "without": options} {
+		t.Run(name, func(t *testing.T) {
+			s.loadCaddyfile("http://:PORT {\n" + gate(options) + "}")
+			s.flowSettle(t)
+			team := "auth.team.localhost:" + s.port
+			for _, host := range []string{"evil.example", "evil.example:" + s.port, "team.localhost.evil.example", "xteam.localhost", "localhost", "127.0.0.1:" + s.port} {
+				out := s.raw(rawPage("/authentiq/sign-out?return_to=/bye", host, "Sec-Fetch-Site: same-origin"))
+				state := out.Header.Get("Location")
+				if !strings.HasPrefix(state, "/authentiq/signed-out?state=") {
+					t.Fatalf("%s: %d %q", host, out.StatusCode, out.Header)
+				}
+				for _, path := range []string{state, state + "&clear"} {
+					if a := s.raw(rawPage(path, team, cookiePairs(out))); a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || strings.Contains(a.body, "evil") || answersLinks(a)[labelGoOn] != "" {
+						t.Errorf("%s: %d %q %s", host, a.StatusCode, a.Header, a.body)
+					}
+				}
+			}
+			// A host of the session is one that people are sent to.
+			app := "app.team.localhost:" + s.port
+			out := s.raw(rawPage("/authentiq/sign-out?return_to=/bye", app, "Sec-Fetch-Site: same-origin"))
+			to := out.Header.Get("Location")
+			if a := s.raw(rawPage(to+"&x=evil", team, cookiePairs(out))); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "http://"+app+to {
+				t.Errorf("%d %q", a.StatusCode, a.Header)
+			}
+		})
+	}
+}
+
+// A refresh comes without a Referer, so nothing tells older browsers' own from
+// what another site asks for.
+func TestABrowserThatDoesNotTellWhereItWasReturnsAllTheSame(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := s.signedIn()
+	_, q := signoutStep(t, b, s, "?return_to=/bye")
+	for _, method := range []string{http.MethodHead, http.MethodGet} {
+		req := pageRequest(t, s.url("/authentiq/signed-out?state="+q.Get("state")+"&clear"), "Cookie", b.cookieHeader(s.url("/authentiq/signed-out")))
+		req.Method = method
+		req.Header.Del("Sec-Fetch-Mode")
+		req.Header.Del("Sec-Fetch-Dest")
+		other := newBrowser(t)
+		other.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		if a := other.do(req); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye" || a.Header.Get("Clear-Site-Data") != "" {
+			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
+		}
+	}
+	req := pageRequest(t, s.url("/authentiq/signed-out?state="+q.Get("state")))
+	req.Method = http.MethodHead
+	if a := b.do(req); a.StatusCode != http.StatusOK || a.body != "" || len(a.Cookies()) > 0 {
+		t.Errorf("HEAD: %d %q", a.StatusCode, a.Header)
 	}
 }
 
@@ -628,7 +769,9 @@ func TestTheIDTokenLeavesNoTraceAtSignOut(t *testing.T) {
 	}})
 	to, _ := a.Location()
 	back := b.step(to.String())
-	b.step(back.Header.Get("Location"))
+	if a := goOn(t, b.step(back.Header.Get("Location")), b.step); a.Header.Get("Location") != "/bye" {
+		t.Errorf("%d %q", a.StatusCode, a.Header)
+	}
 	b.step(back.Header.Get("Location")) // again, and for nothing
 	for what, value := range map[string]string{"hint": q.Get("id_token_hint"), "payload": strings.Split(q.Get("id_token_hint"), ".")[1], "state": q.Get("state")} {
 		if value == "" || strings.Contains(s.logged(), value) {
