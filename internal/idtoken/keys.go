@@ -169,6 +169,20 @@ func (r *Remote) Refresh(ctx context.Context) error {
 	return f.wait(ctx)
 }
 
+// Seed takes up a document of an earlier run, unless one was fetched since.
+func (r *Remote) Seed(document []byte) error {
+	keys, err := parseKeys(document)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.loaded {
+		r.keys, r.loaded = keys, true
+	}
+	return nil
+}
+
 // refresh is what a token with an unknown key may cause. While the cool-down
 // lasts it only waits for a fetch that is under way, or says how the latest one
 // ended.

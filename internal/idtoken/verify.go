@@ -80,8 +80,16 @@ type Verifier struct {
 
 // Expect holds what one sign-in expects of its token.
 type Expect struct {
-	Nonce       string // must be equal (item 11)
-	AccessToken string // hashed for at_hash, where the token has one (section 3.1.3.8)
+	Nonce       string   // must be equal (item 11)
+	AccessToken string   // hashed for at_hash, where the token has one (section 3.1.3.8)
+	Earlier     *Earlier // what the sign-in gave, for a token that a refresh has brought
+}
+
+// Earlier is what a refreshed token has to agree with (section 12.2). Its nonce
+// may be missing, and MaxAge and ACR are the sign-in's alone.
+type Earlier struct {
+	Claims claims.Claims // of the session: sub and auth_time count
+	Issued int64         // iat of the first token, Unix seconds
 }
 
 // Verify checks raw and returns all its claims. A token that fails a check
@@ -106,14 +114,21 @@ func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.
 	if err != nil {
 		return nil, fail("payload", "%w", err)
 	}
-	for _, check := range []func(claims.Claims) error{v.issuer, v.audience, v.times, subject, v.freshness} {
+	checks := []func(claims.Claims) error{v.issuer, v.audience, v.times, subject, v.freshness}
+	if want.Earlier != nil {
+		checks[len(checks)-1] = want.Earlier.same
+	}
+	for _, check := range checks {
 		if err := check(c); err != nil {
 			return nil, err
 		}
 	}
-	// An empty expectation must never equal an empty or missing nonce.
-	if got, _ := c["nonce"].(string); want.Nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(want.Nonce)) != 1 {
-		return nil, fail("nonce", "is not that of this sign-in")
+	_, repeated := c["nonce"]
+	if want.Earlier == nil || repeated {
+		// An empty expectation must never equal an empty or missing nonce.
+		if got, _ := c["nonce"].(string); want.Nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(want.Nonce)) != 1 {
+			return nil, fail("nonce", "is not that of this sign-in")
+		}
 	}
 	if err := accessTokenHash(c, alg, want.AccessToken); err != nil {
 		return nil, err
@@ -249,6 +264,29 @@ func subject(c claims.Claims) error {
 	}
 	if strings.TrimSpace(sub) != sub {
 		return fail("sub", "begins or ends with white space")
+	}
+	return nil
+}
+
+// same checks that a refreshed token goes on with the sign-in of the first.
+func (e *Earlier) same(c claims.Claims) error {
+	if c["sub"] != e.Claims["sub"] {
+		return fail("sub", "is another user's than at sign-in")
+	}
+	if issued, err := Instant(c, "iat"); err != nil {
+		return err
+	} else if issued.Unix() < e.Issued {
+		return fail("iat", "is before that of the first token")
+	}
+	if _, there := c["auth_time"]; !there {
+		return nil
+	}
+	signedIn, err := Instant(c, "auth_time")
+	if err != nil {
+		return err
+	}
+	if before, err := Instant(e.Claims, "auth_time"); err == nil && !before.Equal(signedIn) {
+		return fail("auth_time", "is not that of the sign-in")
 	}
 	return nil
 }
