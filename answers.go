@@ -7,6 +7,7 @@ package authentiq
 // which event for the log. A stranger may read all of it but the log.
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -36,8 +37,16 @@ const (
 	eventProviderTrouble = "provider unavailable"
 	eventProviderReady   = "provider ready"
 	eventKeysTrouble     = "session keys unavailable"
+	eventKeysReady       = "session keys ready"
+	eventKeyMade         = "session key made"
+	eventSessionEnded    = "session ended"
+	eventNotRechecked    = "session not rechecked"
+	eventStoreTrouble    = "store unavailable"
 	eventUndelivered     = "answer not delivered"
 )
+
+// challengeHeader is what WWW-Authenticate says, or begins with.
+const challengeHeader = "Authentiq"
 
 // refusal is a sign-in that goes no further.
 type refusal struct {
@@ -118,9 +127,8 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, mediaType str
 
 // unauthenticated tells that a session is needed, where sending somebody to the
 // provider would help nobody: a script would follow, a form would be lost.
-func (g *Gate) unauthenticated(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("WWW-Authenticate", "Authentiq")
-	page := pageSignIn
+func (g *Gate) unauthenticated(w http.ResponseWriter, r *http.Request, challenge string, page pages.Page) error {
+	w.Header().Set("WWW-Authenticate", challenge)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		page.Text = append(slices.Clone(page.Text), textNotSent)
 	}
@@ -227,26 +235,28 @@ func authorizationError(code string) *refusal {
 	return f
 }
 
-// tooLarge names the claims that make a session too large for cookies.
-func tooLarge(c claims.Claims, size int) error {
+// tooLarge refuses claims that don't fit into cookies, and names those that weigh
+// most: to people by name, to the log with their size.
+func tooLarge(c claims.Claims, size int) *refusal {
 	type weight struct {
 		name  string
 		bytes int
 	}
 	var weights []weight
 	for name, value := range c {
-		text, err := json.Marshal(value)
-		if err != nil {
-			continue
+		if text, err := json.Marshal(value); err == nil {
+			weights = append(weights, weight{name, len(text)})
 		}
-		weights = append(weights, weight{name, len(text)})
 	}
-	slices.SortFunc(weights, func(a, b weight) int { return b.bytes - a.bytes })
+	slices.SortFunc(weights, func(a, b weight) int { return cmp.Or(b.bytes-a.bytes, strings.Compare(a.name, b.name)) })
+	f := &refusal{status: http.StatusBadGateway, check: "size", page: pageTooLarge}
 	var largest []string
 	for _, w := range weights[:min(3, len(weights))] {
+		f.page.Items = append(f.page.Items, w.name)
 		largest = append(largest, fmt.Sprintf("%s (%d bytes)", w.name, w.bytes))
 	}
-	return fmt.Errorf("the claims take %d bytes and don't fit into cookies; the largest: %s; ask for fewer scopes, or have the provider send less", size, strings.Join(largest, ", "))
+	f.cause = fmt.Errorf("the claims take %d bytes and don't fit into cookies; the largest: %s; ask for fewer scopes, keep fewer claims (session claims), or have the provider send less", size, strings.Join(largest, ", "))
+	return f
 }
 
 func (g *Gate) serveNotFound(w http.ResponseWriter, r *http.Request, _ *visit) error {

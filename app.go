@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/revocation"
+	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
 func init() {
@@ -43,22 +45,27 @@ type App struct {
 	now     clock
 	logger  *zap.Logger
 
-	stateKey   string
-	providers  map[string]*provider.Provider // by pool key
-	keysNeeded bool
-	cancel     context.CancelFunc
-	running    sync.WaitGroup
+	stateKey  string
+	providers map[string]*provider.Provider // by a hash of issuer and certificates
+
+	keysNeeded     bool
+	keyRotation    time.Duration // the shortest of the gates'
+	longestSession time.Duration
+	wakeKeys       chan struct{} // to read them before it is time
+
+	storageStore *store.Storage
+	stores       []store.Store // that are in use
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
 // state is what the gates on one storage remember, over reloads too.
 type state struct {
 	revocations revocation.Store
 	spent       *spentStates
-	keys        atomic.Pointer[keyring]
-	keyFailure  atomic.Pointer[error]
-
-	loaded chan struct{} // closed when keys is set
-	once   sync.Once
+	keys        *storedKeys
+	refreshes   *refreshes
 }
 
 // Destruct implements caddy.Destructor.
@@ -93,12 +100,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.storage = ctx.Storage()
 	a.providers = make(map[string]*provider.Provider)
+	a.wakeKeys = make(chan struct{}, 1)
+	a.storageStore = &store.Storage{Storage: a.storage, Now: a.now.Now}
 	a.stateKey = storageKey(a.storage)
 	shared, _, err := statePool.LoadOrNew(a.stateKey, func() (caddy.Destructor, error) {
 		return &state{
 			revocations: revocation.NewMemory(time.Now),
 			spent:       newSpentStates(),
-			loaded:      make(chan struct{}),
+			keys:        newStoredKeys(),
+			refreshes:   newRefreshes(),
 		}, nil
 	})
 	if err != nil {
@@ -121,6 +131,7 @@ func storageKey(s certmagic.Storage) string {
 func (a *App) provider(issuer string, caFiles []string) (*provider.Provider, error) {
 	var roots *x509.CertPool
 	hash := sha256.New()
+	fmt.Fprintf(hash, "%d %s", len(issuer), issuer)
 	if len(caFiles) > 0 {
 		roots = x509.NewCertPool()
 		for _, name := range caFiles {
@@ -134,36 +145,63 @@ func (a *App) provider(issuer string, caFiles []string) (*provider.Provider, err
 			hash.Write(pem)
 		}
 	}
-	poolKey := issuer + " " + hex.EncodeToString(hash.Sum(nil))
-	if p, taken := a.providers[poolKey]; taken {
+	name := hex.EncodeToString(hash.Sum(nil))
+	if p, taken := a.providers[name]; taken {
 		return p, nil
 	}
-	shared, _, err := providerPool.LoadOrNew(poolKey, func() (caddy.Destructor, error) {
+	shared, _, err := providerPool.LoadOrNew(a.stateKey+" "+name, func() (caddy.Destructor, error) {
 		return pooledProvider{provider.New(provider.Config{Issuer: issuer, Roots: roots, Now: time.Now})}, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("provider: %w", err)
 	}
-	a.providers[poolKey] = shared.(pooledProvider).Provider
-	return a.providers[poolKey], nil
+	a.providers[name] = shared.(pooledProvider).Provider
+	return a.providers[name], nil
 }
-
-// needKeys says that a gate seals with the keys in Caddy's storage.
-func (a *App) needKeys() { a.keysNeeded = true }
 
 // Start dials the providers and reads the keys, in the background: neither a
 // provider nor a storage that is down keeps Caddy from starting.
 func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
-	for _, p := range a.providers {
-		a.running.Go(func() { p.Run(ctx, func(err error) { a.reportProvider(p.Issuer(), err) }) })
+	for name, p := range a.providers {
+		saved := &savedDocuments{a, path.Join(documentsFolder, name+".json")}
+		a.running.Go(func() { p.Run(ctx, saved, func(err error) { a.reportProvider(p.Issuer(), err) }) })
 	}
 	if a.keysNeeded {
 		a.running.Go(func() { a.learnKeys(ctx) })
 	}
+	if len(a.stores) > 0 {
+		a.running.Go(func() { a.sweepStores(ctx) })
+	}
 	return nil
 }
+
+// savedDocuments is where a provider's documents outlast a restart.
+type savedDocuments struct {
+	app  *App
+	name string
+}
+
+const documentsFolder = "authentiq/providers"
+
+// Load implements provider.Saved.
+func (s *savedDocuments) Load(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, documentsTimeout)
+	defer cancel()
+	return s.app.storage.Load(ctx, s.name)
+}
+
+// Save implements provider.Saved.
+func (s *savedDocuments) Save(ctx context.Context, value []byte) {
+	ctx, cancel := context.WithTimeout(ctx, documentsTimeout)
+	defer cancel()
+	if err := s.app.storage.Store(ctx, s.name, value); err != nil && ctx.Err() == nil {
+		s.app.logger.Warn(eventStoreTrouble, zap.Error(err), zap.String("effect", "after a restart, tokens of the provider can't be verified before it answers"))
+	}
+}
+
+const documentsTimeout = 10 * time.Second
 
 func (a *App) reportProvider(issuer string, err error) {
 	if err != nil {
@@ -172,56 +210,6 @@ func (a *App) reportProvider(issuer string, err error) {
 	}
 	a.logger.Info(eventProviderReady, zap.String("issuer", issuer))
 }
-
-// learnKeys reads the keys until that succeeds. Keys that an earlier
-// configuration has read stay in use meanwhile.
-func (a *App) learnKeys(ctx context.Context) {
-	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-		attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
-		ring, err := loadKeys(attempt, a.storage)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			a.state.keys.Store(ring)
-			a.state.once.Do(func() { close(a.state.loaded) })
-			return
-		}
-		a.state.keyFailure.Store(&err)
-		a.logger.Error(eventKeysTrouble, zap.Error(err), zap.String("effect", "without a key nobody can sign in or be recognised: 503"))
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-	}
-}
-
-// sealingKeys returns the keys in Caddy's storage. Right after a start it waits
-// shortly for them.
-func (a *App) sealingKeys(ctx context.Context) (*keyring, error) {
-	if ring := a.state.keys.Load(); ring != nil {
-		return ring, nil
-	}
-	timer := time.NewTimer(3 * time.Second)
-	defer timer.Stop()
-	if a.state.keyFailure.Load() == nil {
-		select {
-		case <-a.state.loaded:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-	}
-	if ring := a.state.keys.Load(); ring != nil {
-		return ring, nil
-	}
-	return nil, errNoKeys
-}
-
-var errNoKeys = errors.New("the session keys could not be read from Caddy's storage yet")
 
 // Stop ends what Start began.
 func (a *App) Stop() error {
@@ -235,8 +223,8 @@ func (a *App) Stop() error {
 // Cleanup lets go of what is shared.
 func (a *App) Cleanup() error {
 	var errs []error
-	for poolKey := range a.providers {
-		_, err := providerPool.Delete(poolKey)
+	for name := range a.providers {
+		_, err := providerPool.Delete(a.stateKey + " " + name)
 		errs = append(errs, err)
 	}
 	if a.state != nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -39,6 +38,13 @@ func moodOf(folder string) *mood {
 	m, _ := moods.LoadOrStore(folder, new(mood))
 	return m.(*mood)
 }
+
+// Where keys are in Caddy's storage.
+const (
+	keyFolder       = "authentiq/keys"
+	keyLock         = "authentiq-keys"
+	firstGeneration = "00000001.key"
+)
 
 var errMoody = errors.New("the disk is on strike")
 
@@ -198,7 +204,7 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 		{"nothing can be locked", true, func(s *street) { moodOf(s.storage).lock.Store(true) }, func(s *street) { moodOf(s.storage).lock.Store(false) }, "locking Caddy's storage"},
 		{"the key is empty", false, spoil(""), unspoil, "has 0 bytes, needs 32 or more; restore it, or remove it"},
 		{"the key was cut off", false, spoil("c2hvcnQ="), unspoil, "has 5 bytes, needs 32 or more; restore it, or remove it"},
-		{"the key is something else", false, spoil("-----BEGIN KEY-----"), unspoil, "is neither base64 nor hex; restore it, or remove it"},
+		{"the key is something else", false, spoil("-----BEGIN KEY-----"), unspoil, "is not readable; restore it, or remove it"},
 		{"the key is zeros", false, spoil(strings.Repeat("0", 64)), unspoil, "is not random; restore it, or remove it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -456,30 +462,5 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 	stopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
 		t.Errorf("%d things are still shared after the stop", n)
-	}
-}
-
-// Machines that start at once on one empty storage must agree on one key.
-func TestStartingTogetherMakesOneKey(t *testing.T) {
-	folder := t.TempDir()
-	const machines = 6
-	rings := make([]*keyring, machines)
-	errs := make([]error, machines)
-	var running sync.WaitGroup
-	for i := range machines {
-		running.Go(func() { rings[i], errs[i] = loadKeys(t.Context(), &certmagic.FileStorage{Path: folder}) })
-	}
-	running.Wait()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-	for i, ring := range rings {
-		if len(ring.keys) != 1 || ring.sealing().id != rings[0].sealing().id {
-			t.Errorf("machine %d has another key", i)
-		}
-	}
-	names, err := fs.ReadDir(os.DirFS(folder), keyFolder)
-	if err != nil || len(names) != 1 {
-		t.Errorf("%d objects in storage, %v", len(names), err)
 	}
 }

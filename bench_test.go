@@ -139,7 +139,7 @@ func BenchmarkOpenSession(b *testing.B) {
 
 func BenchmarkSealSession(b *testing.B) {
 	g := loneGate(b)
-	s := newSession(profileClaims(b), g.app.now.Now(), defaultLifetime)
+	s := newSession(profileClaims(b), nil, g.app.now.Now(), defaultLifetime)
 	o := origin{"https", "app.example.com"}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -42,6 +42,8 @@ func init() {
 //		path_prefix   <path>
 //		unauthenticated sign_in | deny | pass
 //		require       <claim> [<value>...]
+//		require_fresh <duration>
+//		require_acr   <value>...
 //		user_claim    <claim>
 //		headers       <preset>...
 //		header        <name> <claim>
@@ -50,11 +52,17 @@ func init() {
 //		pages         on | off
 //		session {
 //			lifetime  <duration>
+//			idle      <duration>
+//			refresh   on | off
+//			recheck   <duration>
+//			claims    <claim>...
+//			key_rotation <duration>
 //			keys      <key>...
 //			cookie    <name>
 //			domain    <domain>
 //			same_site lax | strict | none
 //		}
+//		store         storage | redis <url>
 //		insecure_http
 //	}
 //
@@ -109,8 +117,7 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // laterOptions are words of the directive that this version does not enforce.
 // They are refused, and by name: an option that is passed over guards nothing.
 var laterOptions = []string{
-	"response_mode", "encryption_key", "userinfo", "store",
-	"idle", "refresh", "claims",
+	"response_mode", "encryption_key", "userinfo",
 }
 
 // optionWord is what an option's name could look like, and no secret does.
@@ -182,6 +189,12 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		o.Unauthenticated, err = oneWord(d, "sign_in", "deny", "pass")
 	case "require":
 		err = o.unmarshalRequire(d)
+	case "require_fresh":
+		o.RequireFresh, err = someTime(d, option)
+	case "require_acr":
+		o.RequireACR, err = someValues(d)
+	case "store":
+		err = o.unmarshalStore(d)
 	case "user_claim":
 		if o.UserClaim, err = oneValue(d); err == nil {
 			err = o.checkMapping(d)
@@ -229,10 +242,19 @@ func (s *SessionOptions) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		var err error
 		switch option {
 		case "lifetime":
-			s.Lifetime, err = duration(d)
-			if err == nil && s.Lifetime <= 0 {
-				err = d.Errf("session lifetime: want more than 0")
-			}
+			s.Lifetime, err = someTime(d, "session "+option)
+		case "idle":
+			var idle caddy.Duration
+			idle, err = duration(d)
+			s.Idle = &idle
+		case "refresh":
+			s.Refresh, err = oneWord(d, "on", "off")
+		case "recheck":
+			s.Recheck, err = someTime(d, "session "+option)
+		case "claims":
+			s.Claims, err = someValues(d)
+		case "key_rotation":
+			s.KeyRotation, err = someTime(d, "session "+option)
 		case "keys":
 			s.Keys, err = someSecrets(d)
 		case "cookie":
@@ -377,6 +399,30 @@ func duration(d *caddyfile.Dispenser) (caddy.Duration, error) {
 		return 0, d.Errf("%s %s: is negative", option, parsed.Round(time.Nanosecond))
 	}
 	return caddy.Duration(parsed), nil
+}
+
+// someTime is a duration that must not be 0.
+func someTime(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
+	value, err := duration(d)
+	if err == nil && value <= 0 {
+		err = d.Errf("%s: want more than 0", option)
+	}
+	return value, err
+}
+
+// unmarshalStore reads a store and what it takes.
+func (o *Options) unmarshalStore(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "storage":
+		o.StoreRaw = storeJSON("storage", nil)
+	case len(args) == 2 && args[0] == "redis" && args[1] != "":
+		o.StoreRaw = storeJSON("redis", map[string]string{"url": args[1]})
+	default:
+		// Not what was there: an address may have a password in it.
+		return d.Errf("store: want storage, or redis and its URL")
+	}
+	return nil
 }
 
 // noBlock refuses a block where none belongs: its words would be read as

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -40,7 +39,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 			return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", cause: errors.New(name + " is there more than once"), page: pageBroken})
 		}
 	}
-	ring, err := g.keyring(r.Context())
+	ring, err := g.keyringFor(r.Context(), v.cookies)
 	if err != nil {
 		return g.unavailable(w, r, err)
 	}
@@ -63,7 +62,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 			return g.deny(w, r, s, missing, l.returnTo)
 		}
 		var cookies []carried
-		if cookies, refused = g.sealSession(ring, o, s); refused == nil {
+		if cookies, refused = g.firstCookies(r, ring, o, s); refused == nil {
 			return g.welcome(w, r, v, ring, o, l, s, cookies, idToken)
 		}
 	}
@@ -143,21 +142,43 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	if err != nil {
 		return nil, "", providerRefusal(err)
 	}
-	verified, err := g.verifier(metadata).Verify(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access})
+	verifier := g.verifier(metadata)
+	l.demand.add(verifier)
+	verified, err := verifier.Verify(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access})
 	if err != nil {
-		return nil, "", tokenRefusal(err)
+		return nil, "", l.demand.refusal(err)
 	}
-	s = newSession(verified, now, time.Duration(g.Session.Lifetime))
+	if g.Session.Refresh == "on" && tokens.Refresh == "" {
+		return nil, "", &refusal{status: http.StatusBadGateway, check: "refresh_token", cause: errNoRefreshToken, page: pageFailed}
+	}
+	s = newSession(verified, g.keep, now, time.Duration(g.Session.Lifetime))
 	// Many providers give claims at userinfo only; it is asked when something
 	// that has to be there is not.
-	if metadata.UserinfoEndpoint == "" || len(decide(s.claims, g.scopes, g.rules)) == 0 {
-		return s, tokens.ID, nil
+	if metadata.UserinfoEndpoint != "" && len(decide(s.claims, g.scopes, g.rules)) > 0 {
+		more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
+		if err != nil {
+			return nil, "", providerRefusal(err)
+		}
+		s = newSession(merge(verified, more), g.keep, now, time.Duration(g.Session.Lifetime))
 	}
-	more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
-	if err != nil {
-		return nil, "", providerRefusal(err)
+	if g.Session.Refresh == "on" {
+		s.grant = grant{refresh: tokens.Refresh, nonce: l.nonceParam()}
 	}
-	return newSession(merge(verified, more), now, time.Duration(g.Session.Lifetime)), tokens.ID, nil
+	return s, tokens.ID, nil
+}
+
+var errNoRefreshToken = errors.New("the provider sent no refresh token, and session refresh is on: most send one for `scope … offline_access`, some with `auth_param prompt consent` or `auth_param access_type offline`; or turn refresh off")
+
+// firstCookies returns the cookies of a session that begins. One whose refresh
+// token is too large for them needs the store from the start.
+func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session) ([]carried, *refusal) {
+	cookies, stored, refused := g.carry(ring, o, s)
+	if refused == nil && stored {
+		if err := g.saveGeneration(r.Context(), g.site(o), g.storeKey(s), s); err != nil {
+			return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: err, page: pageDown}
+		}
+	}
+	return cookies, refused
 }
 
 // merge adds userinfo's claims to those of the ID token, whose own stay: they
@@ -252,42 +273,4 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 		return pages.Write(w, r, http.StatusOK, page)
 	}
 	return redirect(w, target)
-}
-
-// spentStates remembers states that were used, until their time is over anyway.
-type spentStates struct {
-	mu     sync.Mutex
-	recent map[string]struct{} // used since turned
-	older  map[string]struct{} // used in the period before
-	turned time.Time
-}
-
-// maxSpent bounds each of the two periods. Only a state that we sealed gets in,
-// at the price of a request for each; a flood of them ends a period early, so
-// that it can't keep everybody else from signing in. What is forgotten then is
-// still worth nothing without its cookie and a code that was not redeemed.
-const maxSpent = 1 << 17
-
-func newSpentStates() *spentStates {
-	return &spentStates{recent: make(map[string]struct{})}
-}
-
-// spend reports whether state was not used before, and remembers it. A request
-// may have read its clock before the one that turned: a little back is no jump.
-func (s *spentStates) spend(state []byte, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if age := now.Sub(s.turned); age.Abs() >= loginLifetime || len(s.recent) >= maxSpent {
-		s.older, s.recent, s.turned = s.recent, make(map[string]struct{}), now
-		if age >= 2*loginLifetime {
-			s.older = nil
-		}
-	}
-	_, recent := s.recent[string(state)]
-	_, older := s.older[string(state)]
-	if recent || older {
-		return false
-	}
-	s.recent[string(state)] = struct{}{}
-	return true
 }

@@ -153,6 +153,9 @@ func (n cookieNames) owns(name string) bool {
 	return family(name, hostCookie) || family(name, plainCookie)
 }
 
+// isChunk reports whether a cookie of ours is a part of a value.
+func isChunk(name string) bool { return len(name) > 2 && name[len(name)-2] == '_' }
+
 // family reports whether name is base, a chunk of it or a login slot of it.
 func family(name, base string) bool {
 	rest, ok := strings.CutPrefix(name, base)

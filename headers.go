@@ -68,49 +68,6 @@ func (o *ownedNames) has(name string) bool {
 	return found && len(name) <= foldLength
 }
 
-// privateWriter keeps what is for one user out of shared caches: an answer that
-// says nothing of caching gets "private".
-type privateWriter struct {
-	*caddyhttp.ResponseWriterWrapper
-	wrote bool
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *privateWriter) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.begin()
-	}
-	w.ResponseWriterWrapper.WriteHeader(status)
-}
-
-func (w *privateWriter) begin() {
-	if w.wrote {
-		return
-	}
-	w.wrote = true
-	if len(w.Header()["Cache-Control"]) == 0 {
-		w.Header()["Cache-Control"] = []string{"private"}
-	}
-}
-
-// Write implements http.ResponseWriter.
-func (w *privateWriter) Write(p []byte) (int, error) {
-	w.begin()
-	return w.ResponseWriterWrapper.Write(p)
-}
-
-// ReadFrom implements io.ReaderFrom.
-func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.begin()
-	return w.ResponseWriterWrapper.ReadFrom(r)
-}
-
-// FlushError is what http.ResponseController calls; a flush sends the header.
-func (w *privateWriter) FlushError() error {
-	w.begin()
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
 // visit is what gates know of a request that passes through them. The gates of
 // a route share one, so that a later gate leaves alone what an earlier one has
 // set, and still finds the cookies that the earlier one took.
@@ -118,6 +75,7 @@ type visit struct {
 	cookies []carried
 	set     []string // canonical names of the headers that gates have set
 	session *session // of the last gate that let the request through
+	renewed bool     // the answer brings the session's cookie
 }
 
 const visitVar = "authentiq"

@@ -2,33 +2,27 @@
 
 package authentiq
 
-// keys.go holds the keys that seal cookies: how they are configured, how one is
-// made and kept in Caddy's storage, and what is derived from them.
+// keys.go holds the keys that seal what the browser carries: how they are
+// configured and what is derived from them. Those in Caddy's storage are learned
+// in storedkeys.go.
 
 import (
 	"bytes"
-	"context"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/certmagic"
+	"github.com/authentiq/caddy-authentiq/internal/keystore"
 	"github.com/gorilla/securecookie"
 )
 
-const (
-	minKey      = 32 // bytes of a configured key
-	storedKey   = 32 // bytes of a key that is made here
-	keyIDLength = 6  // characters that name a key in a cookie
-)
+// keyIDLength is how many characters name a key in a cookie.
+const keyIDLength = 6
 
 // purpose separates what is sealed: a value of one purpose opens for no other.
 type purpose string
@@ -38,10 +32,11 @@ const (
 	purposeLogin   purpose = "login"
 	purposeHint    purpose = "hint"
 	purposeReturn  purpose = "return"
-	purposeScope   purpose = "scope" // that a page asks for, in an address
+	purposeScope   purpose = "scope"   // that a page asks for, in an address
+	purposeRefresh purpose = "refresh" // what a refresh has brought, in the store
 )
 
-var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn, purposeScope}
+var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn, purposeScope, purposeRefresh}
 
 // key seals and opens. It is safe for concurrent use.
 type key struct {
@@ -90,10 +85,14 @@ func (plainBytes) Deserialize(src []byte, dst any) error {
 	return nil
 }
 
-// keyring is an ordered set of keys: the first seals, all open. It never
-// changes once made.
-type keyring struct{ keys []*key }
+// keyring is a set of keys, newest first: one seals, all open. It never changes
+// once made.
+type keyring struct {
+	keys    []*key
+	current *key // that seals
+}
 
+// newKeyring makes the keys of secrets, of which the first seals.
 func newKeyring(secrets ...[]byte) (*keyring, error) {
 	ring := new(keyring)
 	for _, secret := range secrets {
@@ -103,12 +102,16 @@ func newKeyring(secrets ...[]byte) (*keyring, error) {
 		}
 		ring.keys = append(ring.keys, k)
 	}
+	ring.current = ring.keys[0]
 	return ring, nil
 }
 
-func (ring *keyring) sealing() *key { return ring.keys[0] }
+func (ring *keyring) sealing() *key { return ring.current }
 
 func (ring *keyring) byID(id string) *key {
+	if ring == nil {
+		return nil
+	}
 	for _, k := range ring.keys {
 		if k.id == id {
 			return k
@@ -153,86 +156,8 @@ func parseKey(text string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("is neither base64 nor hex")
 	}
-	if len(secret) < minKey {
-		return nil, fmt.Errorf("has %d bytes, needs %d or more", len(secret), minKey)
-	}
-	// 32 random bytes have fewer than 16 different ones about never; a repeated
-	// byte or a short pattern always does.
-	var seen [256]bool
-	different := 0
-	for _, b := range secret {
-		if !seen[b] {
-			seen[b] = true
-			different++
-		}
-	}
-	if different < 16 {
-		return nil, errors.New("is not random")
+	if err := keystore.Check(secret); err != nil {
+		return nil, err
 	}
 	return secret, nil
-}
-
-// Where keys are in Caddy's storage: an object for each generation, named so
-// that the names sort by age, and never overwritten. File storage writes under a
-// number of its own first, which the suffix tells from a key.
-const (
-	keyFolder       = "authentiq/keys"
-	keySuffix       = ".key"
-	firstGeneration = "00000001" + keySuffix
-	keyLock         = "authentiq-keys"
-)
-
-// loadKeys reads the keys from storage and makes the first one if there is
-// none. Machines that start at the same time agree on it: the lock lets one of
-// them make it, and who comes later reads again before making another.
-func loadKeys(ctx context.Context, storage certmagic.Storage) (*keyring, error) {
-	ring, err := readKeys(ctx, storage)
-	if err != nil || ring != nil {
-		return ring, err
-	}
-	if err := storage.Lock(ctx, keyLock); err != nil {
-		return nil, fmt.Errorf("locking Caddy's storage to make a session key: %w", err)
-	}
-	defer func() { _ = storage.Unlock(context.WithoutCancel(ctx), keyLock) }() // a stale lock expires by itself
-	if ring, err := readKeys(ctx, storage); err != nil || ring != nil {
-		return ring, err
-	}
-	secret := make([]byte, storedKey)
-	_, _ = rand.Read(secret) // never fails, it ends the process instead
-	encoded := base64.StdEncoding.EncodeToString(secret)
-	if err := storage.Store(ctx, path.Join(keyFolder, firstGeneration), []byte(encoded)); err != nil {
-		return nil, fmt.Errorf("storing the session key in Caddy's storage: %w", err)
-	}
-	// What counts is what the others will read.
-	if ring, err = readKeys(ctx, storage); err == nil && ring == nil {
-		err = errors.New("the session key that was stored in Caddy's storage is not there")
-	}
-	return ring, err
-}
-
-// readKeys returns nil without an error when there are none.
-func readKeys(ctx context.Context, storage certmagic.Storage) (*keyring, error) {
-	names, err := storage.List(ctx, keyFolder, false)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("listing the session keys in Caddy's storage: %w", err)
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, keySuffix) })
-	if len(names) == 0 {
-		return nil, nil
-	}
-	slices.Sort(names)
-	slices.Reverse(names)
-	var secrets [][]byte
-	for _, name := range names {
-		value, err := storage.Load(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("reading the session key %s from Caddy's storage: %w", name, err)
-		}
-		secret, err := parseKey(string(value))
-		if err != nil {
-			return nil, fmt.Errorf("the session key %s in Caddy's storage %w; restore it, or remove it and everybody signs in again", name, err)
-		}
-		secrets = append(secrets, secret)
-	}
-	return newKeyring(secrets...)
 }

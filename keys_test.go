@@ -125,7 +125,7 @@ func TestEveryDerivedKeyIsAnother(t *testing.T) {
 		for _, q := range purposes {
 			for _, k := range []*key{a, b} {
 				for _, place := range []string{"place", "place1", "plac", ""} {
-					ring := &keyring{[]*key{{id: a.id, seals: k.seals}}}
+					ring := &keyring{keys: []*key{{id: a.id, seals: k.seals}}}
 					if _, ok := ring.open(q, place, value, 1); ok != (k == a && p == q && place == "place") {
 						t.Errorf("sealed as %s, opens as %s at %q: %t", p, q, place, ok)
 					}
@@ -245,7 +245,7 @@ func TestAKeyThatIsNotOursCostsNothing(t *testing.T) {
 	if ring.byID(sealed.value[:keyIDLength]) != nil || ring.byID("") != nil {
 		t.Error("a key is found by a name that none has")
 	}
-	if s := newSession(profileClaims(t), time.Now(), time.Hour); len(s.id) < 22 {
+	if s := newSession(profileClaims(t), nil, time.Now(), time.Hour); len(s.id) < 22 {
 		t.Errorf("a session identifier of %d characters", len(s.id))
 	}
 }

@@ -141,6 +141,30 @@ func checkClaimPath(p string) error {
 	return nil
 }
 
+// claims are the names of those that headers are made of, but for the presets
+// that take all.
+func (m *mapping) claims() []string {
+	names := []string{m.userClaim, "email_verified", "phone_number_verified", "locale", "address", "aq:location"}
+	for _, h := range textHeaders {
+		names = append(names, h.claim)
+	}
+	for _, preset := range m.presets {
+		for _, s := range presetHeaders[preset] {
+			switch s.claim {
+			case sourceUser:
+			case sourceGroups:
+				names = append(names, "groups")
+			default:
+				names = append(names, s.claim)
+			}
+		}
+	}
+	for _, h := range m.headers {
+		names = append(names, h.Claim)
+	}
+	return names
+}
+
 // fields makes the headers of claims. A claim that is absent, or that no header
 // can carry, has no header; the two …-Verified are always there, so that an
 // application need not guess what their absence means. left names what was left

@@ -9,8 +9,10 @@
 package authentiq
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,6 +21,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
+	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
 func init() {
@@ -53,6 +56,9 @@ type Gate struct {
 	keys     *keyring // of session.keys; nil when they are in Caddy's storage
 	bindings map[purpose]string
 	sessions *sessionCache
+	keep     keptClaims
+	fresh    idtoken.Verifier // what require_fresh and require_acr ask of a session; for Fresh
+	store    store.Store      // of what refreshes bring; nil without them
 	logger   *zap.Logger
 }
 
@@ -136,6 +142,15 @@ type Options struct {
 	// Default: `sign_in`.
 	Unauthenticated string `json:"unauthenticated,omitempty"`
 
+	// Who enters here must have signed in at most this long ago: somebody whose
+	// sign-in is older signs in again. The provider is asked for it (max_age) and
+	// its auth_time is checked, on every request. From 1m. Default: no limit.
+	RequireFresh caddy.Duration `json:"require_fresh,omitempty"`
+
+	// Who enters here must have signed in in one of these ways, as the provider
+	// names them (acr): somebody who did not signs in again. Default: any way.
+	RequireACR []string `json:"require_acr,omitempty"`
+
 	// The claim that is the user to an application which knows one name only: in
 	// the presets' User headers and in {http.auth.user.id}. `email` counts only
 	// when it is verified.
@@ -168,6 +183,11 @@ type Options struct {
 	// `on` answers people with pages of our own, `off` returns errors to the
 	// site's handle_errors. Default: `on`.
 	Pages string `json:"pages,omitempty"`
+
+	// Where what several machines must know is kept: what refreshes bring. Only
+	// with session.refresh.
+	// Default: `storage`, Caddy's.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=authentiq.stores inline_key=module"`
 
 	// How sessions are kept.
 	Session *SessionOptions `json:"session,omitempty"`
@@ -209,6 +229,36 @@ type HeaderMapping struct {
 type SessionOptions struct {
 	// The longest that a session lasts. From 1m to 400 days. Default: 12h.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// How long a user may be away before the session ends, at most; it may end up
+	// to a sixteenth of that sooner. What our own endpoints answer does not count as
+	// being there, nor does an answer that others might be given a copy of. 0 is no
+	// limit. From 1m.
+	// Default: 1h.
+	Idle *caddy.Duration `json:"idle,omitempty"`
+
+	// `on` asks the provider again, with the refresh token, whether the user still
+	// is who he was (OpenID Connect Core section 12), and decides on the new claims.
+	// A provider that says no ends the session; one that can't be asked does not.
+	// Sign-ins without a refresh token are refused then.
+	// Default: `off`.
+	Refresh string `json:"refresh,omitempty"`
+
+	// How old claims may be before the provider is asked again, at the user's next
+	// request. Only with refresh. From 1s.
+	// Default: 5m.
+	Recheck caddy.Duration `json:"recheck,omitempty"`
+
+	// The claims that a session keeps, which makes its cookie smaller. Those that
+	// our headers, rules and scopes need are always kept.
+	// Default: all.
+	Claims []string `json:"claims,omitempty"`
+
+	// How often the key in Caddy's storage is followed by a new one. Nobody is
+	// signed out by it. The shortest of all gates counts, and machines that share a
+	// storage have to agree. From 4s.
+	// Default: 30d.
+	KeyRotation caddy.Duration `json:"key_rotation,omitempty"`
 
 	// The keys that seal the cookies, newest first: the first seals, all open.
 	// Each is 32 or more random bytes as base64 or hex (`openssl rand -base64 32`).
@@ -263,7 +313,10 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if g.keys == nil {
-		g.app.needKeys()
+		g.app.needKeys(time.Duration(g.Session.Lifetime), time.Duration(g.Session.KeyRotation))
+	}
+	if err := g.openStore(ctx); err != nil {
+		return err
 	}
 	g.sessions, err = newSessionCache()
 	return err
@@ -283,7 +336,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if !gated {
 		return next.ServeHTTP(w, r)
 	}
-	s, err := g.session(r, visit)
+	s, err := g.current(r, visit)
 	if err != nil {
 		return g.unavailable(w, r, err)
 	}
@@ -292,18 +345,16 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		missing = g.missing(s)
 	}
 	switch {
-	case s != nil && len(missing) == 0:
-		visit.identify(r, g.mapping.owned, s)
-		private := &privateWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-		err := next.ServeHTTP(private, r)
-		private.begin() // for what is written after us: nothing, or the page of an error
-		return err
+	case s != nil && len(missing) == 0 && !g.stale(s):
+		return g.pass(w, r, next, visit, s)
 	case g.Unauthenticated == "pass":
 		return next.ServeHTTP(w, r)
 	case s == nil:
 		return g.challenge(w, r, visit)
-	default:
+	case len(missing) > 0:
 		return g.deny(w, r, s, missing, g.requested(r))
+	default:
+		return g.stepUp(w, r, visit)
 	}
 }
 

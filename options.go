@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+	"github.com/authentiq/caddy-authentiq/internal/keystore"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
 )
@@ -35,7 +36,12 @@ const (
 	defaultPrefix    = "/authentiq"
 	defaultClockSkew = time.Minute
 	defaultLifetime  = 12 * time.Hour
+	defaultIdle      = time.Hour
+	defaultRecheck   = 5 * time.Minute
 
+	minIdle      = time.Minute
+	minRecheck   = time.Second
+	minFresh     = time.Minute
 	maxClockSkew = 10 * time.Minute
 	minLifetime  = time.Minute
 	maxLifetime  = 400 * 24 * time.Hour // browsers keep no cookie longer (RFC 6265bis section 5.5)
@@ -60,6 +66,8 @@ func (o *Options) inherit(defaults Options) {
 	o.CallbackURL = cmp.Or(o.CallbackURL, defaults.CallbackURL)
 	o.PathPrefix = cmp.Or(o.PathPrefix, defaults.PathPrefix)
 	o.Unauthenticated = cmp.Or(o.Unauthenticated, defaults.Unauthenticated)
+	o.RequireFresh = cmp.Or(o.RequireFresh, defaults.RequireFresh)
+	o.RequireACR = orList(o.RequireACR, defaults.RequireACR)
 	o.UserClaim = cmp.Or(o.UserClaim, defaults.UserClaim)
 	o.Headers = orList(o.Headers, defaults.Headers)
 	if o.Header == nil {
@@ -70,6 +78,9 @@ func (o *Options) inherit(defaults Options) {
 	o.Pages = cmp.Or(o.Pages, defaults.Pages)
 	o.Require = slices.Concat(defaults.Require, o.Require)
 	o.InsecureHTTP = o.InsecureHTTP || defaults.InsecureHTTP
+	if o.StoreRaw == nil {
+		o.StoreRaw = defaults.StoreRaw
+	}
 	if defaults.Session == nil {
 		return
 	}
@@ -78,6 +89,11 @@ func (o *Options) inherit(defaults Options) {
 		merged = *o.Session
 	}
 	merged.Lifetime = cmp.Or(merged.Lifetime, defaults.Session.Lifetime)
+	merged.Idle = cmp.Or(merged.Idle, defaults.Session.Idle)
+	merged.Refresh = cmp.Or(merged.Refresh, defaults.Session.Refresh)
+	merged.Recheck = cmp.Or(merged.Recheck, defaults.Session.Recheck)
+	merged.Claims = orList(merged.Claims, defaults.Session.Claims)
+	merged.KeyRotation = cmp.Or(merged.KeyRotation, defaults.Session.KeyRotation)
 	merged.Keys = orList(merged.Keys, defaults.Session.Keys)
 	merged.Cookie = cmp.Or(merged.Cookie, defaults.Session.Cookie)
 	merged.Domain = cmp.Or(merged.Domain, defaults.Session.Domain)
@@ -96,7 +112,7 @@ func orList(list, otherwise []string) []string {
 // storage.
 func (g *Gate) configure() error {
 	for _, step := range []func() error{
-		g.configureProvider, g.configureClient, g.configureScopes, g.configureParams, g.configurePlace, g.configureSession, g.configureAnswers,
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureAnswers, g.configureClaims,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -250,6 +266,89 @@ func (g *Gate) configureParams() error {
 	return nil
 }
 
+// configureStepUp settles what a session has to show here.
+func (g *Gate) configureStepUp() error {
+	g.fresh = idtoken.Verifier{Skew: g.demand.Skew, ACR: g.RequireACR}
+	if fresh := time.Duration(g.RequireFresh); fresh != 0 {
+		if fresh < minFresh || fresh > maxLifetime {
+			return fmt.Errorf("require_fresh %s: want %s to %s", fresh, minFresh, maxLifetime)
+		}
+		g.fresh.MaxAge = &fresh
+	}
+	for _, acr := range g.RequireACR {
+		if acr == "" || strings.IndexFunc(acr, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) >= 0 {
+			return fmt.Errorf("require_acr %q: want a value of acr, without spaces and quotes", acr)
+		}
+	}
+	if len(g.RequireACR) > 0 && len(g.demand.ACR) > 0 && !slices.ContainsFunc(g.RequireACR, func(acr string) bool { return slices.Contains(g.demand.ACR, acr) }) {
+		return errors.New("require_acr: has no value of auth_param acr_values, so nobody could enter")
+	}
+	return nil
+}
+
+// configureRenewal settles how long a session lasts without the user or the
+// provider.
+func (g *Gate) configureRenewal() error {
+	s := g.Session
+	if s.Idle == nil {
+		idle := caddy.Duration(defaultIdle)
+		s.Idle = &idle
+	}
+	if idle := time.Duration(*s.Idle); idle != 0 && (idle < minIdle || idle > maxLifetime) {
+		return fmt.Errorf("session idle %s: want %s to %s, or 0 for no limit", idle, minIdle, maxLifetime)
+	}
+	s.Refresh = cmp.Or(s.Refresh, "off")
+	if s.Refresh != "on" && s.Refresh != "off" {
+		return fmt.Errorf("session refresh %q: want on or off", s.Refresh)
+	}
+	if s.Refresh == "off" && s.Recheck != 0 {
+		return errors.New("session recheck: does nothing without session refresh on")
+	}
+	if s.Refresh == "off" && g.StoreRaw != nil {
+		return errors.New("store: does nothing without session refresh on")
+	}
+	s.Recheck = cmp.Or(s.Recheck, caddy.Duration(defaultRecheck))
+	if recheck := time.Duration(s.Recheck); recheck < minRecheck || recheck > maxLifetime {
+		return fmt.Errorf("session recheck %s: want %s to %s", recheck, minRecheck, maxLifetime)
+	}
+	if rotation := time.Duration(s.KeyRotation); rotation != 0 && (rotation < keystore.MinRotation || rotation > maxLifetime) {
+		return fmt.Errorf("session key_rotation %s: want %s to %s", rotation, keystore.MinRotation, maxLifetime)
+	}
+	return nil
+}
+
+// configureClaims settles which claims a session keeps.
+func (g *Gate) configureClaims() error {
+	if g.Session.Claims == nil {
+		return nil
+	}
+	g.keep = make(keptClaims)
+	keep := func(names ...string) {
+		for _, name := range names {
+			g.keep[name] = struct{}{}
+			if whole, _, path := strings.Cut(name, "."); path {
+				g.keep[whole] = struct{}{} // a claim inside an object; or its name has dots
+			}
+		}
+	}
+	for _, name := range g.Session.Claims {
+		if name == "" {
+			return errors.New("session claims: a name is empty")
+		}
+		keep(name)
+	}
+	keep(signInClaims...)
+	keep("sub")
+	keep(g.mapping.claims()...)
+	for _, s := range g.scopes {
+		keep(scope.Claims(s.Name)...)
+	}
+	for _, r := range g.rules {
+		keep(r.claim)
+	}
+	return nil
+}
+
 // configurePlace settles where the gate stands: its endpoints and its origin.
 func (g *Gate) configurePlace() error {
 	g.PathPrefix = cmp.Or(g.PathPrefix, defaultPrefix)
@@ -323,7 +422,13 @@ func (g *Gate) configureSession() (err error) {
 	if lifetime := time.Duration(s.Lifetime); lifetime < minLifetime || lifetime > maxLifetime {
 		return fmt.Errorf("session lifetime %s: want %s to %s", lifetime, minLifetime, maxLifetime)
 	}
+	if err := g.configureRenewal(); err != nil {
+		return err
+	}
 	if s.Keys != nil {
+		if s.KeyRotation != 0 {
+			return errors.New("session key_rotation: is for the keys in Caddy's storage, and session keys names others; remove one of them")
+		}
 		if g.keys, err = parseKeys(s.Keys); err != nil {
 			return err
 		}

@@ -171,7 +171,6 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"a word that is no option", options{"clientid": "app"}, []string{`unknown field "clientid"`}},
 		{"a word of a later version", options{"userinfo": "never"}, []string{`unknown field "userinfo"`}},
 		{"a word inside session that is no option", session(options{"max_age": "5m"}), []string{`unknown field "max_age"`}},
-		{"a word of a later version inside session", session(options{"idle": "5m"}), []string{`unknown field "idle"`}},
 		{"a word inside client_auth that is no option", options{"client_auth": options{"key": "x"}}, []string{`unknown field "key"`}},
 		{"a word inside require that is no option", options{"require": []options{{"claim": "groups", "value": "x"}}}, []string{`unknown field "value"`}},
 		{"a wrong type", options{"scope": "email"}, []string{"scope"}},

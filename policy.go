@@ -100,6 +100,12 @@ func (g *Gate) missing(s *session) []shortfall {
 	return missing
 }
 
+// stale reports whether the user of s has to sign in again to enter here:
+// require_fresh and require_acr look at how long ago he did, and in which way.
+func (g *Gate) stale(s *session) bool {
+	return (g.fresh.MaxAge != nil || len(g.fresh.ACR) > 0) && g.fresh.Fresh(s.claims, g.app.now.Now()) != nil
+}
+
 func (r *rule) check(c claims.Claims) (shortfall, bool) {
 	value, found := c.Lookup(r.claim)
 	if !found || empty(value) {

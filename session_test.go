@@ -71,7 +71,7 @@ func loneGateAt(t testing.TB, p *provider.Provider, issuer string, change ...fun
 	if err := g.configure(); err != nil {
 		t.Fatal(err)
 	}
-	g.app = &App{state: &state{revocations: revocation.NewMemory(time.Now), spent: newSpentStates(), loaded: make(chan struct{})}}
+	g.app = &App{state: &state{revocations: revocation.NewMemory(time.Now), spent: newSpentStates(), keys: newStoredKeys(), refreshes: newRefreshes()}}
 	var err error
 	if g.sessions, err = newSessionCache(); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func opened(t testing.TB, g *Gate, r *http.Request) *session {
 // sealedFor returns the cookies of a new session with claims at an address.
 func sealedFor(t testing.TB, g *Gate, address string, c claims.Claims) []carried {
 	t.Helper()
-	return sealedSession(t, g, address, newSession(c, g.app.now.Now(), time.Duration(g.Session.Lifetime)))
+	return sealedSession(t, g, address, newSession(c, nil, g.app.now.Now(), time.Duration(g.Session.Lifetime)))
 }
 
 func sealedSession(t testing.TB, g *Gate, address string, s *session) []carried {
@@ -321,7 +321,7 @@ func TestOnlyOneSpellingOfACookieOpens(t *testing.T) {
 
 func TestASealedPayloadOfAnotherKindIsNoSession(t *testing.T) {
 	g := loneGate(t)
-	s := newSession(profileClaims(t), time.Now(), time.Hour)
+	s := newSession(profileClaims(t), nil, time.Now(), time.Hour)
 	payload, err := s.encode()
 	if err != nil {
 		t.Fatal(err)
@@ -329,15 +329,15 @@ func TestASealedPayloadOfAnotherKindIsNoSession(t *testing.T) {
 	longTime := strings.Repeat("\xff", 9) + "\x02" // more than 64 bits
 	for _, test := range []struct{ name, payload string }{
 		{"nothing", ""},
-		{"a version of the future", "\x02" + string(payload[1:])},
-		{"a version of the past", "\x00" + string(payload[1:])},
-		{"the version alone", "\x01"},
+		{"a version of the future", "\x03" + string(payload[1:])},
+		{"a version of the past", "\x01" + string(payload[1:])},
+		{"the version alone", "\x02"},
 		{"no times", string(payload[:1+idLength])},
 		{"a time that is too long", string(payload[:1+idLength]) + longTime},
 		{"no claims", string(payload[:len(payload)/4])},
 		{"something after the claims", string(payload) + "\x00"},
 		{"JSON", `{"sub":"root"}`},
-		{"a sign-in under way", string(newLogin(time.Now(), origin{"http", "127.0.0.1"}, "/").encode())},
+		{"a sign-in under way", string(newLogin(time.Now(), origin{"http", "127.0.0.1"}, "/", demand{}).encode())},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			value, err := g.keys.sealing().seal(purposeSession, g.binding(purposeSession, "127.0.0.1"), []byte(test.payload), 1)
@@ -443,7 +443,7 @@ func TestACookieServesOnlyItsOwnPurpose(t *testing.T) {
 	g := loneGate(t)
 	now := time.Now()
 	o := origin{"http", "127.0.0.1"}
-	l := newLogin(now, o, "/")
+	l := newLogin(now, o, "/", demand{})
 	_, loginCookie, err := g.keepLogin(httptest.NewRecorder(), g.keys, o, l, nil, now)
 	if err != nil {
 		t.Fatal(err)
@@ -689,7 +689,7 @@ func TestACopyOfACookieIsOverAfterSignOut(t *testing.T) {
 
 func TestSealingTheSameTwiceGivesNothingInCommon(t *testing.T) {
 	g := loneGate(t)
-	s := newSession(profileClaims(t), time.Now(), time.Hour)
+	s := newSession(profileClaims(t), nil, time.Now(), time.Hour)
 	payload, err := s.encode()
 	if err != nil {
 		t.Fatal(err)
@@ -1247,9 +1247,9 @@ func TestRulesAreAppliedToSessionsThatExist(t *testing.T) {
 func TestNothingRandomRepeatsOrIsShort(t *testing.T) {
 	const times = 10_000
 	kinds := map[string]func() string{
-		"session id": func() string { return newSession(claims.Claims{}, time.Now(), time.Hour).id },
+		"session id": func() string { return newSession(claims.Claims{}, nil, time.Now(), time.Hour).id },
 	}
-	l := func() *login { return newLogin(time.Now(), origin{"http", "a"}, "/") }
+	l := func() *login { return newLogin(time.Now(), origin{"http", "a"}, "/", demand{}) }
 	kinds["state"] = func() string { return l().stateParam(0)[1:] }
 	kinds["nonce"] = func() string { return l().nonceParam() }
 	kinds["verifier"] = func() string { return l().codeVerifier() }

@@ -32,13 +32,13 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 	g.revokeCarried(r, o, v, "several sessions at once")
 	g.dropSession(w, o, v.cookies)
 	if !pageLoad(r) || g.Unauthenticated == "deny" {
-		return g.unauthenticated(w, r)
+		return g.unauthenticated(w, r, challengeHeader, pageSignIn)
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
 		// The state of the sign-in and the session live at that origin only.
 		return redirect(w, g.callback.String()+g.requested(r))
 	}
-	return g.startSignIn(w, r, v, o, g.requested(r), nil)
+	return g.startSignIn(w, r, v, o, g.requested(r), nil, demand{})
 }
 
 // sharesSession reports whether o has the session of callback_url's origin.
@@ -57,7 +57,7 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 	}
 	// An image on somebody else's page must not use up the slots of sign-ins.
 	if !pageLoad(r) {
-		return g.unauthenticated(w, r)
+		return g.unauthenticated(w, r, challengeHeader, pageSignIn)
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
 		u := requestURL(r)
@@ -79,7 +79,7 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 			extra.Set(name, values[0])
 		}
 	}
-	return g.startSignIn(w, r, v, o, returnTo, extra)
+	return g.startSignIn(w, r, v, o, returnTo, extra, demand{})
 }
 
 // prompts are what the page of somebody who may not enter offers: to share what
@@ -123,7 +123,7 @@ func joinScopes(first, second string) string {
 }
 
 // startSignIn sends somebody to the provider.
-func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o origin, returnTo string, extra url.Values) error {
+func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o origin, returnTo string, extra url.Values, d demand) error {
 	if why := g.unfit(o); why != "" {
 		page := pageInsecure
 		if g.Session.Domain != "" && !o.within(g.Session.Domain) {
@@ -131,7 +131,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 		}
 		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "origin", cause: errors.New(why), page: page})
 	}
-	metadata, err := g.provider.Metadata(r.Context())
+	metadata, err := g.provider.Discovered(r.Context())
 	if err != nil {
 		return g.providerFailed(w, r, err, returnTo)
 	}
@@ -140,7 +140,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 		return g.unavailable(w, r, err)
 	}
 	now := g.app.now.Now()
-	l := newLogin(now, o, returnTo)
+	l := newLogin(now, o, returnTo, d)
 	slot, cookie, err := g.keepLogin(w, ring, o, l, v.cookies, now)
 	if err != nil {
 		return g.refuse(w, r, refusal{status: http.StatusInternalServerError, check: "sealing", cause: err, page: pageBroken})
@@ -183,6 +183,7 @@ func (g *Gate) authorizationURL(endpoint string, l *login, slot int, extra url.V
 	for name, values := range extra {
 		q[name] = values
 	}
+	l.demand.ask(q)
 	q.Set("response_type", "code")
 	q.Set("client_id", g.ClientID)
 	q.Set("redirect_uri", g.redirectURI(l.origin))

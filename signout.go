@@ -53,7 +53,7 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 	if !sameOrigin(r, o) || r.Method == http.MethodGet && !pageLoad(r) {
 		return g.askSignOut(w, r, returnTo)
 	}
-	ring, err := g.keyring(r.Context())
+	ring, err := g.keyringFor(r.Context(), v.cookies)
 	if err != nil {
 		return g.unavailable(w, r, err) // a session that can't be told can't be ended for its copies
 	}
@@ -106,7 +106,7 @@ func (g *Gate) endSessionAtProvider(ring *keyring, r *http.Request, o origin, v 
 	if s, err := g.session(r, v); hint == "" && (err != nil || s == nil) {
 		return nil
 	}
-	m, err := g.provider.Metadata(r.Context())
+	m, err := g.provider.Discovered(r.Context())
 	if err != nil || m.EndSessionEndpoint == "" {
 		return nil
 	}
@@ -166,6 +166,9 @@ func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string)
 		}); err != nil {
 			g.logger.Error(eventSignOut, zap.Error(err))
 			continue
+		}
+		if g.store != nil && s.grant.there() {
+			_ = g.store.Delete(context.WithoutCancel(r.Context()), g.storeKey(s)) // of no use to anybody now, and over in time
 		}
 		g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 	}
@@ -267,7 +270,7 @@ func (g *Gate) openReturn(r *http.Request, o origin, v *visit, state string) *wa
 	if err != nil || len(secret) != secretLength {
 		return nil
 	}
-	ring, err := g.keyring(r.Context())
+	ring, err := g.keyringFor(r.Context(), v.cookies)
 	if err != nil {
 		return nil
 	}
@@ -310,14 +313,7 @@ func (g *Gate) sealHint(ring *keyring, o origin, idToken string) (carried, bool)
 	if err != nil {
 		return carried{}, false
 	}
-	for i, part := range bytes.Split([]byte(idToken), []byte(".")) {
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(string(part))
-		if err != nil || i > 2 {
-			return carried{}, false
-		}
-		_, _ = w.Write(binary.AppendUvarint(nil, uint64(len(raw)))) // into memory, can't fail
-		_, _ = w.Write(raw)
-	}
+	_, _ = w.Write(appendToken(nil, idToken)) // into memory, can't fail
 	if w.Close() != nil {
 		return carried{}, false
 	}
@@ -346,14 +342,7 @@ func (g *Gate) openHint(ring *keyring, o origin, ours []carried) string {
 			continue
 		}
 		in := reader{rest: raw}
-		token := ""
-		for len(in.rest) > 0 && !in.failed {
-			if token != "" {
-				token += "."
-			}
-			token += base64.RawURLEncoding.EncodeToString(in.take(in.number()))
-		}
-		if !in.failed {
+		if token := readToken(&in); !in.failed && len(in.rest) == 0 {
 			return token
 		}
 	}

@@ -33,6 +33,14 @@ var (
 		Title: "Please sign in",
 		Text:  []string{"You are not signed in, or your session has ended."},
 	}
+	pageStepUp = pages.Page{
+		Title: "Please sign in again",
+		Text:  []string{"You are signed in, but this part of the site wants to be sure that it is you."},
+	}
+	pageNotFresh = pages.Page{
+		Title: "You can’t enter here",
+		Text:  []string{"This part of the site wants you to sign in anew, or in a safer way, and the sign-in did not show that you did."},
+	}
 	pageBroken = pages.Page{
 		Title: "Sign-in did not work",
 		Text:  []string{"The sign-in could not be completed. Please try again; if it happens again, tell the people who run this site the reference below."},
@@ -79,7 +87,7 @@ var (
 	}
 	pageTooLarge = pages.Page{
 		Title: "Sign-in did not work",
-		Text:  []string{"Your profile is larger than this site can keep. The people who run this site will want to know the reference below."},
+		Text:  []string{"Your profile is larger than this site can keep. The people who run this site will want to know the reference below, and the largest parts of it:"},
 	}
 	pageInsecure = pages.Page{
 		Title: "Sign-in needs a secure connection",

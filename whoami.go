@@ -18,15 +18,18 @@ func (g *Gate) serveSession(w http.ResponseWriter, r *http.Request, v *visit) er
 	}
 	// No page of another site may load it, not even to see whether it loads.
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
-	s, err := g.session(r, v)
+	s, err := g.current(r, v)
 	if err != nil {
 		return g.unavailable(w, r, err)
 	}
 	if s == nil {
-		w.Header().Set("WWW-Authenticate", "Authentiq")
+		w.Header().Set("WWW-Authenticate", challengeHeader)
 		return g.problem(w, r, http.StatusUnauthorized, pageSignIn)
 	}
-	if missing := g.missing(s); len(missing) > 0 {
+	if missing := g.missing(s); len(missing) == 0 && g.stale(s) {
+		w.Header().Set("WWW-Authenticate", g.stepUpHeader())
+		return g.problem(w, r, http.StatusUnauthorized, pageStepUp)
+	} else if len(missing) > 0 {
 		page := pageDenied
 		page.Items = describe(missing)
 		return g.problem(w, r, http.StatusForbidden, page)

@@ -224,3 +224,9 @@ func delayed(d time.Duration, h http.HandlerFunc) http.HandlerFunc {
 		h(w, r)
 	}
 }
+
+// nowhere saves nothing.
+type nowhere struct{}
+
+func (nowhere) Load(context.Context) ([]byte, error) { return nil, errors.New("nothing is saved") }
+func (nowhere) Save(context.Context, []byte)         {}

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -59,11 +60,14 @@ type Provider struct {
 	client *http.Client
 	keys   idtoken.Remote
 
-	mu       sync.Mutex
-	metadata *Metadata
-	failure  error         // why there is no metadata
-	tried    chan struct{} // closed once the first discovery has ended either way
-	once     sync.Once
+	mu        sync.Mutex
+	metadata  *Metadata
+	restored  bool          // it is from a run before, nobody has answered since
+	failure   error         // why there is no metadata
+	documents documents     // that the metadata and the keys are from
+	tried     chan struct{} // closed once the first discovery has ended either way
+	once      sync.Once
+	changed   chan struct{} // has something when documents are to be saved
 }
 
 // New makes a Provider. It does not dial; Run does.
@@ -73,6 +77,7 @@ func New(config Config) *Provider {
 		client:  newClient(config.Roots),
 		failure: errors.New("not discovered yet"),
 		tried:   make(chan struct{}),
+		changed: make(chan struct{}, 1),
 	}
 	p.keys = idtoken.Remote{Fetch: p.fetchKeys, CoolDown: keyCoolDown, Now: config.Now}
 	return p
@@ -86,8 +91,10 @@ func (p *Provider) Close() { p.client.CloseIdleConnections() }
 
 // Run keeps the provider's documents fresh until ctx ends: it discovers, tries
 // again with a growing pause while that fails, and re-reads them now and then.
-// report is told of each change between reachable (nil) and not.
-func (p *Provider) Run(ctx context.Context, report func(error)) {
+// What it has read it saves, and begins with what was saved. report is told of
+// each change between reachable (nil) and not.
+func (p *Provider) Run(ctx context.Context, saved Saved, report func(error)) {
+	p.restore(ctx, saved)
 	pause, healthy := firstRetry, false
 	for first := true; ; first = false {
 		err := p.Discover(ctx)
@@ -106,11 +113,16 @@ func (p *Provider) Run(ctx context.Context, report func(error)) {
 			pause = firstRetry
 		}
 		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-p.changed:
+				p.save(ctx, saved)
+			case <-timer.C:
+				waiting = false
+			}
 		}
 	}
 }
@@ -132,8 +144,8 @@ func (p *Provider) Discover(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	if err == nil {
-		p.metadata, p.failure = m, nil
-	} else if p.metadata == nil {
+		p.metadata, p.failure, p.restored = m, nil, false
+	} else if p.metadata == nil || p.restored {
 		p.failure = err
 	}
 	p.mu.Unlock()
@@ -152,8 +164,21 @@ func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
 		// A provider's error page may be long; the beginning says enough.
 		return nil, shorten(err)
 	}
+	var document json.RawMessage
+	if err := discovered.Claims(&document); err != nil {
+		return nil, err
+	}
+	m, err := parseMetadata(document)
+	if err == nil {
+		p.learned(func(d *documents) *json.RawMessage { return &d.Discovery }, document)
+	}
+	return m, err
+}
+
+// parseMetadata reads a discovery document. Whose it is, is checked by who calls.
+func parseMetadata(document []byte) (*Metadata, error) {
 	m := new(Metadata)
-	if err := discovered.Claims(m); err != nil {
+	if err := json.Unmarshal(document, m); err != nil {
 		return nil, err
 	}
 	for _, endpoint := range []struct {
@@ -176,9 +201,20 @@ func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
 	return m, nil
 }
 
-// Metadata returns what discovery found. Right after a start it waits, shortly
-// and within ctx, for the first attempt to end; later it answers at once.
+// Metadata returns what discovery found, now or in a run before. Right after a
+// start it waits, shortly and within ctx, for the first attempt to end; later it
+// answers at once.
 func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
+	return p.known(ctx, true)
+}
+
+// Discovered returns what discovery has found since the start: whoever is sent to
+// a provider that has not answered since might be sent nowhere.
+func (p *Provider) Discovered(ctx context.Context) (*Metadata, error) {
+	return p.known(ctx, false)
+}
+
+func (p *Provider) known(ctx context.Context, before bool) (*Metadata, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	select {
@@ -187,7 +223,7 @@ func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.metadata == nil {
+	if p.metadata == nil || p.restored && !before {
 		return nil, &Error{Op: "discovery", Unreachable: true, Err: p.failure}
 	}
 	return p.metadata, nil
@@ -213,6 +249,9 @@ func (p *Provider) fetchKeys(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	body, _, err := p.get(req)
+	if err == nil && json.Valid(body) {
+		p.learned(func(d *documents) *json.RawMessage { return &d.Keys }, body)
+	}
 	return body, err
 }
 

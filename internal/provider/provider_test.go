@@ -172,7 +172,7 @@ func TestRunFollowsAProviderThatComesAndGoes(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		o.net.down.Store(true)
-		running.Go(func() { o.Run(ctx, said.report) })
+		running.Go(func() { o.Run(ctx, nowhere{}, said.report) })
 
 		// Down at the start: said once, however often it is tried, with pauses that
 		// grow but not for ever.
@@ -263,7 +263,7 @@ func TestRunEndsInTheMiddleOfACall(t *testing.T) {
 			var said reports
 			ctx, cancel := context.WithCancel(t.Context())
 			var running sync.WaitGroup
-			running.Go(func() { o.Run(ctx, said.report) })
+			running.Go(func() { o.Run(ctx, nowhere{}, said.report) })
 			synctest.Wait()
 			started := time.Now()
 			cancel()
@@ -285,7 +285,7 @@ func TestRunSpreadsItsAttempts(t *testing.T) {
 			o.net.down.Store(true)
 			ctx, cancel := context.WithCancel(t.Context())
 			var running sync.WaitGroup
-			running.Go(func() { o.Run(ctx, func(error) {}) })
+			running.Go(func() { o.Run(ctx, nowhere{}, func(error) {}) })
 			synctest.Wait()
 			started := time.Now()
 			for o.net.dials.Load() == 1 {
@@ -314,7 +314,7 @@ func TestMetadataWaitsForTheFirstAnswerAndNotForLong(t *testing.T) {
 		var running, herd sync.WaitGroup
 		slow := o.discovery(nil)
 		o.at("/.well-known/openid-configuration", delayed(time.Second, slow))
-		running.Go(func() { o.Run(ctx, func(error) {}) })
+		running.Go(func() { o.Run(ctx, nowhere{}, func(error) {}) })
 		started := time.Now()
 		for range 200 {
 			herd.Go(func() {

@@ -2,8 +2,8 @@
 
 package provider
 
-// This file redeems a code at the token endpoint and an access token at
-// userinfo.
+// This file redeems a code or a refresh token at the token endpoint, and an
+// access token at userinfo.
 
 import (
 	"context"
@@ -30,26 +30,68 @@ type Grant struct {
 	Code, Verifier, RedirectURI string
 }
 
-// Tokens is the part of a token response that is used.
-type Tokens struct{ Access, ID string }
+// Tokens is the part of a token response that is used. After a refresh, ID and
+// Refresh may be empty: the provider need not send them again.
+type Tokens struct{ Access, ID, Refresh string }
 
 // Exchange redeems a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5). All
 // errors are *Error.
 func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*Tokens, error) {
 	const op = "token request"
-	m, err := p.Metadata(ctx)
+	ctx, config, err := p.tokenEndpoint(ctx, op, client)
 	if err != nil {
 		return nil, err
+	}
+	config.RedirectURL = grant.RedirectURI
+	token, err := config.Exchange(ctx, grant.Code, oauth2.VerifierOption(grant.Verifier))
+	if err != nil {
+		return nil, tokenError(op, err)
+	}
+	id, ok := token.Extra("id_token").(string)
+	if !ok || id == "" {
+		return nil, &Error{Op: op, Err: errors.New("the answer has no id_token; is openid among the scopes that this client may ask for?")}
+	}
+	return &Tokens{Access: token.AccessToken, ID: id, Refresh: token.RefreshToken}, nil
+}
+
+// Refresh redeems a refresh token (RFC 6749 section 6, OpenID Connect Core 12).
+// The provider may have spent it when this fails without an answer. All errors
+// are *Error.
+func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken string) (*Tokens, error) {
+	const op = "refresh"
+	ctx, config, err := p.tokenEndpoint(ctx, op, client)
+	if err != nil {
+		return nil, err
+	}
+	token, err := config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
+	if err != nil {
+		return nil, tokenError(op, err)
+	}
+	tokens := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken}
+	switch id := token.Extra("id_token").(type) {
+	case nil:
+	case string:
+		tokens.ID = id
+	default:
+		return nil, &Error{Op: op, Err: errors.New("the answer's id_token is no string")}
+	}
+	return tokens, nil
+}
+
+// tokenEndpoint says how client asks there, and with which context.
+func (p *Provider) tokenEndpoint(ctx context.Context, op string, client Client) (context.Context, *oauth2.Config, error) {
+	m, err := p.Metadata(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	method := client.AuthMethod
 	if method == "" {
 		if method, err = m.TokenAuthMethod(); err != nil {
-			return nil, &Error{Op: op, Err: err}
+			return nil, nil, &Error{Op: op, Err: err}
 		}
 	}
-	config := oauth2.Config{
-		ClientID:    client.ID,
-		RedirectURL: grant.RedirectURI,
+	config := &oauth2.Config{
+		ClientID: client.ID,
 		// Named, never found out by trying: a probe would spend the code.
 		Endpoint: oauth2.Endpoint{TokenURL: m.TokenEndpoint, AuthStyle: oauth2.AuthStyleInParams},
 	}
@@ -59,16 +101,7 @@ func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*T
 	case "client_secret_post":
 		config.ClientSecret = client.Secret
 	}
-	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
-	token, err := config.Exchange(ctx, grant.Code, oauth2.VerifierOption(grant.Verifier))
-	if err != nil {
-		return nil, tokenError(op, err)
-	}
-	id, ok := token.Extra("id_token").(string)
-	if !ok || id == "" {
-		return nil, &Error{Op: op, Err: errors.New("the answer has no id_token; is openid among the scopes that this client may ask for?")}
-	}
-	return &Tokens{Access: token.AccessToken, ID: id}, nil
+	return context.WithValue(ctx, oauth2.HTTPClient, p.client), config, nil
 }
 
 // tokenError keeps of an oauth2 error what may be logged: RetrieveError prints
@@ -107,6 +140,9 @@ func printable(code string) string {
 	return code
 }
 
+// ErrOtherUser says that userinfo's answer is not of the user of the ID token.
+var ErrOtherUser = errors.New("sub differs from that of the ID token")
+
 // Userinfo asks for the claims that go with an access token (OpenID Connect
 // Core 5.3) and compares their sub with that of the ID token: without it
 // another user's claims could be slipped in (section 5.3.2).
@@ -137,7 +173,7 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string) (claim
 		return nil, &Error{Op: op, Err: err}
 	}
 	if got := c.String("sub"); got == "" || got != sub {
-		return nil, &Error{Op: op, Err: errors.New("sub differs from that of the ID token")}
+		return nil, &Error{Op: op, Err: ErrOtherUser}
 	}
 	return c, nil
 }

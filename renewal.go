@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// renewal.go is what goes with an answer to a signed-in user: it is for him alone,
+// and now and then it brings the session's cookie anew.
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// idleParts is into how many parts an idle limit is divided: the cookie says when
+// the user was last there to within one of them, so that few answers carry one.
+const idleParts = 16
+
+// pass hands the request of a signed-in user on.
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, s *session) error {
+	renew := g.renewal(r, v, s)
+	v.identify(r, g.mapping.owned, s)
+	private := &privateWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, renew: renew}
+	err := next.ServeHTTP(private, r)
+	private.begin() // for what is written after us: nothing, or the page of an error
+	return err
+}
+
+// renewal returns what writes the session's cookie anew into an answer, or nil
+// while that is not due: the user was here of late, or the claims are new.
+func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.ResponseWriter) {
+	now := g.app.now.Now()
+	unseen := g.idle() > 0 && now.Unix()-s.seen >= max(int64(g.idle()/idleParts/time.Second), 1)
+	if !unseen && !s.adopted {
+		return nil
+	}
+	o, ok := g.origin(r)
+	if !ok {
+		return nil
+	}
+	ctx := r.Context()
+	return func(w http.ResponseWriter) {
+		// Whoever gets a kept copy of the answer would get the session with it; and a
+		// slow answer must neither bring back a session that was signed out meanwhile
+		// nor put an older one in the place of a newer.
+		if v.renewed || shareable(w.Header()) || g.revoked(s) || g.app.state.refreshes.after(s) != nil {
+			return
+		}
+		ring, err := g.keyring(ctx)
+		if err != nil {
+			return
+		}
+		now := g.app.now.Now()
+		renewed := *s
+		renewed.seen = now.Unix()
+		cookies, _, refused := g.carry(ring, o, &renewed)
+		if refused != nil {
+			return // the cookie of before goes on, and what is newer is in the store
+		}
+		v.renewed = true
+		for _, c := range cookies {
+			g.setCookie(w, o, c, int(s.expires-now.Unix()), g.sameSite())
+		}
+		g.dropSession(w, o, v.cookies, cookies...)
+	}
+}
+
+// carry returns the cookies of s. A refresh token that is too large for them is
+// left to the store, where every later generation is kept anyway.
+func (g *Gate) carry(ring *keyring, o origin, s *session) (cookies []carried, stored bool, refused *refusal) {
+	cookies, refused = g.sealSession(ring, o, s)
+	if refused == nil || s.grant.refresh == "" {
+		return cookies, false, refused
+	}
+	light := *s
+	light.grant.refresh, light.grant.stored = "", true
+	cookies, refused = g.sealSession(ring, o, &light)
+	return cookies, true, refused
+}
+
+// shareable reports whether somebody else might be given a kept copy of an answer
+// with this header: it does not say that it is private, or it speaks to caches on
+// the way in another header (RFC 9213).
+func shareable(h http.Header) bool {
+	for name := range h {
+		if strings.HasSuffix(name, "-Cache-Control") || name == "Surrogate-Control" {
+			return true
+		}
+	}
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(strings.ToLower(line), ",") {
+			if directive = strings.TrimSpace(directive); directive == "private" || directive == "no-store" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// privateWriter keeps what is for one user out of shared caches: an answer that
+// says nothing of caching gets "private".
+type privateWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	renew func(http.ResponseWriter) // the session's cookie; nil if it stays
+	wrote bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *privateWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.begin()
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+func (w *privateWriter) begin() {
+	if w.wrote {
+		return
+	}
+	w.wrote = true
+	if len(w.Header()["Cache-Control"]) == 0 {
+		w.Header()["Cache-Control"] = []string{"private"}
+	}
+	if w.renew != nil {
+		w.renew(w.ResponseWriter)
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (w *privateWriter) Write(p []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.begin()
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is what http.ResponseController calls; a flush sends the header.
+func (w *privateWriter) FlushError() error {
+	w.begin()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}

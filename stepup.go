@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// stepup.go is for places that want more than a session: a sign-in of late, or in
+// a certain way. Whoever has too little signs in again, with that as a demand on
+// the provider, and its answer is held to it.
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+)
+
+// demand is what a sign-in has to show besides who somebody is. It travels in the
+// sealed state: the callback may be another gate's.
+type demand struct {
+	maxAge int64    // seconds since the user signed in; 0 asks for nothing
+	acr    []string // any one of these
+}
+
+func (d *demand) some() bool { return d.maxAge > 0 || len(d.acr) > 0 }
+
+// ask puts the demand into an authorization request (OpenID Connect Core 3.1.2.1).
+// What auth_param asks for besides stays if it is stricter.
+func (d *demand) ask(q url.Values) {
+	if asked, err := strconv.ParseInt(q.Get("max_age"), 10, 64); d.maxAge > 0 && (err != nil || d.maxAge < asked) {
+		q.Set("max_age", strconv.FormatInt(d.maxAge, 10))
+	}
+	if len(d.acr) > 0 {
+		q.Set("acr_values", strings.Join(d.acr, " "))
+	}
+}
+
+// add holds an ID token to the demand too.
+func (d *demand) add(v *idtoken.Verifier) {
+	if age := time.Duration(d.maxAge) * time.Second; d.maxAge > 0 && (v.MaxAge == nil || age < *v.MaxAge) {
+		v.MaxAge = &age
+	}
+	if len(d.acr) > 0 {
+		v.ACR = d.acr
+	}
+}
+
+// refusal says why a token was refused. One that is good but for the demand ends
+// here, in a page: sending its user on would send him round.
+func (d *demand) refusal(err error) *refusal {
+	f := tokenRefusal(err)
+	var failed *idtoken.Error
+	if d.some() && errors.As(err, &failed) && (failed.Check == "auth_time" || failed.Check == "acr") {
+		f.status, f.page = http.StatusForbidden, pageNotFresh
+		f.cause = fmt.Errorf("%w: the provider was asked for it, and its answer does not show it", err)
+	}
+	return f
+}
+
+func (d *demand) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(d.maxAge))
+	text := strings.Join(d.acr, " ")
+	b = binary.AppendUvarint(b, uint64(len(text)))
+	return append(b, text...)
+}
+
+func readDemand(r *reader) demand {
+	return demand{maxAge: int64(r.number()), acr: strings.Fields(string(r.take(r.number())))}
+}
+
+// demands is what this gate asks of a session.
+func (g *Gate) demands() demand {
+	return demand{maxAge: int64(time.Duration(g.RequireFresh) / time.Second), acr: g.RequireACR}
+}
+
+// stepUp sends somebody who is signed in to sign in again.
+func (g *Gate) stepUp(w http.ResponseWriter, r *http.Request, v *visit) error {
+	o, ok := g.origin(r)
+	if !ok {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+	}
+	if !pageLoad(r) || g.Unauthenticated == "deny" {
+		return g.unauthenticated(w, r, g.stepUpHeader(), pageStepUp)
+	}
+	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
+		return redirect(w, g.callback.String()+g.requested(r))
+	}
+	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.demands())
+}
+
+// stepUpHeader says what a program has to ask the provider for (RFC 9470 section
+// 3).
+func (g *Gate) stepUpHeader() string {
+	challenge := challengeHeader + ` error="insufficient_user_authentication"`
+	if d := g.demands(); d.maxAge > 0 {
+		challenge += fmt.Sprintf(`, max_age="%d"`, d.maxAge)
+	}
+	if len(g.RequireACR) > 0 {
+		challenge += fmt.Sprintf(`, acr_values="%s"`, strings.Join(g.RequireACR, " "))
+	}
+	return challenge
+}
