@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	refreshTimeout  = 45 * time.Second // for one refresh, lock and all calls
+	refreshTimeout  = 30 * time.Second // for one refresh, lock and all calls
 	refreshPatience = 5 * time.Second  // that a request waits for one that another has begun
 	refreshRest     = 10 * time.Second // after one that failed, for all sessions of the provider
 	storeKind       = "refresh"

@@ -81,7 +81,7 @@ func (g *Gate) demands() demand {
 func (g *Gate) stepUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	o, ok := g.origin(r)
 	if !ok {
-		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost})
+		return g.refuse(w, r, *badHost())
 	}
 	if !pageLoad(r) || g.Unauthenticated == "deny" {
 		return g.unauthenticated(w, r, g.stepUpHeader(), pageStepUp)
