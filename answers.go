@@ -63,7 +63,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 	page := f.page
 	page.Reference = newReference()
 	if f.returnTo != "" {
-		page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath(f.returnTo)}}
+		page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath(r, f.returnTo)}}
 	}
 	log := g.logger.Info
 	if f.status >= 500 {
@@ -103,7 +103,7 @@ func (g *Gate) problem(w http.ResponseWriter, r *http.Request, status int, page 
 		problem["instance"] = "urn:reference:" + page.Reference
 	}
 	if status == http.StatusUnauthorized {
-		problem["sign_in"] = g.PathPrefix + "/sign-in"
+		problem["sign_in"] = g.signInPath(r, "")
 	}
 	return writeJSON(w, r, status, "application/problem+json", problem)
 }
@@ -132,7 +132,7 @@ func (g *Gate) unauthenticated(w http.ResponseWriter, r *http.Request, challenge
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		page.Text = append(slices.Clone(page.Text), textNotSent)
 	}
-	page.Actions = []pages.Action{{Label: labelSignIn, Address: g.signInPath(g.requested(r))}}
+	page.Actions = []pages.Action{{Label: labelSignIn, Address: g.signInPath(r, g.requested(r))}}
 	return g.answer(w, r, http.StatusUnauthorized, page)
 }
 
@@ -281,32 +281,66 @@ func redirect(w http.ResponseWriter, address string) error {
 	return nil
 }
 
-// signInPath is the address that begins a sign-in and comes back to returnTo.
-func (g *Gate) signInPath(returnTo string) string {
-	return g.PathPrefix + "/sign-in" + returnQuery(returnTo)
+// signInPath is the address that begins a sign-in and comes back to returnTo. It
+// may be another gate's of this site: it takes along what this one demands,
+// sealed, so that nobody's link can demand anything else.
+func (g *Gate) signInPath(r *http.Request, returnTo string) string {
+	return g.signInAddress(r, url.Values{}, returnTo)
 }
 
-// signInAgain is the same for somebody whom the rules keep out; see prompts. The
-// address may be another gate's of this site: it takes along what this one asks
-// for, sealed, so that nobody's link can ask for anything else.
+// signInAgain is the same for somebody whom the rules keep out; see prompts. What
+// this gate asks for goes along in the same way.
 func (g *Gate) signInAgain(r *http.Request, how, returnTo string) string {
 	query := url.Values{"again": {how}}
-	if ring, err := g.keyring(r.Context()); err == nil {
-		if scope, err := ring.sealing().seal(purposeScope, g.binding(purposeScope, ""), []byte(g.scopeParam()), 1); err == nil {
-			query.Set("scope", scope)
-		}
+	g.setSealed(r, query, purposeScope, []byte(g.scopeParam()))
+	return g.signInAddress(r, query, returnTo)
+}
+
+func (g *Gate) signInAddress(r *http.Request, query url.Values, returnTo string) string {
+	if g.wants.some() {
+		g.setSealed(r, query, purposeDemand, g.wants.append(nil))
 	}
 	if returnTo != "" && returnTo != "/" {
 		query.Set("return_to", returnTo)
 	}
-	return g.PathPrefix + "/sign-in?" + query.Encode()
+	return g.PathPrefix + "/sign-in" + asQuery(query)
+}
+
+// setSealed puts a sealed value into a query, named after its purpose. Without
+// keys nobody can sign in anyway.
+func (g *Gate) setSealed(r *http.Request, query url.Values, p purpose, value []byte) {
+	if ring, err := g.keyring(r.Context()); err == nil {
+		if sealed, err := ring.sealing().seal(p, g.binding(p, ""), value, 1); err == nil {
+			query.Set(string(p), sealed)
+		}
+	}
+}
+
+// openSealed is the reverse of setSealed.
+func (g *Gate) openSealed(r *http.Request, query url.Values, p purpose) ([]byte, bool) {
+	sealed := query.Get(string(p))
+	if sealed == "" {
+		return nil, false
+	}
+	ring, err := g.keyring(r.Context())
+	if err != nil {
+		return nil, false
+	}
+	return ring.open(p, g.binding(p, ""), sealed, 1)
 }
 
 func returnQuery(returnTo string) string {
 	if returnTo == "" || returnTo == "/" {
 		return ""
 	}
-	return "?" + url.Values{"return_to": {returnTo}}.Encode()
+	return asQuery(url.Values{"return_to": {returnTo}})
+}
+
+func asQuery(query url.Values) string {
+	if len(query) == 0 {
+		return ""
+	}
+	return "?" + query.Encode()
 }
 
 // arrival reads what all endpoints need of a request to them: where it was sent

@@ -58,6 +58,7 @@ type Gate struct {
 	sessions *sessionCache
 	keep     keptClaims
 	fresh    idtoken.Verifier // what require_fresh and require_acr ask of a session; for Fresh
+	wants    demand           // the same, of a sign-in
 	store    store.Store      // of what refreshes bring; nil without them
 	logger   *zap.Logger
 }

@@ -280,9 +280,13 @@ func (g *Gate) configureStepUp() error {
 			return fmt.Errorf("require_acr %q: want a value of acr, without spaces and quotes", acr)
 		}
 	}
-	if len(g.RequireACR) > 0 && len(g.demand.ACR) > 0 && !slices.ContainsFunc(g.RequireACR, func(acr string) bool { return slices.Contains(g.demand.ACR, acr) }) {
-		return errors.New("require_acr: has no value of auth_param acr_values, so nobody could enter")
+	if len(g.RequireACR) > 0 && len(g.demand.ACR) > 0 {
+		g.fresh.ACR = slices.DeleteFunc(slices.Clone(g.RequireACR), func(acr string) bool { return !slices.Contains(g.demand.ACR, acr) })
+		if len(g.fresh.ACR) == 0 {
+			return errors.New("require_acr: has no value of auth_param acr_values, so nobody could enter")
+		}
 	}
+	g.wants = newDemand(&g.fresh, &g.demand)
 	return nil
 }
 

@@ -94,16 +94,22 @@ func decide(c claims.Claims, scopes scope.Set, rules []rule) (missing []shortfal
 func (g *Gate) missing(s *session) []shortfall {
 	missing := decide(s.claims, g.scopes, g.rules)
 	var failed *idtoken.Error
-	if errors.As(g.demand.Fresh(s.claims, time.Unix(s.signedIn, 0)), &failed) {
+	if !g.wants.some() && errors.As(g.asked(s), &failed) {
 		missing = append(missing, shortfall{claim: failed.Check, mismatch: true})
 	}
 	return missing
 }
 
+// asked holds the sign-in of s to what auth_param asks for.
+func (g *Gate) asked(s *session) error {
+	return g.demand.Fresh(s.claims, time.Unix(s.signedIn, 0))
+}
+
 // stale reports whether the user of s has to sign in again to enter here:
 // require_fresh and require_acr look at how long ago he did, and in which way.
+// With them, what auth_param asks for is no reason to keep him out either.
 func (g *Gate) stale(s *session) bool {
-	return (g.fresh.MaxAge != nil || len(g.fresh.ACR) > 0) && g.fresh.Fresh(s.claims, g.app.now.Now()) != nil
+	return g.wants.some() && (g.fresh.Fresh(s.claims, g.app.now.Now()) != nil || g.asked(s) != nil)
 }
 
 func (r *rule) check(c claims.Claims) (shortfall, bool) {

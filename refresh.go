@@ -260,8 +260,10 @@ func (g *Gate) claimsAnew(ctx context.Context, s *session, tokens *provider.Toke
 	}
 	c := g.keep.of(found)
 	for _, name := range signInClaims {
-		if _, there := c[name]; !there && s.claims[name] != nil {
-			c[name] = s.claims[name]
+		if before, there := s.claims[name]; there {
+			c[name] = before
+		} else {
+			delete(c, name)
 		}
 	}
 	return c, nil

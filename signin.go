@@ -6,7 +6,6 @@ package authentiq
 // the browser keeps meanwhile.
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -38,7 +37,7 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 		// The state of the sign-in and the session live at that origin only.
 		return redirect(w, g.callback.String()+g.requested(r))
 	}
-	return g.startSignIn(w, r, v, o, g.requested(r), nil, demand{})
+	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.wants)
 }
 
 // sharesSession reports whether o has the session of callback_url's origin.
@@ -70,8 +69,8 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 	extra := url.Values{}
 	if prompt := prompts[query.Get("again")]; prompt != "" {
 		extra.Set("prompt", addPrompt(g.AuthParam["prompt"], prompt))
-		if scope := g.openScope(r.Context(), query.Get("scope")); scope != "" {
-			extra.Set("scope", joinScopes(scope, g.scopeParam()))
+		if scope, ok := g.openSealed(r, query, purposeScope); ok { // of a gate of this client
+			extra.Set("scope", joinScopes(string(scope), g.scopeParam()))
 		}
 	}
 	for _, name := range g.AllowParam {
@@ -79,7 +78,7 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 			extra.Set(name, values[0])
 		}
 	}
-	return g.startSignIn(w, r, v, o, returnTo, extra, demand{})
+	return g.startSignIn(w, r, v, o, returnTo, extra, g.demandOf(r, query))
 }
 
 // prompts are what the page of somebody who may not enter offers: to share what
@@ -97,16 +96,6 @@ func addPrompt(configured, prompt string) string {
 		words = append(words, prompt)
 	}
 	return strings.Join(words, " ")
-}
-
-// openScope returns what the page of a gate of this client asks for.
-func (g *Gate) openScope(ctx context.Context, sealed string) string {
-	ring, err := g.keyring(ctx)
-	if err != nil || sealed == "" {
-		return ""
-	}
-	scope, _ := ring.open(purposeScope, g.binding(purposeScope, ""), sealed, 1)
-	return string(scope)
 }
 
 // joinScopes adds to first what second has besides, marks aside: a provider may

@@ -201,7 +201,7 @@ func (g *Gate) serveSignedOut(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 	again := query.Has(clearParam)
 	page := pageSignedOut
-	page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath("/")}}
+	page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath(r, "/")}}
 	onward := g.signedOutPath() + "?" + clearParam
 	var back *wayBack
 	if known {

@@ -72,9 +72,34 @@ func readDemand(r *reader) demand {
 	return demand{maxAge: int64(r.number()), acr: strings.Fields(string(r.take(r.number())))}
 }
 
-// demands is what this gate asks of a session.
-func (g *Gate) demands() demand {
-	return demand{maxAge: int64(time.Duration(g.RequireFresh) / time.Second), acr: g.RequireACR}
+// newDemand is what a gate asks of sign-ins that asks fresh of sessions. What
+// auth_param asks for counts too: whoever is sent to the provider has to be able to
+// enter afterwards, or he would be sent there again.
+func newDemand(fresh, asked *idtoken.Verifier) (d demand) {
+	if fresh.MaxAge == nil && len(fresh.ACR) == 0 {
+		return d
+	}
+	for _, age := range []*time.Duration{fresh.MaxAge, asked.MaxAge} {
+		if age != nil && (d.maxAge == 0 || int64(*age/time.Second) < d.maxAge) {
+			d.maxAge = int64(*age / time.Second)
+		}
+	}
+	if d.acr = fresh.ACR; len(d.acr) == 0 {
+		d.acr = asked.ACR
+	}
+	return d
+}
+
+// demandOf is what a sign-in has to show that somebody asked for: what the gate
+// wants whose answer had this address, else what this one does.
+func (g *Gate) demandOf(r *http.Request, query url.Values) demand {
+	if sealed, ok := g.openSealed(r, query, purposeDemand); ok {
+		read := reader{rest: sealed}
+		if d := readDemand(&read); !read.failed {
+			return d
+		}
+	}
+	return g.wants
 }
 
 // stepUp sends somebody who is signed in to sign in again.
@@ -89,18 +114,18 @@ func (g *Gate) stepUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
 		return redirect(w, g.callback.String()+g.requested(r))
 	}
-	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.demands())
+	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.wants)
 }
 
 // stepUpHeader says what a program has to ask the provider for (RFC 9470 section
 // 3).
 func (g *Gate) stepUpHeader() string {
 	challenge := challengeHeader + ` error="insufficient_user_authentication"`
-	if d := g.demands(); d.maxAge > 0 {
-		challenge += fmt.Sprintf(`, max_age="%d"`, d.maxAge)
+	if g.wants.maxAge > 0 {
+		challenge += fmt.Sprintf(`, max_age="%d"`, g.wants.maxAge)
 	}
-	if len(g.RequireACR) > 0 {
-		challenge += fmt.Sprintf(`, acr_values="%s"`, strings.Join(g.RequireACR, " "))
+	if len(g.wants.acr) > 0 {
+		challenge += fmt.Sprintf(`, acr_values="%s"`, strings.Join(g.wants.acr, " "))
 	}
 	return challenge
 }
