@@ -39,7 +39,7 @@ var (
 	}
 	pageNotFresh = pages.Page{
 		Title: "You can’t enter here",
-		Text:  []string{"This part of the site wants you to sign in anew, or in a safer way, and the sign-in did not show that you did."},
+		Text:  []string{"This part of the site wants you to sign in anew, or in a safer way, and the sign-in did not show that you did. As after any sign-in that fails, you are signed out here."},
 	}
 	pageBroken = pages.Page{
 		Title: "Sign-in did not work",
