@@ -6,6 +6,7 @@ package authentiq
 // loads, and nothing that people configure, call or alert on is missing.
 
 import (
+	"crypto/rand"
 	"maps"
 	"os"
 	"os/exec"
@@ -15,8 +16,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
+
+	"github.com/authentiq/caddy-authentiq/internal/keystore"
 )
 
 // document returns the text of a file.
@@ -63,7 +68,11 @@ var readmeFolders = regexp.MustCompile(`/(?:run|mnt|srv|etc/caddy)/[A-Za-z0-9._/
 func readmeParts(t *testing.T, block string) string {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`\{env\.([A-Z_]+)\}`).FindAllStringSubmatch(block, -1) {
-		t.Setenv(m[1], randomSecret())
+		value := randomSecret()
+		if strings.HasSuffix(m[1], "_REDIS") {
+			value = "rediss://user:" + strings.ToLower(rand.Text()) + "@localhost:6380/0"
+		}
+		t.Setenv(m[1], value)
 	}
 	folder := t.TempDir()
 	certificate := document(t, certificateFile(t))
@@ -156,8 +165,8 @@ func TestTheREADMENamesEveryOption(t *testing.T) {
 			if !strings.Contains(text, "| `"+strings.ReplaceAll(row, "WORD", word)+"` |") {
 				t.Errorf("no row for %s", word)
 			}
-			// Two that go with others than are shown there.
-			if word != "insecure_http" && word != "domain" && !regexp.MustCompile(`\n\s+`+word+`\s`).MatchString(full) {
+			// Those that go with others than are shown there.
+			if !slices.Contains([]string{"insecure_http", "domain", "key_rotation"}, word) && !regexp.MustCompile(`\n\s+`+word+`\s`).MatchString(full) {
 				t.Errorf("%s is not in the Caddyfile with all options", word)
 			}
 		}
@@ -275,7 +284,7 @@ func TestTheREADMESaysWhatToDoAboutEveryCheck(t *testing.T) {
 	}
 	_, table, _ := strings.Cut(readme(t), "\nEvery `check`:\n")
 	for _, check := range all {
-		if !regexp.MustCompile("(?m)^\\| [^|]*`" + check + "`[^|]* \\| \\d{3}").MatchString(table) {
+		if !regexp.MustCompile("(?m)^\\| [^|]*`" + check + "`[^|]* \\| (?:\\d{3}|–)").MatchString(table) {
 			t.Errorf("no row for %s", check)
 		}
 	}
@@ -286,6 +295,26 @@ func TestTheREADMEHasTheTwoCommands(t *testing.T) {
 		if !strings.Contains(readme(t), "```sh\n"+command+"\n```") {
 			t.Errorf("%q is no command of its own", command)
 		}
+	}
+}
+
+func TestTheREADMEShowsKeysAsTheyAreListed(t *testing.T) {
+	now := time.Date(2026, 10, 26, 9, 12, 44, 0, time.UTC)
+	s := &keystore.Store{Storage: &certmagic.FileStorage{Path: t.TempDir()}, Now: func() time.Time { return now }}
+	if _, _, err := s.Maintain(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	now = time.Date(2026, 11, 24, 7, 55, 6, 0, time.UTC)
+	if _, err := s.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(3 * time.Second)
+	var listed strings.Builder
+	if err := showKeys(t.Context(), &listed, s, false); err != nil {
+		t.Fatal(err)
+	}
+	if shown := blocks(t, "text"); len(shown) != 1 || shown[0] != listed.String() {
+		t.Errorf("the README:\n%s\nthe command:\n%s", shown, listed.String())
 	}
 }
 
