@@ -143,7 +143,7 @@ func (g *Gate) current(r *http.Request, v *visit) (*session, error) {
 // openSession returns the live session that a cookie's value holds, or nil.
 func (g *Gate) openSession(ctx context.Context, site string, value whole) (*session, error) {
 	s := g.sessions.get(site, value)
-	if s == nil {
+	if s == nil || !g.keyThere(ctx, value.value) {
 		payload, ok, err := g.open(ctx, purposeSession, site, value.value, value.chunks)
 		if err != nil {
 			return nil, err
@@ -161,6 +161,13 @@ func (g *Gate) openSession(ctx context.Context, site string, value whole) (*sess
 		return nil, nil
 	}
 	return s, nil
+}
+
+// keyThere reports whether the key that sealed a value is still in use: what it
+// sealed is worth nothing once it was taken away, opened before or not.
+func (g *Gate) keyThere(ctx context.Context, value string) bool {
+	ring, err := g.keyring(ctx)
+	return err == nil && ring.byID(value[:keyIDLength]) != nil
 }
 
 // present makes what this gate tells of s.

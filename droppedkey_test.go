@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// droppedkey_test.go signs everybody out in the way that the README has for it.
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/keystore"
+)
+
+func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
+	const rotation = 8 * time.Second // and so Caddy reads the keys every two
+	s := newStreet(t, gate("session {\nkey_rotation 8s\n}"))
+	b := s.signedIn()
+	cookie := b.cookieHeader(s.url("/"))
+	in := func() int { return newBrowser(t).step(s.url("/"), "Cookie", cookie).StatusCode }
+	if status := in(); status != http.StatusOK {
+		t.Fatalf("before: %d", status)
+	}
+
+	store := &keystore.Store{Storage: s.app().storage, Now: time.Now, Rotation: rotation}
+	if err := showKeys(t.Context(), io.Discard, store, true); err != nil {
+		t.Fatal(err)
+	}
+	if status := in(); status != http.StatusOK {
+		t.Errorf("a new key signs out: %d", status)
+	}
+	names, err := filepath.Glob(filepath.Join(s.storage, "authentiq", "keys", "*.key"))
+	if err != nil || len(names) < 2 {
+		t.Fatalf("the keys in the storage: %q %v", names, err)
+	}
+	slices.Sort(names)
+	for _, name := range names[:len(names)-1] {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The cookie was opened before, and is remembered as long as its key is there.
+	await(t, "whoever the old key signed in is out", func() bool { return in() == http.StatusSeeOther })
+	b.get(s.url("/")).seen(t) // and may sign in again, with the key that is left
+	s.signedIn()
+}
