@@ -530,6 +530,30 @@ func TestARefreshMakesNoSignInFresher(t *testing.T) {
 	}
 }
 
+// Some providers send auth_time and know no max_age, but all know prompt.
+func TestAProviderThatKnowsNoMaxAgeCanBeToldWithAPrompt(t *testing.T) {
+	for options, status := range map[string]int{
+		"require_fresh 10m":                          http.StatusForbidden,
+		"require_fresh 10m\nauth_param prompt login": http.StatusOK,
+	} {
+		s, clock := stepUpStreet(t, partOfSite(options))
+		s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if q := r.URL.Query(); e == authentiqtest.Authorize {
+					q.Del("max_age")
+					r.URL.RawQuery = q.Encode()
+				}
+				next.ServeHTTP(w, r)
+			})
+		}})
+		b := s.signedIn()
+		s.pass(clock, 12*time.Minute)
+		if a := b.get(s.url("/admin/x")); a.StatusCode != status {
+			t.Errorf("%q: %d, want %d: %.300s", options, a.StatusCode, status, a.body)
+		}
+	}
+}
+
 // Rules come first: signing in again would help nobody whom they keep out.
 func TestWhoIsKeptOutIsNotSentToSignInAgain(t *testing.T) {
 	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire email *@staff.example"))
