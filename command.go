@@ -5,6 +5,7 @@ package authentiq
 // command.go is `caddy authentiq …`: what an operator does by hand.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,12 +100,8 @@ func storeOf(storage certmagic.Storage, config []byte) *keystore.Store {
 		if json.Unmarshal(gate, &options) != nil || options.Session == nil || options.Session.Keys != nil {
 			return
 		}
-		lifetime := time.Duration(options.Session.Lifetime)
-		if lifetime == 0 {
-			lifetime = defaultLifetime
-		}
-		s.Longest = max(s.Longest, lifetime)
-		if rotation := time.Duration(options.Session.KeyRotation); rotation > 0 && (s.Rotation == 0 || rotation < s.Rotation) {
+		s.Longest = max(s.Longest, cmp.Or(time.Duration(options.Session.Lifetime), defaultLifetime))
+		if rotation := cmp.Or(time.Duration(options.Session.KeyRotation), keystore.DefaultRotation); s.Rotation == 0 || rotation < s.Rotation {
 			s.Rotation = rotation
 		}
 	})

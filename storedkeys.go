@@ -6,6 +6,8 @@ package authentiq
 // then, and when a cookie names one that is not known yet.
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -50,6 +52,7 @@ func (a *App) keyStore() *keystore.Store {
 func (a *App) needKeys(lifetime, rotation time.Duration) {
 	a.keysNeeded = true
 	a.longestSession = max(a.longestSession, lifetime)
+	rotation = cmp.Or(rotation, keystore.DefaultRotation)
 	if a.keyRotation == 0 || rotation < a.keyRotation {
 		a.keyRotation = rotation
 	}
@@ -147,7 +150,7 @@ func (k *storedKeys) learned(store *keystore.Store, generations []keystore.Gener
 
 // made returns the key of a generation that was known before.
 func (k *storedKeys) made(g keystore.Generation) *key {
-	if i := slices.IndexFunc(k.generations, func(known keystore.Generation) bool { return known.Number == g.Number }); i >= 0 && k.ring != nil {
+	if i := slices.IndexFunc(k.generations, func(known keystore.Generation) bool { return bytes.Equal(known.Secret, g.Secret) }); i >= 0 && k.ring != nil {
 		return k.ring.keys[i]
 	}
 	return nil

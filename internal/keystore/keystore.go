@@ -59,6 +59,8 @@ const (
 	slack  = 10 * time.Minute // what clocks of machines may differ by before a generation is deleted
 	ahead  = time.Hour        // a generation from further in the future than this is from a clock that was wrong
 	maxAge = 100 * 365 * 24 * time.Hour
+
+	unlockTimeout = 3 * time.Second
 )
 
 // Check refuses a secret that is too short or can't be random. Its errors never
@@ -185,8 +187,13 @@ func nameOf(number uint64) string { return path.Join(folder, fmt.Sprintf("%08d%s
 // besides an error can be used.
 func (s *Store) Maintain(ctx context.Context, known []Generation) (all []Generation, made bool, err error) {
 	all, err = s.Read(ctx, known)
+	if err == nil && len(all) == 0 && len(known) > 0 {
+		// A folder that is not mounted looks like this, and a new key in it would
+		// sign everybody out.
+		err = errors.New("the session keys are gone from Caddy's storage; bring them back, or restart Caddy to begin with a new one")
+	}
 	if err == nil && s.due(all) {
-		if all, made, err = s.make(ctx, all, s.due); err != nil {
+		if all, made, err = s.make(ctx, known, s.due); err != nil {
 			return all, made, err
 		}
 	}
@@ -222,7 +229,11 @@ func (s *Store) make(ctx context.Context, known []Generation, wanted func([]Gene
 	if err := s.Storage.Lock(ctx, lock); err != nil {
 		return known, false, fmt.Errorf("locking Caddy's storage to make a session key: %w", err)
 	}
-	defer func() { _ = s.Storage.Unlock(context.WithoutCancel(ctx), lock) }() // a stale lock expires by itself
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
+		defer cancel()
+		_ = s.Storage.Unlock(ctx, lock) // a stale lock expires by itself
+	}()
 	all, err := s.Read(ctx, known)
 	if err != nil || !wanted(all) {
 		return all, false, err
@@ -234,6 +245,9 @@ func (s *Store) make(ctx context.Context, known []Generation, wanted func([]Gene
 	next := uint64(1)
 	for _, name := range names {
 		next = max(next, numberOf(name)+1)
+	}
+	for _, g := range known { // one that was lost may be known to others too, by its number
+		next = max(next, g.Number+1)
 	}
 	g := Generation{
 		Secret: make([]byte, SecretLength), Created: s.Now().Truncate(time.Second), Longest: max(s.Longest, longest(all)),
