@@ -32,7 +32,8 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handl
 // while that is not due: the user was here of late, or the claims are new.
 func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.ResponseWriter) {
 	now := g.app.now.Now()
-	unseen := g.idle() > 0 && now.Unix()-s.seen >= max(int64(g.idle()/idleParts/time.Second), 1)
+	part := (g.idle()/idleParts + time.Second - 1) / time.Second // whole seconds, rounded up
+	unseen := g.idle() > 0 && now.Unix()-s.seen >= int64(part)
 	if !unseen && !s.adopted {
 		return nil
 	}
