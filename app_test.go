@@ -32,7 +32,18 @@ type moodyStorage struct {
 // moods are by folder, because Caddy makes a new storage for every load.
 var moods sync.Map
 
-type mood struct{ list, load, store, lock atomic.Bool }
+type mood struct {
+	list, load, store, lock atomic.Bool
+	lists, hanging          atomic.Int32 // calls of List, and those that hang
+	hold                    atomic.Pointer[chan struct{}]
+}
+
+// hang makes the storage's List of keys hang until it is released.
+func (m *mood) hang() (release func()) {
+	hold := make(chan struct{})
+	m.hold.Store(&hold)
+	return func() { m.hold.Store(nil); close(hold) }
+}
 
 func moodOf(folder string) *mood {
 	m, _ := moods.LoadOrStore(folder, new(mood))
@@ -63,8 +74,19 @@ func (s *moodyStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (s *moodyStorage) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
-	if moodOf(s.Path).list.Load() && strings.HasPrefix(prefix, keyFolder) {
-		return nil, errMoody
+	if m := moodOf(s.Path); strings.HasPrefix(prefix, keyFolder) {
+		m.lists.Add(1)
+		if hold := m.hold.Load(); hold != nil {
+			m.hanging.Add(1)
+			select {
+			case <-*hold:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if m.list.Load() {
+			return nil, errMoody
+		}
 	}
 	return s.FileStorage.List(ctx, prefix, recursive)
 }
