@@ -1321,3 +1321,160 @@ func FuzzOpenCookie(f *testing.F) {
 		}
 	})
 }
+
+// tokens are refresh tokens as providers make them.
+func tokens() []string {
+	jwt := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString(randomBytes(60)) + "." + base64.RawURLEncoding.EncodeToString(randomBytes(64))
+	return []string{
+		"", "a", "ab", "abc", "abcd", "A0QcIrPmzk7d1bw", jwt, jwt + ".", "." + jwt, "..", ".", jwt + "=", jwt + "\n", "AAA\r\nA", "AB", "AC",
+		"1/fFAGRNJru1FTz70BzhT3Zg", "0.ARwA6W-_.AgABAwEA", "opaque+with/other=characters~", "ein Wort äöü", "\x00\xff", strings.Repeat(".", 50),
+		noisy(8 << 10), strings.Repeat("x", 8<<10), base64.RawURLEncoding.EncodeToString(randomBytes(6 << 10)),
+	}
+}
+
+func TestATokenComesBackAsItWas(t *testing.T) {
+	for _, token := range tokens() {
+		r := reader{rest: append(appendToken(nil, token), "rest"...)}
+		if got := readToken(&r); got != token || r.failed || string(r.rest) != "rest" {
+			t.Errorf("%.60q came back as %.60q, before %q", token, got, r.rest)
+		}
+	}
+	// What is base64url is kept as what it stands for.
+	if packed := len(appendToken(nil, base64.RawURLEncoding.EncodeToString(randomBytes(3000)))); packed > 3010 {
+		t.Errorf("3000 bytes in base64url take %d", packed)
+	}
+}
+
+// FuzzSessionPayload: whatever is sealed, opening it ends well; and a session that
+// is written is the one that is read.
+func FuzzSessionPayload(f *testing.F) {
+	s := newSession(profileClaims(f), nil, time.Unix(1_800_000_000, 0), time.Hour)
+	for i, token := range tokens() {
+		s.generation, s.seen = uint64(i), s.signedIn+int64(i)
+		s.grant = grant{refresh: token, nonce: "nonce", stored: i%5 == 4}
+		if s.grant.stored {
+			s.grant.refresh = ""
+		}
+		payload, err := s.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(payload, token, int64(i), int64(-i), uint64(i))
+	}
+	f.Add([]byte{sessionVersion}, "x", int64(-1<<40), int64(1<<40), ^uint64(0))
+	f.Add(append(append([]byte{sessionVersion}, make([]byte, idLength)...), 0, 0, 0, 0, 0, 0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 127), "x", int64(0), int64(0), uint64(0))
+	f.Fuzz(func(t *testing.T, payload []byte, token string, expires, seen int64, generation uint64) {
+		read, err := decodeSession(payload)
+		if err == nil {
+			again, err := read.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameAgain, err := decodeSession(again)
+			if err != nil || !sameSession(read, sameAgain) {
+				t.Errorf("%x is %+v, and written again %+v, %v", payload, read, sameAgain, err)
+			}
+		}
+		made := newSession(claims.Claims{"sub": "somebody"}, nil, time.Unix(1_800_000_000, 0), time.Hour)
+		made.expires, made.seen, made.generation = expires%(1<<60), seen%(1<<60), generation
+		made.grant = grant{refresh: token, nonce: token}
+		if token == "" {
+			made.grant = grant{}
+		}
+		b, err := made.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := decodeSession(b); err != nil || !sameSession(made, back) {
+			t.Errorf("%+v came back as %+v, %v", made, back, err)
+		}
+	})
+}
+
+// sameSession reports whether two sessions say the same.
+func sameSession(a, b *session) bool {
+	x, y := *a, *b
+	x.claims, y.claims = nil, nil
+	return fmt.Sprint(x) == fmt.Sprint(y) && fmt.Sprint(a.claims) == fmt.Sprint(b.claims)
+}
+
+// A session that is to be small keeps what the gate itself needs.
+func TestASessionKeepsTheClaimsThatAreNamedAndNeeded(t *testing.T) {
+	s := newStreet(t, "respond ok")
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+		c["groups"], c["roles"], c["upn"] = []string{"staff"}, []string{"editor"}, "alice@corp"
+		c["desk"] = map[string]any{"floor": "7", "room": "12"}
+		c["department"], c["filler"], c["website"] = "research", noisy(1500), "https://example.com"
+	}})
+	kept := func(options string) claims.Claims {
+		t.Helper()
+		s.load("authentiq {" + siteOptions + options + "\n}\nreverse_proxy UPSTREAM")
+		b := steadySignIn(s)
+		var g *Gate
+		line := ourLine(b, s.url("/"))
+		ring, err := s.app().sealingKeys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		g = loneGateAt(t, nil, s.issuer, func(o *Options) { o.ClientID = s.client })
+		g.keys = ring
+		opened := opened(t, g, prepared(s.url("/"), line))
+		if opened == nil {
+			t.Fatal("the cookie does not open")
+		}
+		return opened.claims
+	}
+	all := kept("")
+	for _, name := range []string{"groups", "roles", "upn", "desk", "department", "filler", "website", "name", "email", "phone_number"} {
+		if all[name] == nil {
+			t.Errorf("without session claims there is no %s", name)
+		}
+	}
+	for _, test := range []struct {
+		name, options string
+		want          []string // of those that the provider adds
+	}{
+		{"one that is named", "session {\nclaims department\n}", []string{"department"}},
+		{"two that are named", "session {\nclaims department website\n}", []string{"department", "website"}},
+		{"what a rule needs", "session {\nclaims department\n}\nrequire roles editor", []string{"department", "roles"}},
+		{"what a rule needs inside another", "session {\nclaims department\n}\nrequire desk.floor 7", []string{"department", "desk"}},
+		{"what a header needs", "session {\nclaims department\n}\nheader X-Site desk.room", []string{"department", "desk"}},
+		{"what user_claim needs", "session {\nclaims department\n}\nuser_claim upn", []string{"department", "upn"}},
+		{"what a preset needs", "session {\nclaims department\n}\nheaders remote-user", []string{"department", "groups"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := kept(test.options)
+			for _, name := range []string{"groups", "roles", "upn", "desk", "department", "filler", "website"} {
+				if _, there := got[name]; there != slices.Contains(test.want, name) {
+					t.Errorf("%s is there: %t", name, there)
+				}
+			}
+			// What our own headers and scopes need is always there.
+			for _, name := range []string{"sub", "name", "email", "email_verified", "phone_number", "address", "aq:location"} {
+				if _, there := got[name]; there != (all[name] != nil) {
+					t.Errorf("%s is there: %t", name, there)
+				}
+			}
+		})
+	}
+}
+
+// Fewer claims are a way out for those whose provider says too much.
+func TestClaimsThatDoNotFitCanBeLeftOut(t *testing.T) {
+	s := newStreet(t, gate(""))
+	text := noisy(9000)
+	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["permissions"] = text }})
+	a := steadyBrowser(t).get(s.url("/"))
+	if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.body, "permissions") || strings.Contains(a.body, text[:30]) || strings.Contains(a.body, "bytes") {
+		t.Errorf("the page: %d %.2000s", a.StatusCode, a.body)
+	}
+	if strings.Contains(s.logged(), text[:30]) {
+		t.Error("the log has the value of a claim")
+	}
+	s.load(gate("session {\nclaims email\n}"))
+	b := steadySignIn(s)
+	if n := len(ourLine(b, s.url("/"))); n > maxCookie+3000 { // with the hint, if it fits
+		t.Errorf("the cookies take %d bytes", n)
+	}
+	b.step(s.url("/")).seen(t)
+}
