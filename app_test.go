@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
 )
 
 func init() { caddy.RegisterModule(new(moodyStorage)) }
@@ -33,7 +36,8 @@ type moodyStorage struct {
 var moods sync.Map
 
 type mood struct {
-	list, load, store, lock atomic.Bool
+	list, load, store, lock atomic.Bool  // keys can't be listed …
+	documents               atomic.Bool  // nothing of a provider's can be read or written
 	lists, hanging          atomic.Int32 // calls of List, and those that hang
 	hold                    atomic.Pointer[chan struct{}]
 }
@@ -92,14 +96,14 @@ func (s *moodyStorage) List(ctx context.Context, prefix string, recursive bool) 
 }
 
 func (s *moodyStorage) Load(ctx context.Context, key string) ([]byte, error) {
-	if moodOf(s.Path).load.Load() && strings.HasPrefix(key, keyFolder) {
+	if m := moodOf(s.Path); m.load.Load() && strings.HasPrefix(key, keyFolder) || m.documents.Load() && strings.HasPrefix(key, documentsFolder) {
 		return nil, errMoody
 	}
 	return s.FileStorage.Load(ctx, key)
 }
 
 func (s *moodyStorage) Store(ctx context.Context, key string, value []byte) error {
-	if moodOf(s.Path).store.Load() && strings.HasPrefix(key, keyFolder) {
+	if m := moodOf(s.Path); m.store.Load() && strings.HasPrefix(key, keyFolder) || m.documents.Load() && strings.HasPrefix(key, documentsFolder) {
 		return errMoody
 	}
 	return s.FileStorage.Store(ctx, key, value)
@@ -187,6 +191,105 @@ func TestASessionOutlivesReloadAndRestart(t *testing.T) {
 	await(t, "signing in once the provider is back", func() bool {
 		return steadyBrowser(t).get(s.url("/")).StatusCode == http.StatusOK
 	})
+}
+
+// documentFile is where the provider's documents are saved.
+func (s *street) documentFile() string {
+	s.t.Helper()
+	names, err := filepath.Glob(filepath.Join(s.storage, filepath.FromSlash(documentsFolder), "*.json"))
+	if err != nil || len(names) != 1 {
+		s.t.Fatalf("documents of providers: %q, %v", names, err)
+	}
+	return names[0]
+}
+
+// unavailable makes endpoints of the provider answer 503.
+func unavailable(down ...authentiqtest.Endpoint) authentiqtest.Hooks {
+	return authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+		if slices.Contains(down, e) {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		}
+		return next
+	}}
+}
+
+func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *testing.T) {
+	for _, alg := range []string{"HS256", "RS256"} {
+		s := newStreet(t, gate("signing_alg "+alg))
+		if err := s.provider.SetSigningAlg(alg); err != nil {
+			t.Fatal(err)
+		}
+		steadySignIn(s)
+		await(t, "the documents are saved", func() bool {
+			names, _ := filepath.Glob(filepath.Join(s.storage, filepath.FromSlash(documentsFolder), "*.json"))
+			return len(names) == 1
+		})
+		good, err := os.ReadFile(s.documentFile())
+		if err != nil || !strings.Contains(string(good), "token_endpoint") || !strings.Contains(string(good), `"kty"`) || strings.Contains(string(good), s.secret) {
+			t.Fatalf("saved was %s, %v", good, err)
+		}
+		for _, test := range []struct {
+			name  string
+			down  []authentiqtest.Endpoint
+			saved string // what is in storage at the restart
+			works bool
+		}{
+			{"its discovery is down", []authentiqtest.Endpoint{authentiqtest.Discovery}, string(good), true},
+			{"its keys are down", []authentiqtest.Endpoint{authentiqtest.Keys}, string(good), true},
+			{"both are down", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, string(good), true},
+			{"both are down and nothing was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, "", false},
+			{"both are down and another issuer's was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, strings.ReplaceAll(string(good), s.issuer, "https://op.example.com/"), false},
+			{"both are down and the half was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, string(good[:len(good)/2]), false},
+		} {
+			t.Run(alg+", "+test.name, func(t *testing.T) {
+				s.provider.SetHooks(authentiqtest.Hooks{})
+				s.load(gate("signing_alg " + alg))
+				b := steadyBrowser(t)
+				callback := b.toCallback(s.url("/mine"))
+				file := s.documentFile()
+				stopCaddy()
+				s.provider.SetHooks(unavailable(test.down...))
+				if err := os.WriteFile(file, []byte(test.saved), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				before := len(s.events(eventProviderTrouble))
+				s.load(gate("signing_alg " + alg))
+				await(t, "the failure is in the log", func() bool { return len(s.events(eventProviderTrouble)) > before })
+				somebodyNew := steadyBrowser(t).step(s.url("/"))
+				if discovered := !slices.Contains(test.down, authentiqtest.Discovery); discovered != (somebodyNew.StatusCode == http.StatusSeeOther) || !discovered && somebodyNew.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("somebody new: %d", somebodyNew.StatusCode)
+				}
+				a := b.get(callback)
+				if !test.works {
+					if a.StatusCode != http.StatusServiceUnavailable {
+						t.Errorf("finishing a sign-in: %d %.200s", a.StatusCode, a.body)
+					}
+				} else if got := a.seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
+					t.Errorf("the sign-in ended at %q", got.Line)
+				}
+				s.provider.SetHooks(authentiqtest.Hooks{})
+				await(t, "signing in once the provider is back", func() bool { return steadyBrowser(t).get(s.url("/")).StatusCode == http.StatusOK })
+				await(t, "the documents are saved again", func() bool {
+					now, _ := os.ReadFile(file)
+					return strings.Contains(string(now), s.issuer) && strings.Contains(string(now), `"kty"`)
+				})
+			})
+		}
+	}
+}
+
+func TestDocumentsThatCanNotBeSavedAreAWarningOnly(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	moodOf(s.storage).documents.Store(true)
+	s.loadMoody(gate(""))
+	steadySignIn(s).step(s.url("/again")).seen(t)
+	await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
+	if e := s.events(eventStoreTrouble)[0]; e["level"] != "warn" || !strings.Contains(fmt.Sprint(e["error"]), errMoody.Error()) {
+		t.Errorf("the log says %v", e)
+	}
+	if n := len(s.events(eventProviderTrouble)); n > 0 {
+		t.Error("the provider is told to be down")
+	}
 }
 
 // Sessions that were signed out are known to this process only; a machine that

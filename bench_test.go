@@ -4,10 +4,12 @@ package authentiq
 
 import (
 	"context"
-	"io"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -125,28 +127,82 @@ func BenchmarkGateUnmatched(b *testing.B) {
 	benchmarkGate(b, g, cookie, func() {})
 }
 
+// ringSizes are how many keys there may be; a session is under the oldest.
+var ringSizes = []int{1, 3, 10}
+
+// withKeys is a gate with as many keys, and the ring of the oldest alone.
+func withKeys(b *testing.B, count int) (g *Gate, oldest *keyring) {
+	b.Helper()
+	var texts []string
+	for range count {
+		texts = append(texts, sessionKey())
+	}
+	g = loneGate(b, func(o *Options) { o.Session.Keys = texts })
+	oldest, err := parseKeys(texts[count-1:])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return g, oldest
+}
+
+// benchmarked are sessions without a refresh token, and with those that providers
+// make.
+func benchmarked(b *testing.B) map[string]*session {
+	b.Helper()
+	all := make(map[string]*session)
+	for name, token := range map[string]string{
+		"none": "", "43B": base64.RawURLEncoding.EncodeToString(randomBytes(32)),
+		"jwt1KB": "eyJhbGciOiJSUzI1NiJ9." + base64.RawURLEncoding.EncodeToString(randomBytes(500)) + "." + base64.RawURLEncoding.EncodeToString(randomBytes(256)),
+	} {
+		s := newSession(profileClaims(b), nil, time.Now(), defaultLifetime)
+		if token != "" {
+			s.grant = grant{refresh: token, nonce: base64.RawURLEncoding.EncodeToString(randomBytes(secretLength))}
+		}
+		all[name] = s
+	}
+	return all
+}
+
 func BenchmarkOpenSession(b *testing.B) {
-	g := loneGate(b)
-	value := whole{sealedFor(b, g, benchPage, profileClaims(b))[0].value, 1}
-	b.ReportAllocs()
-	for b.Loop() {
-		g.sessions.entries.Purge()
-		if s, err := g.openSession(b.Context(), "app.example.com", value); s == nil || err != nil {
-			b.Fatal(s, err)
+	o := origin{"https", "app.example.com"}
+	for _, count := range ringSizes {
+		for name, s := range benchmarked(b) {
+			b.Run(fmt.Sprintf("keys=%d/refresh=%s", count, name), func(b *testing.B) {
+				g, oldest := withKeys(b, count)
+				cookies, refused := g.sealSession(oldest, o, s)
+				if refused != nil {
+					b.Fatal(refused.cause)
+				}
+				value := assemble(hostCookie, cookies)[0]
+				b.ReportAllocs()
+				for b.Loop() {
+					g.sessions.entries.Purge()
+					if s, err := g.openSession(b.Context(), "app.example.com", value); s == nil || err != nil {
+						b.Fatal(s, err)
+					}
+				}
+			})
 		}
 	}
 }
 
 func BenchmarkSealSession(b *testing.B) {
-	g := loneGate(b)
-	s := newSession(profileClaims(b), nil, g.app.now.Now(), defaultLifetime)
 	o := origin{"https", "app.example.com"}
-	b.ReportAllocs()
-	for b.Loop() {
-		cookies, refused := g.sealSession(g.keys, o, s)
-		if refused != nil {
-			b.Fatal(refused.cause)
+	for _, count := range ringSizes {
+		for name, s := range benchmarked(b) {
+			b.Run(fmt.Sprintf("keys=%d/refresh=%s", count, name), func(b *testing.B) {
+				g, _ := withKeys(b, count)
+				b.ReportAllocs()
+				size := 0
+				for b.Loop() {
+					cookies, refused := g.sealSession(g.keys, o, s)
+					if refused != nil {
+						b.Fatal(refused.cause)
+					}
+					size = len(cookieLine(cookies...))
+				}
+				b.ReportMetric(float64(size), "cookie-B")
+			})
 		}
-		_, _ = io.Discard.Write([]byte(cookies[0].name))
 	}
 }
