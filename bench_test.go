@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -166,7 +168,9 @@ func benchmarked(b *testing.B) map[string]*session {
 func BenchmarkOpenSession(b *testing.B) {
 	o := origin{"https", "app.example.com"}
 	for _, count := range ringSizes {
-		for name, s := range benchmarked(b) {
+		sessions := benchmarked(b)
+		for _, name := range slices.Sorted(maps.Keys(sessions)) {
+			s := sessions[name]
 			b.Run(fmt.Sprintf("keys=%d/refresh=%s", count, name), func(b *testing.B) {
 				g, oldest := withKeys(b, count)
 				cookies, refused := g.sealSession(oldest, o, s)
@@ -189,7 +193,9 @@ func BenchmarkOpenSession(b *testing.B) {
 func BenchmarkSealSession(b *testing.B) {
 	o := origin{"https", "app.example.com"}
 	for _, count := range ringSizes {
-		for name, s := range benchmarked(b) {
+		sessions := benchmarked(b)
+		for _, name := range slices.Sorted(maps.Keys(sessions)) {
+			s := sessions[name]
 			b.Run(fmt.Sprintf("keys=%d/refresh=%s", count, name), func(b *testing.B) {
 				g, _ := withKeys(b, count)
 				b.ReportAllocs()

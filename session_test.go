@@ -1398,6 +1398,54 @@ func sameSession(a, b *session) bool {
 	return fmt.Sprint(x) == fmt.Sprint(y) && fmt.Sprint(a.claims) == fmt.Sprint(b.claims)
 }
 
+func TestARefreshTokenCanNotBeReadInACookie(t *testing.T) {
+	g := loneGate(t)
+	s := newSession(profileClaims(t), nil, time.Now(), time.Hour)
+	for _, token := range []string{"opaque-marker-of-a-token", "eyJtYXJrZXIiOiJtYXJrZXIifQ.bWFya2Vy.bWFya2Vy"} {
+		s.grant = grant{refresh: token, nonce: "marker-of-a-nonce"}
+		seen := make(map[string]bool)
+		for range 200 {
+			value := sealedSession(t, g, lonePage, s)[0].value
+			if seen[value[keyIDLength:]] {
+				t.Fatal("two seals are the same")
+			}
+			seen[value[keyIDLength:]] = true
+			layer := value[keyIDLength:]
+			for depth := range 3 {
+				for _, mark := range []string{"marker", token[:8], "bWFya2Vy", "alice"} {
+					if strings.Contains(layer, mark) {
+						t.Fatalf("%q can be read at depth %d", mark, depth)
+					}
+				}
+				raw, err := base64.URLEncoding.DecodeString(layer)
+				if err != nil {
+					break
+				}
+				layer = string(raw)
+			}
+		}
+	}
+}
+
+// What a refresh has brought is sealed with the same keys, and whoever can read the
+// store must not be able to make a cookie of it.
+func TestWhatIsInTheStoreIsNoCookie(t *testing.T) {
+	g := loneGate(t)
+	payload, err := newSession(profileClaims(t), nil, time.Now(), time.Hour).encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range purposes {
+		value, err := g.keys.sealing().seal(p, g.binding(p, "127.0.0.1"), payload, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := opened(t, g, prepared(lonePage, plainCookie+"="+value)); (s != nil) != (p == purposeSession) {
+			t.Errorf("sealed for %s it is a session: %t", p, s != nil)
+		}
+	}
+}
+
 // A session that is to be small keeps what the gate itself needs.
 func TestASessionKeepsTheClaimsThatAreNamedAndNeeded(t *testing.T) {
 	s := newStreet(t, "respond ok")
