@@ -93,16 +93,24 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("the provider answered %d %s", e.status, http.StatusText(e.status))
 }
 
-// failed wraps err as an Error of op, telling no answer from a bad one.
-func failed(op string, err error) *Error {
+// failed wraps err as an Error of op, telling no answer from a bad one. After no
+// answer the provider's documents are looked for at once, so that nobody else is
+// sent to a provider that is away.
+func (p *Provider) failed(op string, err error) *Error {
+	e := &Error{Op: op, Err: err}
 	var status *statusError
-	if errors.As(err, &status) {
-		return &Error{Op: op, Unreachable: status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests, Err: err}
-	}
-	// No answer at all is an error of the client's own kind; what else fails is
-	// an answer that came and is of no use.
 	var unanswered *url.Error
-	return &Error{Op: op, Unreachable: errors.As(err, &unanswered) && !errors.Is(err, errTooLarge), Err: shorten(err)}
+	if errors.As(err, &status) {
+		e.Unreachable = status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests
+	} else {
+		// No answer at all is an error of the client's own kind; what else fails is
+		// an answer that came and is of no use.
+		e.Unreachable, e.Err = errors.As(err, &unanswered) && !errors.Is(err, errTooLarge), shorten(err)
+	}
+	if e.Unreachable {
+		p.nudge()
+	}
+	return e
 }
 
 // shorten bounds what an answer can put into our log.

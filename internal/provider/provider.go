@@ -30,6 +30,8 @@ const (
 	firstRetry   = 500 * time.Millisecond
 	lastRetry    = 15 * time.Second
 	keyCoolDown  = 30 * time.Second
+	nudgeRest    = 2 * time.Second // between attempts that requests cause
+	awayAfter    = 2               // attempts in a row that failed
 )
 
 // Metadata is the part of the discovery document that is used (OpenID Connect
@@ -63,11 +65,13 @@ type Provider struct {
 	mu        sync.Mutex
 	metadata  *Metadata
 	restored  bool          // it is from a run before, nobody has answered since
-	failure   error         // why there is no metadata
+	failures  int           // attempts to discover in a row
+	failure   error         // of the latest attempt
 	documents documents     // that the metadata and the keys are from
 	tried     chan struct{} // closed once the first discovery has ended either way
 	once      sync.Once
 	changed   chan struct{} // has something when documents are to be saved
+	nudged    chan struct{} // has something when an attempt is wanted now
 }
 
 // New makes a Provider. It does not dial; Run does.
@@ -78,6 +82,7 @@ func New(config Config) *Provider {
 		failure: errors.New("not discovered yet"),
 		tried:   make(chan struct{}),
 		changed: make(chan struct{}, 1),
+		nudged:  make(chan struct{}, 1),
 	}
 	p.keys = idtoken.Remote{Fetch: p.fetchKeys, CoolDown: keyCoolDown, Now: config.Now}
 	return p
@@ -90,13 +95,15 @@ func (p *Provider) Issuer() string { return p.issuer }
 func (p *Provider) Close() { p.client.CloseIdleConnections() }
 
 // Run keeps the provider's documents fresh until ctx ends: it discovers, tries
-// again with a growing pause while that fails, and re-reads them now and then.
+// again with a growing pause while that fails, and re-reads them now and then, or
+// when a request finds the provider away.
 // What it has read it saves, and begins with what was saved. report is told of
 // each change between reachable (nil) and not.
 func (p *Provider) Run(ctx context.Context, saved Saved, report func(error)) {
 	p.restore(ctx, saved)
 	pause, healthy := firstRetry, false
 	for first := true; ; first = false {
+		begun := time.Now()
 		err := p.Discover(ctx)
 		if ctx.Err() != nil {
 			return
@@ -120,6 +127,10 @@ func (p *Provider) Run(ctx context.Context, saved Saved, report func(error)) {
 				return
 			case <-p.changed:
 				p.save(ctx, saved)
+			case <-p.nudged:
+				if soon := nudgeRest - time.Since(begun); soon < wait {
+					timer.Reset(max(soon, 0))
+				}
 			case <-timer.C:
 				waiting = false
 			}
@@ -144,9 +155,9 @@ func (p *Provider) Discover(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	if err == nil {
-		p.metadata, p.failure, p.restored = m, nil, false
-	} else if p.metadata == nil || p.restored {
-		p.failure = err
+		p.metadata, p.failure, p.failures, p.restored = m, nil, 0, false
+	} else {
+		p.failure, p.failures = err, p.failures+1
 	}
 	p.mu.Unlock()
 	if err == nil && m.JWKSURI != "" {
@@ -208,8 +219,8 @@ func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 	return p.known(ctx, true)
 }
 
-// Discovered returns what discovery has found since the start: whoever is sent to
-// a provider that has not answered since might be sent nowhere.
+// Discovered returns what discovery found if the provider answered of late:
+// whoever is sent to one that is away is sent nowhere.
 func (p *Provider) Discovered(ctx context.Context) (*Metadata, error) {
 	return p.known(ctx, false)
 }
@@ -223,10 +234,19 @@ func (p *Provider) known(ctx context.Context, before bool) (*Metadata, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.metadata == nil || p.restored && !before {
+	if p.metadata == nil || !before && (p.restored || p.failures >= awayAfter) {
+		p.nudge()
 		return nil, &Error{Op: "discovery", Unreachable: true, Err: p.failure}
 	}
 	return p.metadata, nil
+}
+
+// nudge has Run look for the provider without waiting for its time.
+func (p *Provider) nudge() {
+	select {
+	case p.nudged <- struct{}{}:
+	default:
+	}
 }
 
 // Keys returns the provider's published keys as tokens with these algorithms

@@ -254,6 +254,61 @@ func TestRunFollowsAProviderThatComesAndGoes(t *testing.T) {
 	})
 }
 
+// The documents are read seldom, so it is a call that finds a provider gone.
+// Nobody is sent there after that, and a request finds it back soon.
+func TestAProviderThatGoesAwayIsMissedAtTheNextCall(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, o *op) {
+		var said reports
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { o.Run(ctx, nowhere{}, said.report) })
+		synctest.Wait()
+		o.net.down.Store(true)
+		o.client.CloseIdleConnections()
+		if _, err := o.Discovered(t.Context()); err != nil {
+			t.Errorf("nobody has noticed, and it says %v", err)
+		}
+		if _, err := o.Exchange(t.Context(), Client{ID: "client"}, grant); err == nil {
+			t.Error("the exchange worked")
+		}
+		time.Sleep(3 * time.Second)
+		failed, ok := errors.AsType[*Error](func() error { _, err := o.Discovered(t.Context()); return err }())
+		if !ok || !failed.Unreachable || said.String() != "up down" {
+			t.Errorf("got %v, said %q", failed, said.String())
+		}
+		if _, err := o.Metadata(t.Context()); err != nil {
+			t.Errorf("what was known is gone: %v", err)
+		}
+		time.Sleep(5 * time.Minute)
+		dials := o.net.dials.Load()
+		for range 1000 { // a crowd at the door
+			_, _ = o.Discovered(t.Context())
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := o.net.dials.Load() - dials; n < 3 || n > 6 {
+			t.Errorf("in ten seconds it was looked for %d times", n)
+		}
+		o.net.down.Store(false)
+		back := time.Now()
+		for {
+			if _, err := o.Discovered(t.Context()); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(back); took > nudgeRest+time.Second {
+			t.Errorf("it was found again after %s", took)
+		}
+		synctest.Wait()
+		if said.String() != "up down up" {
+			t.Errorf("said %q", said.String())
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
 // An end in the middle of a call ends that call, and is no trouble to report.
 func TestRunEndsInTheMiddleOfACall(t *testing.T) {
 	t.Parallel()

@@ -45,7 +45,7 @@ func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*T
 	config.RedirectURL = grant.RedirectURI
 	token, err := config.Exchange(ctx, grant.Code, oauth2.VerifierOption(grant.Verifier))
 	if err != nil {
-		return nil, tokenError(op, err)
+		return nil, p.tokenError(op, err)
 	}
 	id, ok := token.Extra("id_token").(string)
 	if !ok || id == "" {
@@ -65,7 +65,7 @@ func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken stri
 	}
 	token, err := config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
 	if err != nil {
-		return nil, tokenError(op, err)
+		return nil, p.tokenError(op, err)
 	}
 	tokens := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken}
 	switch id := token.Extra("id_token").(type) {
@@ -107,10 +107,10 @@ func (p *Provider) tokenEndpoint(ctx context.Context, op string, client Client) 
 // tokenError keeps of an oauth2 error what may be logged: RetrieveError prints
 // the whole body, and errors of the parser print pieces of it, which may repeat
 // what was sent.
-func tokenError(op string, err error) *Error {
+func (p *Provider) tokenError(op string, err error) *Error {
 	var unanswered *url.Error
 	if errors.As(err, &unanswered) {
-		return failed(op, err)
+		return p.failed(op, err)
 	}
 	var answered *oauth2.RetrieveError
 	if !errors.As(err, &answered) {
@@ -123,7 +123,7 @@ func tokenError(op string, err error) *Error {
 	if status/100 == 2 {
 		return &Error{Op: op, Code: printable(answered.ErrorCode), Err: fmt.Errorf("the answer is no token response, error code %q", printable(answered.ErrorCode))}
 	}
-	e := failed(op, &statusError{status})
+	e := p.failed(op, &statusError{status})
 	if e.Code = printable(answered.ErrorCode); e.Code != "" {
 		e.Err = fmt.Errorf("%w, error code %s", e.Err, e.Code)
 	}
@@ -163,7 +163,7 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string) (claim
 	req.Header.Set("Accept", "application/json")
 	body, header, err := p.get(req)
 	if err != nil {
-		return nil, failed(op, err)
+		return nil, p.failed(op, err)
 	}
 	if mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); mediaType != "application/json" {
 		return nil, &Error{Op: op, Err: fmt.Errorf("the answer is %.60q, want application/json", mediaType)}
