@@ -293,6 +293,7 @@ func (g *Gate) signInPath(r *http.Request, returnTo string) string {
 func (g *Gate) signInAgain(r *http.Request, how, returnTo string) string {
 	query := url.Values{"again": {how}}
 	g.setSealed(r, query, purposeScope, []byte(g.scopeParam()))
+	g.setSealed(r, query, purposeDemand, g.wants.append(nil))
 	return g.signInAddress(r, query, returnTo)
 }
 

@@ -153,8 +153,8 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	}
 	s = newSession(verified, g.keep, now, time.Duration(g.Session.Lifetime))
 	// Many providers give claims at userinfo only; it is asked when something
-	// that has to be there is not.
-	if metadata.UserinfoEndpoint != "" && len(decide(s.claims, g.scopes, g.rules)) > 0 {
+	// that has to be there is not, here or at the gate that began the sign-in.
+	if metadata.UserinfoEndpoint != "" && (len(decide(s.claims, g.scopes, g.rules)) > 0 || l.demand.lacks(verified)) {
 		more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
 		if err != nil {
 			return nil, "", providerRefusal(err)

@@ -1098,7 +1098,7 @@ func TestPolicyDenialAtTheCallbackIsAPageAndNoSession(t *testing.T) {
 	callback := b.toCallback(s.url("/deep"))
 	login := callbackSlot(t, b, callback)
 	a := s.callbackRefused(t, b, callback, http.StatusForbidden, "", "")
-	if !strings.Contains(a.body, "Your email address does not let you in here.") || !strings.Contains(a.body, "/authentiq/sign-in?again=other&amp;return_to=%2Fdeep&amp;scope=") {
+	if !strings.Contains(a.body, "Your email address does not let you in here.") || !strings.Contains(a.body, "/authentiq/sign-in?again=other&amp;demand=") || !strings.Contains(a.body, "&amp;return_to=%2Fdeep&amp;scope=") {
 		t.Errorf("the page does not help: %s", a.body)
 	}
 	if events := s.events(eventDenied); len(events) != 1 || fmt.Sprint(events[0]["missing"]) != "[require email: another value]" || events[0]["sub"] != authentiqtest.Alice {

@@ -735,7 +735,10 @@ func TestWhoeverCancelsAtACertifiedProviderIsToldSoAndMayTryAgain(t *testing.T) 
 }
 
 func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *testing.T) {
+	secret := sessionKey()
+	second := fmt.Sprintf("scope profile\nunauthenticated pass\n}\nauthentiq /admin/* {\nissuer ISSUER\nclient_id gates\nclient_secret %q\nscope profile~r email\nrequire email *@example.com", secret)
 	s := newCertifiedStreet(t, certifiedConfig{}, map[string]certifiedSite{
+		"gates":   {client: map[string]any{"client_secret": secret}, options: second},
 		"scope":   {options: "scope profile email~rs"},
 		"rule":    {options: "scope email\nrequire email *@example.com"},
 		"group":   {options: "scope groups\nrequire groups admins\nheader X-Groups groups"},
@@ -770,6 +773,28 @@ func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *t
 			}
 		})
 	}
+	t.Run("what a second gate requires, which began the sign-in", func(t *testing.T) {
+		b := newBrowser(t)
+		a, _ := b.walk(b.get(s.at("gates", "/admin/x")), "alice")
+		if got := a.seen(t); got.Line != "GET /admin/x HTTP/1.1" || got.value(t, "X-Authentiq-Email") != "alice@example.com" {
+			t.Errorf("arrived with %q", got)
+		}
+	})
+	t.Run("what a second gate requires of somebody who is there already", func(t *testing.T) {
+		b := newBrowser(t)
+		a, _ := b.walk(b.get(s.at("gates", "/authentiq/sign-in")), "alice")
+		if got := a.seen(t); len(got.values("X-Authentiq-Email")) != 0 || got.value(t, "X-Authentiq-Subject") != "alice" {
+			t.Errorf("at the first gate it is %q", got)
+		}
+		a = b.get(s.at("gates", "/admin/x"))
+		if a.StatusCode != http.StatusForbidden {
+			t.Fatalf("%d %.300s", a.StatusCode, a.body)
+		}
+		a, _ = b.walk(b.follow(a, labelShare), "alice")
+		if got := a.seen(t); got.Line != "GET /admin/x HTTP/1.1" || got.value(t, "X-Authentiq-Email") != "alice@example.com" {
+			t.Errorf("arrived with %q", got)
+		}
+	})
 	t.Run("somebody whose claims are not enough there either is kept out", func(t *testing.T) {
 		b, hits := newBrowser(t), s.echo.count()
 		a, _ := b.walk(b.get(s.at("group", "/")), "bob")

@@ -287,6 +287,7 @@ func (g *Gate) configureStepUp() error {
 		}
 	}
 	g.wants = newDemand(&g.fresh, &g.demand)
+	g.wants.lookAt(g.scopes, g.rules)
 	return nil
 }
 

@@ -12,11 +12,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+	"github.com/authentiq/caddy-authentiq/internal/scope"
 )
 
 // demand is what a sign-in has to show besides who somebody is. It travels in the
@@ -24,6 +27,37 @@ import (
 type demand struct {
 	maxAge int64    // seconds since the user signed in; 0 asks for nothing
 	acr    []string // any one of these
+
+	// What the gate looks at, by scopes with marks and by names. It decides nothing:
+	// userinfo is asked when it is not in the ID token.
+	scope  string
+	claims []string
+}
+
+// lacks reports whether c has not all that the gate looks at which demands.
+func (d *demand) lacks(c claims.Claims) bool {
+	set, err := scope.ParseAll(strings.Fields(d.scope))
+	if err != nil || len(set.Missing(c)) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(d.claims, func(name string) bool { _, there := c.Lookup(name); return !there })
+}
+
+// lookAt notes what a gate's scopes and rules look at.
+func (d *demand) lookAt(scopes scope.Set, rules []rule) {
+	var words []string
+	for _, s := range scopes {
+		if s.Required || s.Verified {
+			words = append(words, s.String())
+		}
+	}
+	for _, r := range rules {
+		if r.claim == "email" && len(r.values) > 0 && !slices.ContainsFunc(scopes, func(s scope.Scope) bool { return s.Name == "email" && (s.Required || s.Verified) }) {
+			words = append(words, "email~rs") // it counts only when it is verified
+		}
+		d.claims = append(d.claims, r.claim)
+	}
+	d.scope = strings.Join(words, " ")
 }
 
 func (d *demand) some() bool { return d.maxAge > 0 || len(d.acr) > 0 }
@@ -63,13 +97,21 @@ func (d *demand) refusal(err error) *refusal {
 
 func (d *demand) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(d.maxAge))
-	text := strings.Join(d.acr, " ")
-	b = binary.AppendUvarint(b, uint64(len(text)))
-	return append(b, text...)
+	for _, text := range []string{strings.Join(d.acr, " "), d.scope, strings.Join(d.claims, "\x00")} {
+		b = binary.AppendUvarint(b, uint64(len(text)))
+		b = append(b, text...)
+	}
+	return b
 }
 
-func readDemand(r *reader) demand {
-	return demand{maxAge: int64(r.number()), acr: strings.Fields(string(r.take(r.number())))}
+func readDemand(r *reader) (d demand) {
+	d.maxAge = int64(r.number())
+	d.acr = strings.Fields(string(r.take(r.number())))
+	d.scope = string(r.take(r.number()))
+	if names := string(r.take(r.number())); names != "" {
+		d.claims = strings.Split(names, "\x00")
+	}
+	return d
 }
 
 // newDemand is what a gate asks of sign-ins that asks fresh of sessions. What
