@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -81,6 +82,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 func (g *Gate) answer(w http.ResponseWriter, r *http.Request, status int, page pages.Page) error {
 	if g.Pages == "off" {
 		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Referrer-Policy", "no-referrer") // the address may be that of a callback, with its code
 		text := strings.ToLower(page.Title)
 		if page.Reference != "" {
 			text += " (reference " + page.Reference + ")"
@@ -151,7 +153,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 		page.Actions = append(page.Actions, pages.Action{Label: labelShare, Address: g.signInAgain(r, "share", returnTo)})
 	}
 	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain(r, "other", returnTo)})
-	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
+	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.Strings("claims", slices.Sorted(maps.Keys(s.claims))), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
 	return g.answer(w, r, http.StatusForbidden, page)
 }
 

@@ -574,7 +574,7 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 				t.Errorf("what is remembered is in use %d times, in %d copies", n, poolSize(statePool))
 			}
 			for key := range s.app().providers {
-				if n, _ := providerPool.References(key); n != 1 || poolSize(providerPool) != 1 {
+				if n, _ := providerPool.References(s.app().stateKey + " " + key); n != 1 || poolSize(providerPool) != 1 {
 					t.Errorf("the provider is in use %d times, one of %d", n, poolSize(providerPool))
 				}
 			}

@@ -18,7 +18,7 @@ import (
 
 func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
 	const rotation = 8 * time.Second // and so Caddy reads the keys every two
-	s := newStreet(t, gate("session {\nkey_rotation 8s\n}"))
+	s := newStreet(t, gate("session {\nkey_rotation 8s\nlifetime 1h\n}"))
 	b := s.signedIn()
 	cookie := b.cookieHeader(s.url("/"))
 	in := func() int { return newBrowser(t).step(s.url("/"), "Cookie", cookie).StatusCode }

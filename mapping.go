@@ -138,6 +138,10 @@ func checkClaimPath(p string) error {
 	if p == "" || slices.Contains(strings.Split(p, "."), "") {
 		return errors.New("want a claim's name, or names joined by dots")
 	}
+	// It would never be there, and a rule about it would keep everybody out.
+	if name, _, _ := strings.Cut(p, "."); slices.Contains(protocolClaims, name) {
+		return errors.New("is about the token, not about the user, and no session has it")
+	}
 	return nil
 }
 

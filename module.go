@@ -296,6 +296,9 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if err := g.configure(); err != nil {
 		return err
 	}
+	if names := g.foreignScopes(); len(names) > 0 {
+		g.logger.Warn("scopes of Authentiq's are asked of another provider, which may not know them; profile, email, phone and address are everybody's", zap.Strings("scope", names))
+	}
 	if g.MatcherSetsRaw != nil {
 		sets, err := ctx.LoadModule(g, "MatcherSetsRaw")
 		if err != nil {

@@ -39,12 +39,14 @@ const (
 	defaultIdle      = time.Hour
 	defaultRecheck   = 5 * time.Minute
 
-	minIdle      = time.Minute
-	minRecheck   = time.Second
-	minFresh     = time.Minute
-	maxClockSkew = 10 * time.Minute
-	minLifetime  = time.Minute
-	maxLifetime  = 400 * 24 * time.Hour // browsers keep no cookie longer (RFC 6265bis section 5.5)
+	minIdle    = time.Minute
+	minRecheck = time.Second
+	minFresh   = time.Minute
+
+	maxStoredKeys = 1000 // that are read at a start, one after the other
+	maxClockSkew  = 10 * time.Minute
+	minLifetime   = time.Minute
+	maxLifetime   = 400 * 24 * time.Hour // browsers keep no cookie longer (RFC 6265bis section 5.5)
 )
 
 // inherit fills what o leaves open from defaults. A word of o replaces the
@@ -220,6 +222,16 @@ func (g *Gate) configureScopes() (err error) {
 	return err
 }
 
+// foreignScopes are those of Authentiq's own that another provider is asked for.
+func (g *Gate) foreignScopes() (names []string) {
+	for _, s := range g.scopes {
+		if g.Dialect != dialectAuthentiq && strings.HasPrefix(s.Name, "aq:") {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // flowParams are what the authorization request itself sends, and what would
 // let somebody else say it (RFC 9101).
 var flowParams = []string{
@@ -318,6 +330,8 @@ func (g *Gate) configureRenewal() error {
 	}
 	if rotation := time.Duration(s.KeyRotation); rotation != 0 && (rotation < keystore.MinRotation || rotation > maxLifetime) {
 		return fmt.Errorf("session key_rotation %s: want %s to %s", rotation, keystore.MinRotation, maxLifetime)
+	} else if shortest := time.Duration(s.Lifetime) / maxStoredKeys; rotation != 0 && rotation < shortest {
+		return fmt.Errorf("session key_rotation %s: more than %d keys would be kept for sessions of %s; want %s or more", rotation, maxStoredKeys, time.Duration(s.Lifetime), shortest.Round(time.Second))
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
 )
 
-const quickRotation = "session {\nkey_rotation 4s\n}"
+const quickRotation = "session {\nkey_rotation 4s\nlifetime 1h\n}"
 
 // keyIDOf returns which key has sealed a browser's session.
 func keyIDOf(line string) string {

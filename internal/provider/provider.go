@@ -32,6 +32,7 @@ const (
 	keyCoolDown  = 30 * time.Second
 	nudgeRest    = 2 * time.Second // between attempts that requests cause
 	awayAfter    = 2               // attempts in a row that failed
+	newsEvery    = time.Minute     // while people sign in
 )
 
 // Metadata is the part of the discovery document that is used (OpenID Connect
@@ -66,6 +67,7 @@ type Provider struct {
 	metadata  *Metadata
 	restored  bool          // it is from a run before, nobody has answered since
 	failures  int           // attempts to discover in a row
+	answered  time.Time     // when it last answered one
 	failure   error         // of the latest attempt
 	documents documents     // that the metadata and the keys are from
 	tried     chan struct{} // closed once the first discovery has ended either way
@@ -151,12 +153,12 @@ func spread(d time.Duration) time.Duration {
 func (p *Provider) Discover(ctx context.Context) error {
 	m, err := p.discover(ctx)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", p.issuer, err)
+		err = fmt.Errorf("%s/.well-known/openid-configuration: %w", strings.TrimSuffix(p.issuer, "/"), err)
 	}
 	p.mu.Lock()
 	if err == nil {
-		p.metadata, p.failure, p.failures, p.restored = m, nil, 0, false
-	} else {
+		p.metadata, p.failure, p.failures, p.restored, p.answered = m, nil, 0, false, time.Now()
+	} else if ctx.Err() == nil { // an attempt that was broken off says nothing
 		p.failure, p.failures = err, p.failures+1
 	}
 	p.mu.Unlock()
@@ -234,8 +236,13 @@ func (p *Provider) known(ctx context.Context, before bool) (*Metadata, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.metadata == nil || !before && (p.restored || p.failures >= awayAfter) {
+	// The documents are read seldom. Who is about to send somebody there has them
+	// read again, so that at most a few are sent to a provider that has gone.
+	away := p.metadata == nil || !before && (p.restored || p.failures >= awayAfter)
+	if away || !before && time.Since(p.answered) >= newsEvery {
 		p.nudge()
+	}
+	if away {
 		return nil, &Error{Op: "discovery", Unreachable: true, Err: p.failure}
 	}
 	return p.metadata, nil
