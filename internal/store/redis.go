@@ -38,6 +38,7 @@ func OpenRedis(address string, now func() time.Time) (*Redis, error) {
 	}
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 3*time.Second, 3*time.Second, 3*time.Second
 	options.ContextTimeoutEnabled = true
+	options.DialerRetries = 1 // each of the attempts to do something dials once
 	client := redis.NewClient(options)
 	return &Redis{client, redislock.New(client), now}, nil
 }

@@ -30,7 +30,10 @@ func (k Key) object() string { return path.Join(root, k.Kind, k.hour(), k.Name) 
 
 // Load implements Store.
 func (s *Storage) Load(ctx context.Context, k Key) ([]byte, error) {
-	value, err := s.Storage.Load(ctx, k.object())
+	if !s.Now().Before(k.Until) {
+		return nil, ErrNotFound
+	}
+	value, err := within(ctx, func() ([]byte, error) { return s.Storage.Load(ctx, k.object()) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNotFound
 	}
@@ -42,7 +45,10 @@ func (s *Storage) Load(ctx context.Context, k Key) ([]byte, error) {
 
 // Save implements Store.
 func (s *Storage) Save(ctx context.Context, k Key, value []byte) error {
-	if err := s.Storage.Store(ctx, k.object(), value); err != nil {
+	if !s.Now().Before(k.Until) {
+		return nil
+	}
+	if _, err := within(ctx, func() (_ any, err error) { return nil, s.Storage.Store(ctx, k.object(), value) }); err != nil {
 		return fmt.Errorf("writing to Caddy's storage: %w", err)
 	}
 	return nil
@@ -50,24 +56,64 @@ func (s *Storage) Save(ctx context.Context, k Key, value []byte) error {
 
 // Delete implements Store.
 func (s *Storage) Delete(ctx context.Context, k Key) error {
-	if err := s.Storage.Delete(ctx, k.object()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.delete(ctx, k.object()); err != nil {
 		return fmt.Errorf("deleting from Caddy's storage: %w", err)
 	}
 	return nil
 }
 
+func (s *Storage) delete(ctx context.Context, object string) error {
+	_, err := within(ctx, func() (_ any, err error) { return nil, s.Storage.Delete(ctx, object) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // Lock implements Store.
 func (s *Storage) Lock(ctx context.Context, k Key) (func(), error) {
 	name := "authentiq-" + k.Kind + "-" + k.Name
-	if err := s.Storage.Lock(ctx, name); err != nil {
+	unlock := func() { _ = s.Storage.Unlock(context.WithoutCancel(ctx), name) } // a stale lock expires by itself
+	_, err := within(ctx, func() (_ any, err error) { return nil, s.Storage.Lock(ctx, name) }, unlock)
+	if err != nil {
 		return nil, fmt.Errorf("locking Caddy's storage: %w", err)
 	}
-	return func() { _ = s.Storage.Unlock(context.WithoutCancel(ctx), name) }, nil // a stale lock expires by itself
+	return unlock, nil
+}
+
+// within gives up when ctx ends: a disk on the network that is gone answers
+// nothing, and file systems know no contexts. What is done too late is undone.
+func within[T any](ctx context.Context, do func() (T, error), undo ...func()) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result)
+	go func() {
+		var r result
+		r.value, r.err = do()
+		select {
+		case done <- r:
+		case <-ctx.Done():
+			for _, f := range undo {
+				if r.err == nil {
+					f()
+				}
+			}
+		}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // Sweep implements Store: it deletes the folders of hours that are over.
 func (s *Storage) Sweep(ctx context.Context) error {
-	objects, err := s.Storage.List(ctx, root, true)
+	objects, err := within(ctx, func() ([]string, error) { return s.Storage.List(ctx, root, true) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -87,7 +133,7 @@ func (s *Storage) Sweep(ctx context.Context) error {
 	}
 	var errs []error
 	for folder := range over {
-		if err := s.Storage.Delete(ctx, folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.delete(ctx, folder); err != nil {
 			errs = append(errs, fmt.Errorf("deleting from Caddy's storage: %w", err))
 		}
 	}
