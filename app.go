@@ -217,6 +217,7 @@ func (a *App) Stop() error {
 		a.cancel()
 	}
 	a.running.Wait()
+	a.state.refreshes.settle()
 	return nil
 }
 

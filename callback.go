@@ -174,7 +174,9 @@ var errNoRefreshToken = errors.New("the provider sent no refresh token, and sess
 func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session) ([]carried, *refusal) {
 	cookies, stored, refused := g.carry(ring, o, s)
 	if refused == nil && stored {
-		if err := g.saveGeneration(r.Context(), g.site(o), g.storeKey(s), s); err != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), storePatience)
+		defer cancel()
+		if err := g.saveGeneration(ctx, g.site(o), g.storeKey(s), s); err != nil {
 			return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: err, page: pageDown}
 		}
 	}

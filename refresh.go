@@ -17,7 +17,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,8 +37,9 @@ import (
 
 const (
 	refreshTimeout  = 30 * time.Second // for one refresh, lock and all calls
-	refreshPatience = 5 * time.Second  // that a request waits for one that another has begun
+	refreshPatience = 5 * time.Second  // that requests wait for one, from its beginning
 	refreshRest     = 10 * time.Second // after one that failed, for all sessions of the provider
+	storePatience   = 5 * time.Second  // that a sign-in or sign-out waits for the store
 	storeKind       = "refresh"
 )
 
@@ -48,7 +53,8 @@ type refreshes struct {
 }
 
 type refreshFlight struct {
-	done chan struct{}
+	done     chan struct{}
+	patience context.Context // ends when nobody waits any longer
 	outcome
 }
 
@@ -84,46 +90,71 @@ func (f *refreshes) keep(s *session) {
 	}
 }
 
-// once runs refresh for a session unless somebody does already, whose outcome it
-// then waits for.
+// once runs refresh for a session unless that is under way already, and waits for
+// its outcome. It goes on when the requests that wait for it have lost patience.
 func (f *refreshes) once(ctx context.Context, id string, refresh func() outcome) outcome {
 	f.mu.Lock()
-	if flight, ok := f.flights[id]; ok {
-		f.mu.Unlock()
-		timer := time.NewTimer(refreshPatience)
-		defer timer.Stop()
-		select {
-		case <-flight.done:
-			return flight.outcome
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		return outcome{}
+	flight, under := f.flights[id]
+	if !under {
+		patience, cancel := context.WithTimeout(context.Background(), refreshPatience)
+		flight = &refreshFlight{done: make(chan struct{}), patience: patience}
+		f.flights[id] = flight
+		go func() {
+			defer cancel()
+			defer close(flight.done)
+			defer func() {
+				f.mu.Lock()
+				delete(f.flights, id)
+				f.mu.Unlock()
+			}()
+			flight.outcome = refresh()
+		}()
 	}
-	flight := &refreshFlight{done: make(chan struct{})}
-	f.flights[id] = flight
 	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		delete(f.flights, id)
-		f.mu.Unlock()
-		close(flight.done)
-	}()
-	flight.outcome = refresh()
-	return flight.outcome
+	select {
+	case <-flight.done:
+		return flight.outcome
+	case <-flight.patience.Done():
+	case <-ctx.Done():
+	}
+	return outcome{}
 }
 
-// rests reports whether no provider should be asked now, one call having failed.
-func (f *refreshes) rests(who string, now time.Time) bool {
+// settle waits for those under way: what they bring must not be lost.
+func (f *refreshes) settle() {
+	f.mu.Lock()
+	flights := slices.Collect(maps.Values(f.flights))
+	f.mu.Unlock()
+	for _, flight := range flights {
+		<-flight.done
+	}
+}
+
+// mayAsk reports whether a provider may be asked now. After one call has failed
+// one session asks for all, now and then, until that goes well.
+func (f *refreshes) mayAsk(who string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return now.Before(f.resting[who])
+	until, failing := f.resting[who]
+	if left := until.Sub(now); failing && 0 < left && left <= refreshRest {
+		return false
+	}
+	if failing {
+		f.resting[who] = now.Add(refreshRest)
+	}
+	return true
 }
 
 func (f *refreshes) rest(who string, until time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.resting[who] = until
+}
+
+func (f *refreshes) answered(who string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.resting, who)
 }
 
 // due reports whether the provider has to vouch for s again.
@@ -143,14 +174,17 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 			return s
 		}
 	}
-	if all.rests(g.clientKey(), g.app.now.Now()) {
-		return s
-	}
 	o, ok := g.origin(r)
-	if !ok {
+	if !ok || !all.mayAsk(g.clientKey(), g.app.now.Now()) {
 		return s
 	}
-	got := all.once(r.Context(), s.id, func() outcome {
+	got := all.once(r.Context(), s.id, func() (got outcome) {
+		// An answer that breaks us must not end Caddy, as it would outside a request.
+		defer func() {
+			if cause := recover(); cause != nil {
+				got = g.postpone(s, "panic", fmt.Errorf("%v\n%s", cause, debug.Stack()))
+			}
+		}()
 		// Whoever asked may hang up; the token is spent all the same.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), refreshTimeout)
 		defer cancel()
@@ -190,10 +224,11 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	if err != nil {
 		return g.postpone(s, "store", err)
 	}
-	if next := g.app.state.refreshes.after(s); next != nil && (known == nil || known.generation < next.generation) {
-		known = next // it could not be stored
+	if here, ok := g.app.state.refreshes.newest.Get(s.id); ok && (known == nil || known.generation < here.generation) {
+		known = here // it could not be stored
 	}
-	if known != nil && known.id == s.id && (known.generation > s.generation || s.grant.stored) {
+	// An older generation's token is spent.
+	if known != nil && known.id == s.id && (known.generation > s.generation || s.grant.stored && known.generation == s.generation) {
 		if !g.due(known) {
 			g.app.state.refreshes.keep(known)
 			return outcome{next: known}
@@ -206,11 +241,13 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	tokens, err := g.provider.Refresh(ctx, g.client, s.grant.refresh)
 	var failed *provider.Error
 	if errors.As(err, &failed) && failed.Code == "invalid_grant" {
+		g.app.state.refreshes.answered(g.clientKey())
 		return g.end(ctx, key, s, "invalid_grant", err)
 	}
 	if err != nil {
 		return g.postpone(s, "refresh", err)
 	}
+	g.app.state.refreshes.answered(g.clientKey())
 	next := *s
 	next.identity, next.user = nil, ""
 	next.generation++
@@ -226,6 +263,10 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	g.app.state.refreshes.keep(&next)
 	if err := g.saveGeneration(ctx, site, key, &next); err != nil {
 		g.logger.Error(eventStoreTrouble, zap.Error(err), zap.String("effect", "other machines, and this one after a restart, may end this session"))
+	}
+	if g.revoked(&next) {
+		// Signed out meanwhile, which has deleted what was stored before.
+		return g.end(ctx, key, s, "signed out", nil)
 	}
 	if err != nil {
 		g.postpone(s, "claims", err)
@@ -325,6 +366,14 @@ func (g *Gate) postpone(s *session, check string, cause error) outcome {
 func (g *Gate) storeKey(s *session) store.Key {
 	sum := sha256.Sum256([]byte(g.binding(purposeRefresh, "") + s.id))
 	return store.Key{Kind: storeKind, Name: hex.EncodeToString(sum[:16]), Until: time.Unix(s.expires, 0)}
+}
+
+// forget deletes what is stored of a session that has ended. Nobody can use it any
+// more, and its time ends: a store that is away keeps nobody from signing out.
+func (g *Gate) forget(ctx context.Context, s *session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
+	defer cancel()
+	_ = g.store.Delete(ctx, g.storeKey(s))
 }
 
 // loadGeneration returns the generation that is stored, or nil if there is none

@@ -168,7 +168,7 @@ func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string)
 			continue
 		}
 		if g.store != nil && s.grant.there() {
-			_ = g.store.Delete(context.WithoutCancel(r.Context()), g.storeKey(s)) // of no use to anybody now, and over in time
+			g.forget(r.Context(), s)
 		}
 		g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 	}
