@@ -242,7 +242,12 @@ func verifierFor(alg string) *Verifier {
 	}
 }
 
-var expected = Expect{Nonce: testNonce, AccessToken: testAccess}
+// What a token is held to at sign-in, and at a refresh of that sign-in.
+var (
+	expected  = Expect{Nonce: testNonce, AccessToken: testAccess}
+	refreshed = Expect{Nonce: testNonce, AccessToken: testAccess, Earlier: &Earlier{Claims: object{"sub": testSubject}}}
+	both      = []Expect{expected, refreshed}
+)
 
 // wantRefused fails the test unless err is that of this check and says text.
 func wantRefused(t *testing.T, err error, check, text string) {
