@@ -172,7 +172,7 @@ func (o *op) mustDiscover(t *testing.T) {
 	}
 }
 
-// call is one of the four calls that are made to a provider.
+// call is one of the calls that are made to a provider.
 type call struct {
 	path string
 	do   func(ctx context.Context, o *op) error
@@ -183,6 +183,10 @@ var calls = map[string]call{
 	"keys":      {"/keys", func(ctx context.Context, o *op) error { return o.keys.Refresh(ctx) }},
 	"token": {"/token", func(ctx context.Context, o *op) error {
 		_, err := o.Exchange(ctx, Client{ID: "client", Secret: secretMarker, AuthMethod: "client_secret_post"}, grant)
+		return err
+	}},
+	"refresh": {"/token", func(ctx context.Context, o *op) error {
+		_, err := o.Refresh(ctx, Client{ID: "client", Secret: secretMarker, AuthMethod: "client_secret_post"}, tokenMarker)
 		return err
 	}},
 	"userinfo": {"/userinfo", func(ctx context.Context, o *op) error { _, err := o.Userinfo(ctx, tokenMarker, "alice"); return err }},

@@ -3,8 +3,10 @@
 package provider
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -34,7 +36,34 @@ func (o *op) recordToken(t *testing.T) *sent {
 
 const awkward = `s:3 c+r%2Be/t&é="=` // each of its characters is one that some client sends wrong
 
-func TestExchangeAuthenticatesTheClient(t *testing.T) {
+// redemptions are what is redeemed at the token endpoint, with what has to be
+// sent for it.
+var redemptions = map[string]struct {
+	do   func(ctx context.Context, o *op, client Client) (*Tokens, error)
+	form url.Values
+	op   string
+}{
+	"a code": {
+		func(ctx context.Context, o *op, client Client) (*Tokens, error) {
+			return o.Exchange(ctx, client, grant)
+		},
+		url.Values{
+			"grant_type": {"authorization_code"}, "code": {codeMarker}, "code_verifier": {verifierMarker},
+			"redirect_uri": {grant.RedirectURI},
+		},
+		"token request",
+	},
+	// RFC 6749 section 6: no scope is that of the sign-in.
+	"a refresh token": {
+		func(ctx context.Context, o *op, client Client) (*Tokens, error) {
+			return o.Refresh(ctx, client, tokenMarker)
+		},
+		url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokenMarker}},
+		"refresh",
+	},
+}
+
+func TestTheTokenEndpointGetsTheClientsAuthentication(t *testing.T) {
 	t.Parallel()
 	id := "cli:ent+%&é"
 	// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
@@ -53,62 +82,109 @@ func TestExchangeAuthenticatesTheClient(t *testing.T) {
 		{"post where discovery lists only others and post", "", []string{"private_key_jwt", "client_secret_post"}, "", url.Values{"client_id": {id}, "client_secret": {awkward}}},
 		{"post where that is configured, whatever is listed", "client_secret_post", []string{"client_secret_basic"}, "", url.Values{"client_id": {id}, "client_secret": {awkward}}},
 	} {
+		for what, redeem := range redemptions {
+			t.Run(test.name+", "+what, func(t *testing.T) {
+				t.Parallel()
+				inBubble(t, func(t *testing.T, o *op) {
+					if test.listed != nil {
+						o.at("/.well-known/openid-configuration", o.discovery(map[string]any{"token_endpoint_auth_methods_supported": test.listed}))
+					}
+					o.mustDiscover(t)
+					got := o.recordToken(t)
+					tokens, err := redeem.do(t.Context(), o, Client{ID: id, Secret: awkward, AuthMethod: test.method})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if tokens.Access != "at" || tokens.ID != "a.b.c" {
+						t.Errorf("got %+v", tokens)
+					}
+					want := maps.Clone(redeem.form)
+					maps.Copy(want, test.form)
+					if got.form.Encode() != want.Encode() {
+						t.Errorf("sent %v, want %v", got.form, want)
+					}
+					if a := got.header.Get("Authorization"); a != test.authorization {
+						t.Errorf("Authorization is %q, want %q", a, test.authorization)
+					}
+					if got.query != "" {
+						t.Errorf("the address carries %q", got.query)
+					}
+					if n := o.count("/token"); n != 1 {
+						t.Errorf("asked %d times", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A refresh may bring less than a sign-in (OpenID Connect Core 12.2, RFC 6749
+// section 6).
+func TestRefreshTakesWhatComes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, answer string
+		want         Tokens
+		err          string
+	}{
+		{"all of it", `{"access_token":"at","token_type":"Bearer","id_token":"a.b.c","refresh_token":"new","expires_in":300}`, Tokens{"at", "a.b.c", "new"}, ""},
+		{"no new refresh token", `{"access_token":"at","id_token":"a.b.c"}`, Tokens{"at", "a.b.c", tokenMarker}, ""},
+		{"an empty refresh token", `{"access_token":"at","id_token":"a.b.c","refresh_token":""}`, Tokens{"at", "a.b.c", tokenMarker}, ""},
+		{"no ID token", `{"access_token":"at","refresh_token":"new"}`, Tokens{"at", "", "new"}, ""},
+		{"an ID token of null", `{"access_token":"at","refresh_token":"new","id_token":null}`, Tokens{"at", "", "new"}, ""},
+		{"an empty ID token", `{"access_token":"at","refresh_token":"new","id_token":""}`, Tokens{"at", "", "new"}, ""},
+		{"an ID token that is a number", `{"access_token":"at","refresh_token":"new","id_token":1}`, Tokens{}, "id_token is no string"},
+		{"an ID token that is an object", `{"access_token":"at","refresh_token":"new","id_token":{"` + bodyMarker + `":1}}`, Tokens{}, "id_token is no string"},
+		{"an ID token that is a list", `{"access_token":"at","refresh_token":"new","id_token":["a.b.c"]}`, Tokens{}, "id_token is no string"},
+		{"an ID token that is false", `{"access_token":"at","refresh_token":"new","id_token":false}`, Tokens{}, "id_token is no string"},
+		{"a refresh token that is a number", `{"access_token":"at","refresh_token":1}`, Tokens{}, "no token response"},
+		{"a refresh token of 8 KB", `{"access_token":"at","refresh_token":"` + strings.Repeat("r", 8<<10) + `"}`, Tokens{"at", "", strings.Repeat("r", 8<<10)}, ""},
+		{"no access token", `{"id_token":"a.b.c","refresh_token":"new"}`, Tokens{}, "no token response"},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, o *op) {
-				if test.listed != nil {
-					o.at("/.well-known/openid-configuration", o.discovery(map[string]any{"token_endpoint_auth_methods_supported": test.listed}))
-				}
 				o.mustDiscover(t)
-				got := o.recordToken(t)
-				tokens, err := o.Exchange(t.Context(), Client{ID: id, Secret: awkward, AuthMethod: test.method}, grant)
+				o.at("/token", answer("application/json", test.answer))
+				got, err := o.Refresh(t.Context(), Client{ID: "client", Secret: secretMarker}, tokenMarker)
+				wantNoMarker(t, err)
+				if test.err != "" {
+					failed, ok := errors.AsType[*Error](err)
+					if !ok || failed.Unreachable || failed.Code != "" || !strings.Contains(err.Error(), test.err) {
+						t.Errorf("got %v, want %q", err, test.err)
+					}
+					return
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				if tokens.Access != "at" || tokens.ID != "a.b.c" {
-					t.Errorf("got %+v", tokens)
-				}
-				want := url.Values{
-					"grant_type": {"authorization_code"}, "code": {codeMarker}, "code_verifier": {verifierMarker},
-					"redirect_uri": {grant.RedirectURI},
-				}
-				for name, values := range test.form {
-					want[name] = values
-				}
-				if got.form.Encode() != want.Encode() {
-					t.Errorf("sent %v, want %v", got.form, want)
-				}
-				if a := got.header.Get("Authorization"); a != test.authorization {
-					t.Errorf("Authorization is %q, want %q", a, test.authorization)
-				}
-				if got.query != "" {
-					t.Errorf("the address carries %q", got.query)
-				}
-				if n := o.count("/token"); n != 1 {
-					t.Errorf("asked %d times", n)
+				if *got != test.want {
+					t.Errorf("got %.80v, want %.80v", *got, test.want)
 				}
 			})
 		})
 	}
 }
 
-// A second try would spend the code, and show the secret twice.
-func TestExchangeAsksOnceHoweverItIsAnswered(t *testing.T) {
+// A second try would spend the code or the token, and show the secret twice.
+func TestTheTokenEndpointIsAskedOnceHoweverItAnswers(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]http.HandlerFunc{
 		"401": answerWith(401, "application/json", `{"error":"invalid_client"}`), "400": answerWith(400, "application/json", `{"error":"invalid_grant"}`),
 		"500": answerWith(500, "text/html", ""), "503": answerWith(503, "text/html", ""), "307": answerWith(307, "text/html", ""),
 	} {
-		inBubble(t, func(t *testing.T, o *op) {
-			o.mustDiscover(t)
-			o.at("/token", refuse)
-			if _, err := o.Exchange(t.Context(), Client{ID: "client", Secret: "s"}, grant); err == nil {
-				t.Errorf("%s: accepted", name)
-			}
-			if n := o.count("/token"); n != 1 {
-				t.Errorf("%s: asked %d times", name, n)
-			}
-		})
+		for what, redeem := range redemptions {
+			inBubble(t, func(t *testing.T, o *op) {
+				o.mustDiscover(t)
+				o.at("/token", refuse)
+				if _, err := redeem.do(t.Context(), o, Client{ID: "client", Secret: "s"}); err == nil {
+					t.Errorf("%s, %s: accepted", name, what)
+				}
+				if n := o.count("/token"); n != 1 {
+					t.Errorf("%s, %s: asked %d times", name, what, n)
+				}
+			})
+		}
 	}
 }
 
@@ -117,19 +193,21 @@ func TestExchangeRefusesAProviderThatTakesNoWayOfOurs(t *testing.T) {
 	inBubble(t, func(t *testing.T, o *op) {
 		o.at("/.well-known/openid-configuration", o.discovery(map[string]any{"token_endpoint_auth_methods_supported": []string{"private_key_jwt"}}))
 		o.mustDiscover(t)
-		_, err := o.Exchange(t.Context(), Client{ID: "client", Secret: "s"}, grant)
-		if err == nil || !strings.Contains(err.Error(), "private_key_jwt") || o.count("/token") != 0 {
-			t.Errorf("got %v after %d requests", err, o.count("/token"))
+		for what, redeem := range redemptions {
+			_, err := redeem.do(t.Context(), o, Client{ID: "client", Secret: "s"})
+			if err == nil || !strings.Contains(err.Error(), "private_key_jwt") || o.count("/token") != 0 {
+				t.Errorf("%s: got %v after %d requests", what, err, o.count("/token"))
+			}
 		}
 	})
 }
 
 // What an operator must know is told apart; what must stay secret stays out,
 // even when the provider sends back what it was sent.
-func TestExchangeSaysWhatFailedAndNothingSecret(t *testing.T) {
+func TestTheTokenEndpointsErrorsSayWhatFailedAndNothingSecret(t *testing.T) {
 	t.Parallel()
 	echo := func(status int, contentType, format string) http.HandlerFunc {
-		all := strings.Join([]string{secretMarker, codeMarker, verifierMarker, bodyMarker}, " ")
+		all := strings.Join([]string{secretMarker, codeMarker, verifierMarker, tokenMarker, bodyMarker}, " ")
 		return answerWith(status, contentType, strings.ReplaceAll(format, "%", all))
 	}
 	const jsonType, formType = "application/json", "application/x-www-form-urlencoded"
@@ -171,15 +249,20 @@ func TestExchangeSaysWhatFailedAndNothingSecret(t *testing.T) {
 			inBubble(t, func(t *testing.T, o *op) {
 				o.mustDiscover(t)
 				o.at("/token", test.answer)
-				for _, method := range []string{"client_secret_basic", "client_secret_post"} {
-					_, err := o.Exchange(t.Context(), Client{ID: "client", Secret: secretMarker, AuthMethod: method}, grant)
-					wantNoMarker(t, err)
-					failed, ok := errors.AsType[*Error](err)
-					if !ok {
-						t.Fatalf("got %T: %v", err, err)
+				for what, redeem := range redemptions {
+					if strings.Contains(test.err, "id_token") && what == "a refresh token" {
+						continue // which has rules of its own for it
 					}
-					if failed.Op != "token request" || failed.Unreachable != test.unreachable || failed.Code != test.code || !strings.Contains(err.Error(), test.err) {
-						t.Errorf("got %+v: %v; want code %q, unreachable %v, %q", failed, err, test.code, test.unreachable, test.err)
+					for _, method := range []string{"client_secret_basic", "client_secret_post"} {
+						_, err := redeem.do(t.Context(), o, Client{ID: "client", Secret: secretMarker, AuthMethod: method})
+						wantNoMarker(t, err)
+						failed, ok := errors.AsType[*Error](err)
+						if !ok {
+							t.Fatalf("%s: got %T: %v", what, err, err)
+						}
+						if failed.Op != redeem.op || failed.Unreachable != test.unreachable || failed.Code != test.code || !strings.Contains(err.Error(), test.err) {
+							t.Errorf("%s: got %+v: %v; want code %q, unreachable %v, %q", what, failed, err, test.code, test.unreachable, test.err)
+						}
 					}
 				}
 			})
@@ -237,6 +320,9 @@ func TestUserinfoBelongsToTheUserOfTheIDToken(t *testing.T) {
 					}
 					return
 				}
+				if another := test.err == "sub differs"; errors.Is(err, ErrOtherUser) != another {
+					t.Errorf("of another user: %v, want %v", !another, another)
+				}
 				failed, ok := errors.AsType[*Error](err)
 				if !ok || failed.Op != "userinfo" || failed.Unreachable != test.unreachable || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("got %v, want %q", err, test.err)
@@ -271,7 +357,7 @@ func TestExchangeSpeaksToARealProvider(t *testing.T) {
 	for _, method := range []string{"client_secret_basic", "client_secret_post", "none"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
-			config := authentiqtest.Config{ClientID: "cli:ent+%&é", PublicClient: method == "none"}
+			config := authentiqtest.Config{ClientID: "cli:ent+%&é", PublicClient: method == "none", RefreshTokens: true}
 			client := Client{ID: config.ClientID, AuthMethod: method}
 			if method != "none" {
 				config.ClientSecret = awkward + strings.Repeat("x", 32)
@@ -287,25 +373,31 @@ func TestExchangeSpeaksToARealProvider(t *testing.T) {
 			if err := p.Discover(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// A code that the provider never gave: only a client that it knows gets to
-			// hear that.
-			_, err = p.Exchange(t.Context(), client, grant)
-			failed, ok := errors.AsType[*Error](err)
-			if !ok || failed.Code != "invalid_grant" {
-				t.Errorf("got %v, want that the code is refused and the client is not", err)
+			// What the provider never gave: only a client that it knows gets to hear
+			// that.
+			o := &op{Provider: p}
+			for what, redeem := range redemptions {
+				_, err = redeem.do(t.Context(), o, client)
+				failed, ok := errors.AsType[*Error](err)
+				if !ok || failed.Code != "invalid_grant" {
+					t.Errorf("%s: got %v, want that it is refused and the client is not", what, err)
+				}
+				stranger := client
+				stranger.ID += "x"
+				_, err = redeem.do(t.Context(), o, stranger)
+				if failed, ok := errors.AsType[*Error](err); !ok || failed.Code != "invalid_client" || failed.Unreachable {
+					t.Errorf("%s: got %v, want invalid_client", what, err)
+				}
+				wantNoMarker(t, err)
 			}
-			client.ID += "x"
-			_, err = p.Exchange(t.Context(), client, grant)
-			if failed, ok := errors.AsType[*Error](err); !ok || failed.Code != "invalid_client" || failed.Unreachable {
-				t.Errorf("got %v, want invalid_client", err)
-			}
-			wantNoMarker(t, err)
 			server.Down()
-			_, err = p.Exchange(t.Context(), client, grant)
-			if failed, ok := errors.AsType[*Error](err); !ok || !failed.Unreachable {
-				t.Errorf("got %v, want unreachable", err)
+			for what, redeem := range redemptions {
+				_, err = redeem.do(t.Context(), o, client)
+				if failed, ok := errors.AsType[*Error](err); !ok || !failed.Unreachable {
+					t.Errorf("%s: got %v, want unreachable", what, err)
+				}
+				wantNoMarker(t, err)
 			}
-			wantNoMarker(t, err)
 		})
 	}
 }
