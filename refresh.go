@@ -244,6 +244,9 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 		g.app.state.refreshes.answered(g.clientKey())
 		return g.end(ctx, key, s, "invalid_grant", err)
 	}
+	if refusesSession(err) {
+		return g.end(ctx, key, s, "id_token", err)
+	}
 	if err != nil {
 		return g.postpone(s, "refresh", err)
 	}
@@ -336,8 +339,11 @@ func isSignInClaim(name string) bool {
 // refusesSession tells an answer that is of another user, or can't be believed,
 // from one that did not come.
 func refusesSession(err error) bool {
+	if errors.Is(err, provider.ErrOtherUser) || errors.Is(err, provider.ErrOddIDToken) {
+		return true
+	}
 	var token *idtoken.Error
-	return errors.As(err, &token) || errors.Is(err, provider.ErrOtherUser)
+	return errors.As(err, &token) && !errors.Is(err, idtoken.ErrKeysStale)
 }
 
 // end ends s: the provider no longer vouches for its user.

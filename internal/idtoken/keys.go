@@ -32,6 +32,10 @@ const maxKeys = 64
 
 var errNoKey = errors.New("no key of the provider verifies it")
 
+// ErrKeysStale is in the error of a token that a key which can't be fetched now may
+// have signed.
+var ErrKeysStale = errors.New("new keys can't be fetched")
+
 // KeysUnavailableError says that the provider's keys could not be fetched, so
 // that nothing can be said about the token.
 type KeysUnavailableError struct{ Err error }
@@ -112,7 +116,7 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 	}
 	if err := f.remote.refresh(ctx); err != nil {
 		if loaded {
-			return nil, fmt.Errorf("%w, and new keys can't be fetched: %w", errNoKey, err)
+			return nil, fmt.Errorf("%w, and %w: %w", errNoKey, ErrKeysStale, err)
 		}
 		return nil, &KeysUnavailableError{err}
 	}

@@ -73,10 +73,13 @@ func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken stri
 	case string:
 		tokens.ID = id
 	default:
-		return nil, &Error{Op: op, Err: errors.New("the answer's id_token is no string")}
+		return nil, &Error{Op: op, Err: ErrOddIDToken}
 	}
 	return tokens, nil
 }
+
+// ErrOddIDToken says that the answer to a refresh has an id_token that is none.
+var ErrOddIDToken = errors.New("the answer's id_token is no string")
 
 // tokenEndpoint says how client asks there, and with which context.
 func (p *Provider) tokenEndpoint(ctx context.Context, op string, client Client) (context.Context, *oauth2.Config, error) {

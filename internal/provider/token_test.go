@@ -153,6 +153,9 @@ func TestRefreshTakesWhatComes(t *testing.T) {
 					if !ok || failed.Unreachable || failed.Code != "" || !strings.Contains(err.Error(), test.err) {
 						t.Errorf("got %v, want %q", err, test.err)
 					}
+					if odd := strings.Contains(test.err, "id_token"); errors.Is(err, ErrOddIDToken) != odd {
+						t.Errorf("an odd ID token: %v, want %v", !odd, odd)
+					}
 					return
 				}
 				if err != nil {
