@@ -105,6 +105,14 @@ func (s *street) stored() map[string]string {
 	return files
 }
 
+// remove deletes a file of the store.
+func (s *street) remove(name string) {
+	s.t.Helper()
+	if err := os.Remove(filepath.Join(s.storage, "authentiq", "store", name)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // forgets makes this machine one that has not seen any refresh.
 func (s *street) forgets() { s.app().state.refreshes.newest.Purge() }
 
