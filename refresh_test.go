@@ -182,7 +182,7 @@ func TestManyRequestsAtOnceRefreshOnce(t *testing.T) {
 				t.Error("a late one was not given the new cookie")
 			}
 		}
-		b.get(s.url("/"), "Cookie", old).seen(t) // and the jar has the new one
+		b.get(s.url("/")).seen(t) // and the jar has the new one
 		if n := s.refreshes(); n != round+1 {
 			t.Errorf("round %d: late ones refreshed", round)
 		}
@@ -1039,7 +1039,7 @@ func TestTokensOf8KBWork(t *testing.T) {
 			})
 		}
 		running.Wait()
-		b.get(s.url("/"), "Cookie", old).seen(t)
+		b.get(s.url("/")).seen(t)
 		budget()
 		if n := s.refreshes(); n != round+1 {
 			t.Fatalf("%d refreshes, want %d", n, round+1)
@@ -1227,7 +1227,7 @@ func TestReloadsDuringRefreshesSignNobodyOut(t *testing.T) {
 		running.Wait()
 		steady := steadyBrowser(t)
 		steady.client.Jar = b.client.Jar
-		steady.get(s.url("/"), "Cookie", old).seen(t)
+		steady.get(s.url("/")).seen(t)
 		if n := s.refreshes(); n != round+1 {
 			t.Fatalf("round %d: %d refreshes", round, n)
 		}
