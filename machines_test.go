@@ -179,7 +179,7 @@ func (ms *machines) round(name string, during func()) {
 			if resp.StatusCode != http.StatusOK {
 				ms.t.Errorf("%s: %d", name, resp.StatusCode)
 			}
-			if renewed(answer{Response: resp}) {
+			if renewed(resp.Header) {
 				newer = setCookies(resp)
 			}
 		})
@@ -309,7 +309,7 @@ func TestSessionsGoOnWhileRedisIsAway(t *testing.T) {
 			if err != nil || resp.StatusCode != http.StatusOK {
 				t.Fatalf("machine %d: %v, %v", i, resp, err)
 			}
-			return renewed(answer{Response: resp})
+			return renewed(resp.Header)
 		})
 	}
 	ms.round("after", nil)
@@ -328,7 +328,7 @@ func TestStoppingLosesNoResult(t *testing.T) {
 	b := steadyBrowser(t)
 	b.get(p.url("/")).seen(t)
 	line := ourLine(b, p.url("/"))
-	h := holding(authentiqtest.Token)
+	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
 	s.provider.SetHooks(h.hooks)
 	time.Sleep(2 * time.Second) // until it is due, by the clock of a process
@@ -356,7 +356,7 @@ func TestStoppingLosesNoResult(t *testing.T) {
 	await(t, "the result is there", func() bool {
 		a := again.asking(&first, line)
 		a.seen(t)
-		return renewed(a)
+		return renewed(a.Header)
 	})
 	sent := make(map[string]bool)
 	for _, r := range s.provider.Requests(authentiqtest.Token) {

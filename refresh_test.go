@@ -75,13 +75,6 @@ func (s *street) with(line, path string) answer {
 	return newBrowser(s.t).step(s.url(path), "Cookie", line)
 }
 
-// renewed reports whether an answer brings a session.
-func renewed(a answer) bool {
-	return slices.ContainsFunc(a.Cookies(), func(c *http.Cookie) bool {
-		return sessionName.MatchString(c.Name) && c.MaxAge >= 0 && c.Value != ""
-	})
-}
-
 // stored returns the files of the store, by path.
 func (s *street) stored() map[string]string {
 	s.t.Helper()
@@ -178,7 +171,7 @@ func TestManyRequestsAtOnceRefreshOnce(t *testing.T) {
 			late()
 			a := s.with(old, "/")
 			a.seen(t)
-			if !renewed(a) {
+			if !renewed(a.Header) {
 				t.Error("a late one was not given the new cookie")
 			}
 		}
@@ -516,15 +509,15 @@ func TestAfterAFailureARefreshWorksAgain(t *testing.T) {
 	}
 }
 
-// held is an endpoint that answers when it is let go.
-type held struct {
+// stalled is an endpoint that answers when it is let go.
+type stalled struct {
 	arrived chan struct{}
 	release func()
 	hooks   authentiqtest.Hooks
 }
 
-func holding(e authentiqtest.Endpoint) *held {
-	h := &held{arrived: make(chan struct{}, 1000)}
+func stalling(e authentiqtest.Endpoint) *stalled {
+	h := &stalled{arrived: make(chan struct{}, 1000)}
 	gone := make(chan struct{})
 	h.release = sync.OnceFunc(func() { close(gone) })
 	h.hooks = authentiqtest.Hooks{Handler: at(e, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -545,7 +538,7 @@ func TestNobodyWaitsLongForAProviderThatIsSlow(t *testing.T) {
 	b := s.signedIn()
 	line := ourLine(b, s.url("/"))
 	s.pass(clock, 6*time.Minute)
-	h := holding(authentiqtest.Token)
+	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
 	s.provider.SetHooks(h.hooks)
 	var running sync.WaitGroup
@@ -570,7 +563,7 @@ func TestNobodyWaitsLongForAProviderThatIsSlow(t *testing.T) {
 	}
 	h.release()
 	await(t, "its result is known", func() bool { return len(s.stored()) == 1 })
-	await(t, "the late ones get it", func() bool { return renewed(s.with(line, "/")) })
+	await(t, "the late ones get it", func() bool { return renewed(s.with(line, "/").Header) })
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes", n)
 	}
@@ -582,7 +575,7 @@ func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 	b := s.signedIn()
 	line := ourLine(b, s.url("/"))
 	s.pass(clock, 6*time.Minute)
-	h := holding(authentiqtest.Token)
+	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
 	s.provider.SetHooks(h.hooks)
 	req := pageRequest(t, s.url("/"), "Cookie", line)
@@ -682,7 +675,7 @@ func TestARefreshThatCanNotBeVerifiedNowSignsNobodyOut(t *testing.T) {
 func TestASignInWithoutARefreshTokenIsRefusedAndTheLogSaysWhatToDo(t *testing.T) {
 	s := newStreet(t, refreshGate(""))
 	a := newBrowser(t).get(s.url("/"))
-	if a.StatusCode != http.StatusBadGateway || renewed(a) {
+	if a.StatusCode != http.StatusBadGateway || renewed(a.Header) {
 		t.Errorf("%d", a.StatusCode)
 	}
 	events := s.events(eventRefused)
@@ -744,7 +737,7 @@ func TestTheSessionEndpointRechecksAndWritesNoCookie(t *testing.T) {
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want one", n)
 	}
-	if a := b.get(s.url("/")); !renewed(a) || s.refreshes() != 1 {
+	if a := b.get(s.url("/")); !renewed(a.Header) || s.refreshes() != 1 {
 		t.Error("the page got nothing of what is known")
 	}
 	s.pass(clock, 6*time.Minute)
@@ -772,7 +765,7 @@ func TestAnAnswerThatCachesMayShareCarriesNoCookie(t *testing.T) {
 		}
 		a := b.get(s.url("/"))
 		a.seen(t)
-		if !renewed(a) {
+		if !renewed(a.Header) {
 			t.Error("the next page got no cookie")
 		}
 		if n := s.refreshes(); n != round+1 {
@@ -803,7 +796,7 @@ func TestASlowAnswerOverwritesNoNewerCookie(t *testing.T) {
 	for name, meanwhile := range map[string]func(t *testing.T, s *street, clock *both, b *browser){
 		"a newer generation": func(t *testing.T, s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			if a := b.get(s.url("/")); !renewed(a) {
+			if a := b.get(s.url("/")); !renewed(a.Header) {
 				t.Error("no newer cookie")
 			}
 		},
@@ -830,7 +823,7 @@ func TestASlowAnswerOverwritesNoNewerCookie(t *testing.T) {
 			if a.body != "slow" {
 				t.Fatalf("%d %s", a.StatusCode, a.body)
 			}
-			if renewed(a) {
+			if renewed(a.Header) {
 				t.Error("the slow answer brought a cookie")
 			}
 		})
@@ -847,7 +840,7 @@ func TestASignOutDuringARefreshIsFinal(t *testing.T) {
 		b := s.signedIn()
 		line := ourLine(b, s.url("/"))
 		s.pass(clock, 6*time.Minute)
-		h := holding(authentiqtest.Token)
+		h := stalling(authentiqtest.Token)
 		t.Cleanup(h.release)
 		s.provider.SetHooks(h.hooks)
 		hits := s.echo.count()
@@ -1119,7 +1112,7 @@ func TestAStoreThatIsAway(t *testing.T) {
 		mend := s.breakStore()
 		b := newBrowser(t)
 		a := b.get(s.url("/"))
-		if a.StatusCode != http.StatusServiceUnavailable || renewed(a) {
+		if a.StatusCode != http.StatusServiceUnavailable || renewed(a.Header) {
 			t.Errorf("%d", a.StatusCode)
 		}
 		if events := s.events(eventRefused); len(events) != 1 || events[0]["check"] != "store" {
