@@ -42,7 +42,27 @@ func TestSoak(t *testing.T) {
 		soakOfABareSite(t)
 		return
 	}
+	newSoak(t, gatedSites, gatedTraffic).run()
+}
+
+// TestSoakOfRefreshes is the same where every session is rechecked every two
+// seconds, with tokens that work once, and the key that seals is followed by
+// another every four.
+func TestSoakOfRefreshes(t *testing.T) {
+	if *soakBare != "" {
+		t.Skip("a site without a gate refreshes nothing")
+	}
 	s := newSoak(t, gatedSites, gatedTraffic)
+	s.refreshes = true
+	s.run()
+	if n := len(s.provider.Requests(authentiqtest.Token)); n < 2*len(s.sessions.live) {
+		t.Errorf("%d requests for tokens in all: nothing was refreshed", n)
+	}
+}
+
+// run is the story of a soak.
+func (s *soak) run() {
+	s.t.Helper()
 	s.start()
 	s.gather(2 * soakPersons)
 
@@ -93,6 +113,7 @@ type soak struct {
 	taken                      string // a port that is somebody else's
 	storage                    string
 	change                     int // of the configuration that is loaded
+	refreshes                  bool
 	process                    *process
 
 	// What goes on. A request that touches one of these is judged by it.
@@ -128,7 +149,7 @@ func newSoak(t *testing.T, sites func(*soak, int) string, traffic []kind) *soak 
 	for i, p := range s.people {
 		users[i] = p.user()
 	}
-	if s.provider, err = authentiqtest.NewServer(authentiqtest.Config{Users: users}); err != nil {
+	if s.provider, err = authentiqtest.NewServer(authentiqtest.Config{Users: users, RefreshTokens: true}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.provider.Close)
@@ -233,7 +254,11 @@ func gatedSites(s *soak, change int) string {
 		}
 		return off
 	}
-	options += pick(0, "session {\nlifetime 8h\n}\n", "session {\nlifetime 11h\n}\n")
+	renewal := ""
+	if s.refreshes {
+		renewal = "refresh on\nrecheck 2s\nkey_rotation 4s\n"
+	}
+	options += "session {\nlifetime " + pick(0, "50m", "65m") + "\n" + renewal + "}\n"
 	options += pick(1, "", "require email *@example.com\nrequire sub\n")
 	options += pick(2, "", "headers remote-user x-forwarded\n")
 	options += pick(3, "", "header X-Team groups\nheader_encoding percent\n")
@@ -413,10 +438,18 @@ func kills(times int) fault {
 		if alone {
 			s.providerAway()
 		}
+		// Who is killed between the provider's answer and the storage loses a token
+		// that works once, and nothing can be done about it.
+		if s.refreshes {
+			s.stop()
+		}
 		s.down.begin()
 		s.kill()
 		s.start()
 		s.down.end()
+		if s.refreshes {
+			s.gatherCrowd()
+		}
 		if !alone {
 			return
 		}

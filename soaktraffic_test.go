@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,8 +71,17 @@ func (p person) user() authentiqtest.User {
 type held struct {
 	sync.RWMutex
 	person person
-	line   string // its cookie, as sent
-	hint   string // what is sent besides to the gate's own addresses
+	line   string                 // its first cookie, as sent
+	newest atomic.Pointer[string] // and the latest that came
+	hint   string                 // what is sent besides to the gate's own addresses
+}
+
+// cookie is what a browser may send: a tab that was asleep still has the first one.
+func (h *held) cookie() string {
+	if newest := h.newest.Load(); newest != nil && rand.IntN(2) == 0 {
+		return *newest
+	}
+	return h.line
 }
 
 // copied is a session that was signed out, of which somebody has kept a copy. A
@@ -328,7 +338,7 @@ func (c *client) asSomebody(act func(h *held)) {
 
 // opens fails unless the session does, for its own person.
 func (c *client) opens(name string, req *http.Request, h *held) bool {
-	req.Header.Set("Cookie", "theme=dark; "+h.line)
+	req.Header.Set("Cookie", "theme=dark; "+h.cookie())
 	a, _, ok := c.ask(name, req, false)
 	if !ok {
 		return false
@@ -339,6 +349,12 @@ func (c *client) opens(name string, req *http.Request, h *held) bool {
 	}
 	if req.URL.Path == "/long" && !strings.HasSuffix(a.body, downloadEnd) {
 		c.s.wrong("%s: the end is missing: …%q", name, a.body[max(0, len(a.body)-100):])
+	}
+	for _, cookie := range a.Cookies() {
+		if sessionName.MatchString(cookie.Name) && cookie.MaxAge > 0 {
+			line := cookie.Name + "=" + cookie.Value
+			h.newest.Store(&line)
+		}
 	}
 	c.onlyOf(name, h.person, a)
 	return true
@@ -385,7 +401,7 @@ func (c *client) staffOnly(name string) {
 		if len(h.person.groups) > 1 {
 			as = h.person.id
 		}
-		req := c.page("/staff", as, "Cookie", h.line)
+		req := c.page("/staff", as, "Cookie", h.cookie())
 		a, _, ok := c.ask(name, req, false)
 		if !ok {
 			return
@@ -402,7 +418,7 @@ func (c *client) staffOnly(name string) {
 func (c *client) whoAmI(name string) {
 	c.asSomebody(func(h *held) {
 		req := c.fetch(http.MethodGet, "/authentiq/session", "nobody", "")
-		req.Header.Set("Cookie", h.line+"; "+h.hint)
+		req.Header.Set("Cookie", h.cookie()+"; "+h.hint)
 		if a, _, ok := c.ask(name, req, false); ok {
 			if a.StatusCode != http.StatusOK || !strings.Contains(a.body, `"`+h.person.id+`"`) {
 				c.s.wrong("%s: %s got %d %.200s", name, h.person.id, a.StatusCode, a.body)
@@ -420,7 +436,7 @@ func (c *client) socket(name string) {
 		defer w.close()
 		at := c.s.now()
 		req := c.fetch(http.MethodGet, "/socket", h.person.id, "")
-		for name, value := range map[string]string{"Cookie": h.line, "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+		for name, value := range map[string]string{"Cookie": h.cookie(), "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
 			req.Header.Set(name, value)
 		}
 		began := time.Now()
@@ -454,7 +470,7 @@ func (c *client) socket(name string) {
 // open reads a page that needs no session, with one and forgeries or without.
 func (c *client) open(name string) {
 	req := c.page("/open", "anonymous", "X-Authentiq-Subject", c.s.people[0].id)
-	c.asSomebody(func(h *held) { req.Header.Set("Cookie", h.line) })
+	c.asSomebody(func(h *held) { req.Header.Set("Cookie", h.cookie()) })
 	if a, _, ok := c.ask(name, req, false); ok {
 		if a.StatusCode != http.StatusOK || !strings.Contains(a.body, upstreamMark) {
 			c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.body)
@@ -505,7 +521,7 @@ func (c *client) signOut(name string) {
 	if h == nil {
 		return
 	}
-	req := c.page("/authentiq/sign-out", "nobody", "Cookie", h.line+"; "+h.hint, "Sec-Fetch-Site", "same-origin")
+	req := c.page("/authentiq/sign-out", "nobody", "Cookie", h.cookie()+"; "+h.hint, "Sec-Fetch-Site", "same-origin")
 	req.Method = http.MethodPost
 	a, at, ok := c.ask(name, req, false)
 	if !ok {
@@ -532,10 +548,10 @@ func (c *client) askCopy(name string, copied copied) bool {
 	if c.s.down.since(copied.at.down) {
 		return false
 	}
-	req := c.page("/page", copied.person.id, "Cookie", copied.line)
+	req := c.page("/page", copied.person.id, "Cookie", copied.cookie())
 	if rand.IntN(2) == 0 {
 		req = c.fetch(http.MethodGet, "/data", copied.person.id, "")
-		req.Header.Set("Cookie", copied.line)
+		req.Header.Set("Cookie", copied.cookie())
 	}
 	a, at, ok := c.ask(name, req, true)
 	if !ok || c.s.down.since(copied.at.down) {
