@@ -42,6 +42,7 @@ const (
 	eventKeyMade         = "session key made"
 	eventSessionEnded    = "session ended"
 	eventNotRechecked    = "session not rechecked"
+	eventTooLarge        = "session too large"
 	eventStoreTrouble    = "store unavailable"
 	eventUndelivered     = "answer not delivered"
 )

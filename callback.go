@@ -172,15 +172,24 @@ var errNoRefreshToken = errors.New("the provider sent no refresh token, and sess
 // firstCookies returns the cookies of a session that begins. One whose refresh
 // token is too large for them needs the store from the start.
 func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session) ([]carried, *refusal) {
-	cookies, stored, refused := g.carry(ring, o, s)
-	if refused == nil && stored {
-		ctx, cancel := context.WithTimeout(r.Context(), storePatience)
-		defer cancel()
-		if err := g.saveGeneration(ctx, g.site(o), g.storeKey(s), s); err != nil {
-			return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: err, page: pageDown}
-		}
+	// With its times as long as they get, so that what fits now does so later: only
+	// what a refresh brings is in the store.
+	longest := *s
+	longest.seen, longest.checked = s.expires, s.expires
+	_, stored, refused := g.carry(ring, o, &longest)
+	if refused != nil {
+		return nil, refused
 	}
-	return cookies, refused
+	if !stored {
+		cookies, _, refused := g.carry(ring, o, s)
+		return cookies, refused
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storePatience)
+	defer cancel()
+	if err := g.saveGeneration(ctx, g.site(o), g.storeKey(s), s); err != nil {
+		return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: err, page: pageDown}
+	}
+	return g.sealSession(ring, o, s.light())
 }
 
 // merge adds userinfo's claims to those of the ID token, whose own stay: they

@@ -76,6 +76,7 @@ type visit struct {
 	set     []string // canonical names of the headers that gates have set
 	session *session // of the last gate that let the request through
 	renewed bool     // the answer brings the session's cookie
+	refused bool     // a gate has answered, and not the application
 }
 
 const visitVar = "authentiq"

@@ -353,6 +353,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return g.pass(w, r, next, visit, s)
 	case g.Unauthenticated == "pass":
 		return next.ServeHTTP(w, r)
+	}
+	visit.refused = true // so that no gate before this one counts it as being there
+	switch {
 	case s == nil:
 		return g.challenge(w, r, visit)
 	case len(missing) > 0:

@@ -41,14 +41,17 @@ const (
 	refreshRest     = 10 * time.Second // after one that failed, for all sessions of the provider
 	storePatience   = 5 * time.Second  // that a sign-in or sign-out waits for the store
 	storeKind       = "refresh"
+
+	maxChecked = 5 * time.Minute // that a machine which has asked may be ahead
 )
 
 // refreshes are those under way on this machine and what they have brought. They
 // outlive configurations.
 type refreshes struct {
 	mu      sync.Mutex
-	flights map[string]*refreshFlight // by session id
-	resting map[string]time.Time      // until when, by provider and client
+	flights map[string]*refreshFlight     // by session id
+	resting map[string]time.Time          // until when, by provider and client
+	odd     *lru.Cache[string, time.Time] // the same, by session id
 	newest  *lru.Cache[string, *session]
 }
 
@@ -70,7 +73,11 @@ func newRefreshes() *refreshes {
 	if err != nil {
 		panic(err) // only for a size that is no size
 	}
-	return &refreshes{flights: make(map[string]*refreshFlight), resting: make(map[string]time.Time), newest: newest}
+	odd, err := lru.New[string, time.Time](cacheSize)
+	if err != nil {
+		panic(err)
+	}
+	return &refreshes{flights: make(map[string]*refreshFlight), resting: make(map[string]time.Time), odd: odd, newest: newest}
 }
 
 // after returns the newest generation that is known here if it is newer than s.
@@ -122,19 +129,27 @@ func (f *refreshes) once(ctx context.Context, id string, refresh func() outcome)
 
 // settle waits for those under way: what they bring must not be lost.
 func (f *refreshes) settle() {
-	f.mu.Lock()
-	flights := slices.Collect(maps.Values(f.flights))
-	f.mu.Unlock()
-	for _, flight := range flights {
-		<-flight.done
+	for range 3 { // what is still served may begin others meanwhile
+		f.mu.Lock()
+		flights := slices.Collect(maps.Values(f.flights))
+		f.mu.Unlock()
+		for _, flight := range flights {
+			<-flight.done
+		}
 	}
 }
 
-// mayAsk reports whether a provider may be asked now. After one call has failed
-// one session asks for all, now and then, until that goes well.
-func (f *refreshes) mayAsk(who string, now time.Time) bool {
+// mayAsk reports whether a provider may be asked about a session now. After a call
+// that failed for all, one session asks for all, now and then, until that goes
+// well; one that failed for a session alone is asked about that one seldom.
+func (f *refreshes) mayAsk(who, id string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if until, ok := f.odd.Get(id); ok {
+		if left := until.Sub(now); 0 < left && left <= refreshRest {
+			return false
+		}
+	}
 	until, failing := f.resting[who]
 	if left := until.Sub(now); failing && 0 < left && left <= refreshRest {
 		return false
@@ -151,6 +166,8 @@ func (f *refreshes) rest(who string, until time.Time) {
 	f.resting[who] = until
 }
 
+func (f *refreshes) restAlone(id string, until time.Time) { f.odd.Add(id, until) }
+
 func (f *refreshes) answered(who string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,7 +176,8 @@ func (f *refreshes) answered(who string) {
 
 // due reports whether the provider has to vouch for s again.
 func (g *Gate) due(s *session) bool {
-	return g.Session.Refresh == "on" && g.app.now.Now().Unix()-s.checked >= int64(time.Duration(g.Session.Recheck)/time.Second)
+	age := g.app.now.Now().Unix() - s.checked
+	return g.Session.Refresh == "on" && (age >= int64(time.Duration(g.Session.Recheck)/time.Second) || age < -int64(maxChecked/time.Second))
 }
 
 // recheck returns s as the provider has last vouched for it, or nil if it no
@@ -175,7 +193,7 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 		}
 	}
 	o, ok := g.origin(r)
-	if !ok || !all.mayAsk(g.clientKey(), g.app.now.Now()) {
+	if !ok || !all.mayAsk(g.clientKey(), s.id, g.app.now.Now()) {
 		return s
 	}
 	got := all.once(r.Context(), s.id, func() (got outcome) {
@@ -191,7 +209,7 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 		return g.refresh(ctx, g.site(o), s)
 	})
 	switch {
-	case got.ended:
+	case got.ended || g.revoked(s): // signed out while this waited
 		return nil
 	case got.next != nil:
 		return g.adopt(s, got.next)
@@ -206,7 +224,7 @@ func (g *Gate) clientKey() string { return g.Issuer + " " + g.ClientID }
 // is shared stays as it is.
 func (g *Gate) adopt(s, next *session) *session {
 	adopted := *next
-	adopted.seen, adopted.adopted = max(s.seen, next.seen), true
+	adopted.seen, adopted.instead = max(s.seen, next.seen), cmp.Or(s.instead, s)
 	g.present(&adopted)
 	return &adopted
 }
@@ -217,6 +235,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	unlock, err := g.store.Lock(ctx, key)
 	if err != nil {
 		// Without the lock another machine could spend the same token.
+		g.restAll()
 		return g.postpone(s, "store", err)
 	}
 	defer unlock()
@@ -240,7 +259,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	}
 	tokens, err := g.provider.Refresh(ctx, g.client, s.grant.refresh)
 	var failed *provider.Error
-	if errors.As(err, &failed) && failed.Code == "invalid_grant" {
+	if errors.As(err, &failed) && failed.Code == "invalid_grant" && !failed.Unreachable {
 		g.app.state.refreshes.answered(g.clientKey())
 		return g.end(ctx, key, s, "invalid_grant", err)
 	}
@@ -360,9 +379,29 @@ func (g *Gate) end(ctx context.Context, key store.Key, s *session, check string,
 	return outcome{ended: true}
 }
 
-// postpone leaves s as it is, and asks for nobody for a while.
-func (g *Gate) postpone(s *session, check string, cause error) outcome {
+// restAll asks for nobody for a while.
+func (g *Gate) restAll() {
 	g.app.state.refreshes.rest(g.clientKey(), g.app.now.Now().Add(refreshRest))
+}
+
+// failsForAll tells a provider that is away, or knows this client no more, from
+// one that has an odd answer for one user: his must not keep it from being asked
+// about others.
+func failsForAll(err error) bool {
+	var failed *provider.Error
+	if !errors.As(err, &failed) {
+		return false
+	}
+	return failed.Unreachable ||
+		failed.Op == "refresh" && (failed.Code == "" || failed.Status >= 500 || failed.Code == "invalid_client" || failed.Code == "unauthorized_client")
+}
+
+// postpone leaves s as it is, and does not ask again for a while.
+func (g *Gate) postpone(s *session, check string, cause error) outcome {
+	g.app.state.refreshes.restAlone(s.id, g.app.now.Now().Add(refreshRest))
+	if failsForAll(cause) {
+		g.restAll()
+	}
 	g.logger.Error(eventNotRechecked, zap.String("check", check), zap.Error(cause), zap.String("sub", s.subject()), zap.String("effect", "sessions go on with the claims that they have"))
 	return outcome{}
 }

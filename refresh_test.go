@@ -402,9 +402,6 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 		"invalid_client": func(s *street) {
 			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(401, `{"error":"invalid_client"}`)})
 		},
-		"an error that nobody knows": func(s *street) {
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"temporarily_odd"}`)})
-		},
 		"500": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, `oops`)}) },
 		"503": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, ``)}) },
 		"invalid_grant that is not an error code": func(s *street) {

@@ -8,10 +8,12 @@ package authentiq
 import (
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // idleParts is into how many parts an idle limit is divided: the cookie says when
@@ -24,6 +26,9 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handl
 	v.identify(r, g.mapping.owned, s)
 	private := &privateWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, renew: renew}
 	err := next.ServeHTTP(private, r)
+	if err != nil {
+		private.renew = nil // what an error route says of caching is not known yet
+	}
 	private.begin() // for what is written after us: nothing, or the page of an error
 	return err
 }
@@ -34,7 +39,7 @@ func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.Respon
 	now := g.app.now.Now()
 	part := (g.idle()/idleParts + time.Second - 1) / time.Second // whole seconds, rounded up
 	unseen := g.idle() > 0 && now.Unix()-s.seen >= int64(part)
-	if !unseen && !s.adopted {
+	if !unseen && s.instead == nil {
 		return nil
 	}
 	o, ok := g.origin(r)
@@ -46,19 +51,23 @@ func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.Respon
 		// Whoever gets a kept copy of the answer would get the session with it; and a
 		// slow answer must neither bring back a session that was signed out meanwhile
 		// nor put an older one in the place of a newer.
-		if v.renewed || shareable(w.Header()) || g.revoked(s) || g.app.state.refreshes.after(s) != nil {
+		now := g.app.now.Now()
+		if v.renewed || v.refused || shareable(w.Header()) || g.app.state.refreshes.after(s) != nil ||
+			g.revoked(s) || !s.live(now, time.Duration(g.Session.Lifetime), g.idle()) {
 			return
 		}
 		ring, err := g.keyring(ctx)
 		if err != nil {
 			return
 		}
-		now := g.app.now.Now()
-		renewed := *s
-		renewed.seen = now.Unix()
-		cookies, _, refused := g.carry(ring, o, &renewed)
+		cookies, refused := g.carryAnew(ring, o, s, now)
+		if refused != nil && s.instead != nil {
+			// What is newer is in the store; the user is here all the same.
+			g.logger.Warn(eventTooLarge, zap.Error(refused.cause), zap.String("sub", s.subject()))
+			cookies, refused = g.carryAnew(ring, o, s.instead, now)
+		}
 		if refused != nil {
-			return // the cookie of before goes on, and what is newer is in the store
+			return
 		}
 		v.renewed = true
 		for _, c := range cookies {
@@ -68,6 +77,14 @@ func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.Respon
 	}
 }
 
+// carryAnew is carry for a session whose user is here now.
+func (g *Gate) carryAnew(ring *keyring, o origin, s *session, now time.Time) ([]carried, *refusal) {
+	renewed := *s
+	renewed.seen = now.Unix()
+	cookies, _, refused := g.carry(ring, o, &renewed)
+	return cookies, refused
+}
+
 // carry returns the cookies of s. A refresh token that is too large for them is
 // left to the store, where every later generation is kept anyway.
 func (g *Gate) carry(ring *keyring, o origin, s *session) (cookies []carried, stored bool, refused *refusal) {
@@ -75,9 +92,7 @@ func (g *Gate) carry(ring *keyring, o origin, s *session) (cookies []carried, st
 	if refused == nil || s.grant.refresh == "" {
 		return cookies, false, refused
 	}
-	light := *s
-	light.grant.refresh, light.grant.stored = "", true
-	cookies, refused = g.sealSession(ring, o, &light)
+	cookies, refused = g.sealSession(ring, o, s.light())
 	return cookies, true, refused
 }
 
@@ -86,12 +101,12 @@ func (g *Gate) carry(ring *keyring, o origin, s *session) (cookies []carried, st
 // the way in another header (RFC 9213).
 func shareable(h http.Header) bool {
 	for name := range h {
-		if strings.HasSuffix(name, "-Cache-Control") || name == "Surrogate-Control" {
+		if strings.HasSuffix(name, "-Cache-Control") || name == "Surrogate-Control" || name == "Edge-Control" || name == "X-Accel-Expires" {
 			return true
 		}
 	}
 	for _, line := range h["Cache-Control"] {
-		for directive := range strings.SplitSeq(strings.ToLower(line), ",") {
+		for directive := range strings.SplitSeq(strings.ToLower(quoted.ReplaceAllString(line, "")), ",") {
 			if directive = strings.TrimSpace(directive); directive == "private" || directive == "no-store" {
 				return false
 			}
@@ -99,6 +114,9 @@ func shareable(h http.Header) bool {
 	}
 	return true
 }
+
+// quoted is an argument that may have a comma in it.
+var quoted = regexp.MustCompile(`"[^"]*"?`)
 
 // privateWriter keeps what is for one user out of shared caches: an answer that
 // says nothing of caching gets "private".

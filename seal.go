@@ -142,6 +142,15 @@ func (g *Gate) current(r *http.Request, v *visit) (*session, error) {
 
 // openSession returns the live session that a cookie's value holds, or nil.
 func (g *Gate) openSession(ctx context.Context, site string, value whole) (*session, error) {
+	s, err := g.unseal(ctx, site, value)
+	if s == nil || err != nil || !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime), g.idle()) || g.revoked(s) {
+		return nil, err
+	}
+	return s, nil
+}
+
+// unseal returns the session that a cookie's value holds, or nil. It may be over.
+func (g *Gate) unseal(ctx context.Context, site string, value whole) (*session, error) {
 	s := g.sessions.get(site, value)
 	if s == nil || !g.keyThere(ctx, value.value) {
 		payload, ok, err := g.open(ctx, purposeSession, site, value.value, value.chunks)
@@ -156,9 +165,6 @@ func (g *Gate) openSession(ctx context.Context, site string, value whole) (*sess
 		}
 		g.present(s)
 		g.sessions.put(site, value, s)
-	}
-	if !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime), g.idle()) || g.revoked(s) {
-		return nil, nil
 	}
 	return s, nil
 }

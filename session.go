@@ -32,9 +32,9 @@ type session struct {
 	grant      grant
 	claims     claims.Claims
 
-	identity []field // the identity headers, made once
-	user     string  // who the user is by user_claim
-	adopted  bool    // newer than the cookie that came
+	identity []field  // the identity headers, made once
+	user     string   // who the user is by user_claim
+	instead  *session // what the cookie had, if this is newer
 }
 
 // grant is what the claims can be checked again with.
@@ -208,13 +208,27 @@ func readToken(r *reader) string {
 	return token.String()
 }
 
+// maxAhead is how far a clock may be put back without signing people out, in
+// seconds.
+const maxAhead = 24 * 3600
+
 // live reports whether s lasts at now. Its own end is inside the seal; a
 // lifetime that was shortened since counts too, and so does how long the user was
 // away. An idle of 0 is no limit.
 func (s *session) live(now time.Time, lifetime, idle time.Duration) bool {
 	unix := now.Unix()
+	if s.signedIn-unix > maxAhead {
+		return false // our clock was wrong, and the session would last for as long as it was
+	}
 	return unix < s.expires && unix-s.signedIn < int64(lifetime/time.Second) &&
 		(idle <= 0 || unix-s.seen < int64(idle/time.Second))
+}
+
+// light is s with its refresh token in the store.
+func (s *session) light() *session {
+	light := *s
+	light.grant.refresh, light.grant.stored = "", true
+	return &light
 }
 
 func (s *session) subject() string { return s.claims.String("sub") }

@@ -28,7 +28,11 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 	// What did not open is of no use to anybody. Sessions that did open were
 	// several; whoever planted his beside the user's may have put it where it
 	// can't be deleted from here (a path of its own), so all of them end.
-	g.revokeCarried(r, o, v, "several sessions at once")
+	for _, value := range assemble(g.cookies.of(o, g.Session.Domain), v.cookies) {
+		if s, err := g.openSession(r.Context(), g.site(o), value); s != nil && err == nil {
+			g.revoke(r, s, "several sessions at once")
+		}
+	}
 	g.dropSession(w, o, v.cookies)
 	if !pageLoad(r) || g.Unauthenticated == "deny" {
 		return g.unauthenticated(w, r, challengeHeader, pageSignIn)

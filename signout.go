@@ -155,23 +155,31 @@ func (g *Gate) dropHint(w http.ResponseWriter, o origin, ours []carried) {
 }
 
 // revokeCarried revokes every session that the request's cookies open to.
+//
+// Those are all that open, also one whose user was away for too long: a copy of
+// its cookie may have been kept alive.
 func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string) {
 	for _, value := range assemble(g.cookies.of(o, g.Session.Domain), v.cookies) {
-		s, err := g.openSession(r.Context(), g.site(o), value)
-		if err != nil || s == nil {
+		s, err := g.unseal(r.Context(), g.site(o), value)
+		if err != nil || s == nil || s.expires <= g.app.now.Now().Unix() || g.revoked(s) {
 			continue
 		}
-		if err := g.app.state.revocations.Revoke(context.WithoutCancel(r.Context()), revocation.Entry{
-			Issuer: g.Issuer, Client: g.ClientID, Kind: revocation.ID, Value: s.id, Until: time.Unix(s.expires, 0),
-		}); err != nil {
-			g.logger.Error(eventSignOut, zap.Error(err))
-			continue
-		}
-		if g.store != nil && s.grant.there() {
-			g.forget(r.Context(), s)
-		}
-		g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
+		g.revoke(r, s, reason)
 	}
+}
+
+// revoke ends s for every copy of its cookie.
+func (g *Gate) revoke(r *http.Request, s *session, reason string) {
+	if err := g.app.state.revocations.Revoke(context.WithoutCancel(r.Context()), revocation.Entry{
+		Issuer: g.Issuer, Client: g.ClientID, Kind: revocation.ID, Value: s.id, Until: time.Unix(s.expires, 0),
+	}); err != nil {
+		g.logger.Error(eventSignOut, zap.Error(err))
+		return
+	}
+	if g.store != nil && s.grant.there() {
+		g.forget(r.Context(), s)
+	}
+	g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 }
 
 // signedOutPath is where a sign-out ends: the provider sends people back to it.

@@ -58,7 +58,17 @@ func (d *demand) lookAt(scopes scope.Set, rules []rule) {
 		d.claims = append(d.claims, r.claim)
 	}
 	d.scope = strings.Join(words, " ")
+	// It travels in a cookie, beside much else. That it is not known what is looked
+	// at costs a question to userinfo.
+	if len(d.append(nil)) > maxDemand {
+		d.scope, d.claims = "", []string{nobodysClaim}
+	}
 }
+
+const (
+	maxDemand    = 512
+	nobodysClaim = "\x01" // that never is there
+)
 
 func (d *demand) some() bool { return d.maxAge > 0 || len(d.acr) > 0 }
 
@@ -159,6 +169,10 @@ func (g *Gate) stepUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.wants)
 }
 
+// quotedString escapes what a quoted string may not have as it is (RFC 9110 section
+// 5.6.4).
+var quotedString = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // stepUpHeader says what a program has to ask the provider for (RFC 9470 section
 // 3).
 func (g *Gate) stepUpHeader() string {
@@ -167,7 +181,7 @@ func (g *Gate) stepUpHeader() string {
 		challenge += fmt.Sprintf(`, max_age="%d"`, g.wants.maxAge)
 	}
 	if len(g.wants.acr) > 0 {
-		challenge += fmt.Sprintf(`, acr_values="%s"`, strings.Join(g.wants.acr, " "))
+		challenge += fmt.Sprintf(`, acr_values="%s"`, quotedString.Replace(strings.Join(g.wants.acr, " ")))
 	}
 	return challenge
 }

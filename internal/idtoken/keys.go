@@ -32,9 +32,9 @@ const maxKeys = 64
 
 var errNoKey = errors.New("no key of the provider verifies it")
 
-// ErrKeysStale is in the error of a token that a key which can't be fetched now may
-// have signed.
-var ErrKeysStale = errors.New("new keys can't be fetched")
+// ErrKeysStale is in the error of a token that a key may have signed which is not
+// known here: it can't be fetched now, or the provider does not publish it yet.
+var ErrKeysStale = errors.New("the key that it names is not known")
 
 // KeysUnavailableError says that the provider's keys could not be fetched, so
 // that nothing can be said about the token.
@@ -116,7 +116,7 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 	}
 	if err := f.remote.refresh(ctx); err != nil {
 		if loaded {
-			return nil, fmt.Errorf("%w, and %w: %w", errNoKey, ErrKeysStale, err)
+			return nil, fmt.Errorf("%w: %w, and new keys can't be fetched: %w", errNoKey, ErrKeysStale, err)
 		}
 		return nil, &KeysUnavailableError{err}
 	}
@@ -126,6 +126,9 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 			f.remote.rotated()
 		}
 		return payload, nil
+	}
+	if kid != "" && len(keys) == 0 {
+		return nil, fmt.Errorf("%w: %w", errNoKey, ErrKeysStale)
 	}
 	return nil, errNoKey
 }

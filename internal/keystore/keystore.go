@@ -53,12 +53,13 @@ const (
 	// MinRotation leaves every machine a second to read in.
 	MinRotation = 4 * time.Second
 
-	folder = "authentiq/keys"
-	suffix = ".key"           // file storage writes under a name of its own first, which this tells from a key
-	lock   = "authentiq-keys" // held while a generation is made
-	slack  = 10 * time.Minute // what clocks of machines may differ by before a generation is deleted
-	ahead  = time.Hour        // a generation from further in the future than this is from a clock that was wrong
-	maxAge = 100 * 365 * 24 * time.Hour
+	folder    = "authentiq/keys"
+	suffix    = ".key"           // file storage writes under a name of its own first, which this tells from a key
+	lock      = "authentiq-keys" // held while a generation is made
+	slack     = 10 * time.Minute // what clocks of machines may differ by before a generation is deleted
+	ahead     = time.Hour        // a generation from further in the future than this is from a clock that was wrong
+	maxNumber = 1 << 40          // what is beyond was never made here
+	maxAge    = 100 * 365 * 24 * time.Hour
 
 	unlockTimeout = 3 * time.Second
 )
@@ -174,7 +175,7 @@ func numberOf(name string) uint64 {
 		return 0
 	}
 	number, err := strconv.ParseUint(digits, 10, 63)
-	if err != nil {
+	if err != nil || number > maxNumber {
 		return 0
 	}
 	return number
@@ -320,7 +321,7 @@ func decode(value []byte) (Generation, error) {
 	if err := Check(s.Key); err != nil {
 		return Generation{}, err
 	}
-	if s.Created < 0 || s.Longest < 0 || s.Longest > int64(maxAge/time.Second) {
+	if s.Created < 0 || s.Created > 253402300799 || s.Longest < 0 || s.Longest > int64(maxAge/time.Second) {
 		return Generation{}, errors.New("has times that can't be")
 	}
 	return Generation{Secret: s.Key, Created: time.Unix(s.Created, 0), Longest: time.Duration(s.Longest) * time.Second}, nil

@@ -80,6 +80,7 @@ var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxBody)
 type Error struct {
 	Op          string // "discovery", "token request", "refresh", "userinfo"
 	Unreachable bool   // no answer, or one that says to come back later; trying again may help
+	Status      int    // of an answer that was no success, else 0
 	Code        string // the OAuth error code of the answer (RFC 6749 section 5.2), if any
 	Err         error
 }
@@ -101,6 +102,7 @@ func (p *Provider) failed(op string, err error) *Error {
 	var status *statusError
 	var unanswered *url.Error
 	if errors.As(err, &status) {
+		e.Status = status.status
 		e.Unreachable = status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests
 	} else {
 		// No answer at all is an error of the client's own kind; what else fails is

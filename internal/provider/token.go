@@ -51,8 +51,16 @@ func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*T
 	if !ok || id == "" {
 		return nil, &Error{Op: op, Err: errors.New("the answer has no id_token; is openid among the scopes that this client may ask for?")}
 	}
+	if len(token.RefreshToken) > maxRefreshToken {
+		return nil, &Error{Op: op, Err: errRefreshTooLarge}
+	}
 	return &Tokens{Access: token.AccessToken, ID: id, Refresh: token.RefreshToken}, nil
 }
+
+// maxRefreshToken is the largest refresh token that is kept, in bytes.
+const maxRefreshToken = 64 << 10
+
+var errRefreshTooLarge = fmt.Errorf("the refresh token is larger than %d bytes", maxRefreshToken)
 
 // Refresh redeems a refresh token (RFC 6749 section 6, OpenID Connect Core 12).
 // The provider may have spent it when this fails without an answer. All errors
@@ -66,6 +74,9 @@ func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken stri
 	token, err := config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
 	if err != nil {
 		return nil, p.tokenError(op, err)
+	}
+	if len(token.RefreshToken) > maxRefreshToken {
+		return nil, &Error{Op: op, Err: errRefreshTooLarge}
 	}
 	tokens := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken}
 	switch id := token.Extra("id_token").(type) {
