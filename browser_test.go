@@ -638,6 +638,7 @@ func (c *chromium) window(t *testing.T, allowed ...string) *tab {
 	t.Helper()
 	w := &window{t: t, allowed: append(allowed,
 		"Clear-Site-Data header on", // an entry of level info
+		"Autofocus processing",      // is skipped where somebody was faster, of level info
 		"BounceTrackingIssue",       // every sign-in bounces, and nobody clicks on a page of the gate
 	)}
 	ctx, cancel := chromedp.NewContext(c.ctx, chromedp.WithNewBrowserContext())
