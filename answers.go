@@ -40,6 +40,7 @@ const (
 	eventKeysTrouble     = "session keys unavailable"
 	eventKeysReady       = "session keys ready"
 	eventKeyMade         = "session key made"
+	eventKeysGone        = "session keys gone"
 	eventSessionEnded    = "session ended"
 	eventNotRechecked    = "session not rechecked"
 	eventTooLarge        = "session too large"
@@ -258,7 +259,7 @@ func tooLarge(c claims.Claims, size int) *refusal {
 		f.page.Items = append(f.page.Items, w.name)
 		largest = append(largest, fmt.Sprintf("%s (%d bytes)", w.name, w.bytes))
 	}
-	f.cause = fmt.Errorf("the claims take %d bytes and don't fit into cookies; the largest: %s; ask for fewer scopes, keep fewer claims (session claims), or have the provider send less", size, strings.Join(largest, ", "))
+	f.cause = fmt.Errorf("the claims take %d bytes, and some 5,000 fit into cookies; the largest, as JSON: %s; ask for fewer scopes, keep fewer claims (session claims, beside those that headers and rules need), or have the provider send less", size, strings.Join(largest, ", "))
 	return f
 }
 

@@ -148,7 +148,9 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	if err != nil {
 		return nil, "", l.demand.refusal(err)
 	}
-	if g.Session.Refresh == "on" && tokens.Refresh == "" {
+	// The gate that began the sign-in may be another one, which rechecks.
+	refreshes := g.Session.Refresh == "on" || l.demand.refresh
+	if refreshes && tokens.Refresh == "" {
 		return nil, "", &refusal{status: http.StatusBadGateway, check: "refresh_token", cause: errNoRefreshToken, page: pageFailed}
 	}
 	s = newSession(verified, g.keep, now, time.Duration(g.Session.Lifetime))
@@ -161,7 +163,7 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 		}
 		s = newSession(merge(verified, more), g.keep, now, time.Duration(g.Session.Lifetime))
 	}
-	if g.Session.Refresh == "on" {
+	if refreshes {
 		s.grant = grant{refresh: tokens.Refresh, nonce: l.nonceParam()}
 	}
 	return s, tokens.ID, nil
@@ -179,6 +181,9 @@ func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session
 	_, stored, refused := g.carry(ring, o, &longest)
 	if refused != nil {
 		return nil, refused
+	}
+	if stored && g.store == nil {
+		return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: errors.New("the refresh token is too large for cookies, and this gate has no store: turn session refresh on here too"), page: pageDown}
 	}
 	if !stored {
 		cookies, _, refused := g.carry(ring, o, s)

@@ -62,6 +62,9 @@ func runKeys(flags caddycmd.Flags) (int, error) {
 	if err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
+	if storeless(config) {
+		return caddy.ExitCodeFailedStartup, errors.New("all gates of this configuration have `session keys`, so none uses a key in the storage: put a new key in front of those, on all machines, and reload")
+	}
 	if err := showKeys(ctx, os.Stdout, storeOf(storage, config), flags.Bool("rotate")); err != nil {
 		return caddy.ExitCodeFailedQuit, err
 	}
@@ -106,6 +109,23 @@ func storeOf(storage certmagic.Storage, config []byte) *keystore.Store {
 		}
 	})
 	return s
+}
+
+// storeless reports whether a configuration has gates, and all bring their keys.
+func storeless(config []byte) bool {
+	var whole any
+	if json.Unmarshal(config, &whole) != nil {
+		return false
+	}
+	gates, own := 0, 0
+	eachGate(whole, func(gate []byte) {
+		gates++
+		var options Options
+		if json.Unmarshal(gate, &options) == nil && options.Session != nil && options.Session.Keys != nil {
+			own++
+		}
+	})
+	return gates > 0 && gates == own
 }
 
 // eachGate calls found for every gate in a configuration, wherever it stands.

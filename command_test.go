@@ -157,3 +157,22 @@ http://127.0.0.1:1 {
 		}
 	}
 }
+
+func TestTheCommandSaysThatKeysOfTheConfigurationAreNotItsOwn(t *testing.T) {
+	for name, test := range map[string]struct {
+		caddyfile string
+		want      bool
+	}{
+		"all gates have keys": {"a.test {\nauthentiq {\nclient_id a\nsession {\nkeys x\n}\n}\n}\nb.test {\nauthentiq {\nclient_id b\nsession {\nkeys x\n}\n}\n}", true},
+		"one has none":        {"a.test {\nauthentiq {\nclient_id a\nsession {\nkeys x\n}\n}\n}\nb.test {\nauthentiq {\nclient_id b\n}\n}", false},
+		"there is no gate":    {"a.test {\nrespond ok\n}", false},
+	} {
+		config, err := adapt(test.caddyfile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := storeless(config); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

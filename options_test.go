@@ -368,6 +368,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"a recheck beyond every session", session(options{"refresh": "on", "recheck": "401d"}), []string{"session recheck 9624h"}},
 		{"a claim to keep without a name", session(options{"claims": []string{"email", ""}}), []string{"session claims", "empty"}},
 		{"an unset variable as a claim to keep", session(options{"claims": []string{"{env.AUTHENTIQ_UNSET}"}}), []string{"session claims", "unset"}},
+		{"claims with commas", session(options{"claims": []string{"name,", "email"}}), []string{"session claims", "comma"}},
+		{"a recheck that nobody lives to see", session(options{"refresh": "on", "recheck": "13h"}), []string{"session recheck 13h", "nobody would be rechecked"}},
 		{"a rotation that leaves thousands of keys", session(options{"key_rotation": "5s"}), []string{"session key_rotation 5s", "1000 keys", "12h", "43s or more"}},
 		{"a header from a claim of the token", options{"header": header("X-Issuer", "iss")}, []string{"header X-Issuer", "about the token"}},
 		{"a rule about a claim of the token", options{"require": []options{{"claim": "aud", "values": []string{"app"}}}}, []string{`require "aud"`, "about the token"}},

@@ -255,7 +255,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 		s = known
 	}
 	if s.grant.refresh == "" {
-		return g.end(ctx, key, s, "no refresh token", nil)
+		return g.end(ctx, key, s, "no refresh token", errGrantGone)
 	}
 	tokens, err := g.provider.Refresh(ctx, g.client, s.grant.refresh)
 	var failed *provider.Error
@@ -295,6 +295,8 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	}
 	return outcome{next: &next}
 }
+
+var errGrantGone = errors.New("the session began at a gate without refresh, or before it was turned on; or the store has lost what it had of it")
 
 // claimsAnew returns what the provider now says of the user of s.
 func (g *Gate) claimsAnew(ctx context.Context, s *session, tokens *provider.Tokens) (claims.Claims, error) {

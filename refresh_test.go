@@ -1226,3 +1226,33 @@ func TestReloadsDuringRefreshesSignNobodyOut(t *testing.T) {
 		}
 	}
 }
+
+// The first gate answers at the callback. A session that a second one rechecks
+// has what that takes, if the second one began the sign-in; otherwise its user
+// signs in once more, and no more than that.
+func TestAGateThatRechecksMayStandBehindOneThatDoesNot(t *testing.T) {
+	clock := new(both)
+	common := "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\nscope aq:name email~rs\n"
+	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
+	s.load("authentiq {\n" + common + "}\nauthentiq /admin/* {\n" + common + "session {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM\n")
+	b := newBrowser(t)
+	b.get(s.url("/page")).seen(t)
+	b.get(s.url("/admin/x")).seen(t)
+	signIns := func() int { return len(s.events(eventSignIn)) }
+	if n := signIns(); n != 1 {
+		t.Fatalf("signed in %d times", n)
+	}
+	s.pass(clock, 6*time.Minute)
+	b.get(s.url("/page")).seen(t)
+	b.get(s.url("/admin/x")).seen(t)
+	if n := signIns(); n != 2 {
+		t.Errorf("after a recheck that could not be: signed in %d times, want once more", n)
+	}
+	for range 3 {
+		s.pass(clock, 6*time.Minute)
+		b.get(s.url("/admin/x")).seen(t)
+	}
+	if n := signIns(); n != 2 || s.refreshes() < 3 {
+		t.Errorf("signed in %d times, refreshed %d times", n, s.refreshes())
+	}
+}

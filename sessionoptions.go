@@ -85,6 +85,7 @@ func (g *Gate) configureRenewal() error {
 		return fmt.Errorf("session idle %s: want %s to %s, or 0 for no limit", idle, minIdle, maxLifetime)
 	}
 	s.Refresh = cmp.Or(s.Refresh, "off")
+	g.wants.refresh = s.Refresh == "on"
 	if s.Refresh != "on" && s.Refresh != "off" {
 		return fmt.Errorf("session refresh %q: want on or off", s.Refresh)
 	}
@@ -97,6 +98,9 @@ func (g *Gate) configureRenewal() error {
 	s.Recheck = cmp.Or(s.Recheck, caddy.Duration(defaultRecheck))
 	if recheck := time.Duration(s.Recheck); recheck < minRecheck || recheck > maxLifetime {
 		return fmt.Errorf("session recheck %s: want %s to %s", recheck, minRecheck, maxLifetime)
+	}
+	if recheck := time.Duration(s.Recheck); s.Refresh == "on" && recheck > time.Duration(s.Lifetime) {
+		return fmt.Errorf("session recheck %s: nobody would be rechecked, sessions last for %s", recheck, time.Duration(s.Lifetime))
 	}
 	if rotation := time.Duration(s.KeyRotation); rotation != 0 && (rotation < keystore.MinRotation || rotation > maxLifetime) {
 		return fmt.Errorf("session key_rotation %s: want %s to %s", rotation, keystore.MinRotation, maxLifetime)
@@ -123,6 +127,9 @@ func (g *Gate) configureClaims() error {
 	for _, name := range g.Session.Claims {
 		if name == "" {
 			return errors.New("session claims: a name is empty")
+		}
+		if strings.HasSuffix(name, ",") {
+			return fmt.Errorf("session claims %q: ends with a comma; names are separated by spaces", name)
 		}
 		keep(name)
 	}

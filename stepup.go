@@ -28,6 +28,9 @@ type demand struct {
 	maxAge int64    // seconds since the user signed in; 0 asks for nothing
 	acr    []string // any one of these
 
+	// The session is to keep a refresh token, with which this gate rechecks it.
+	refresh bool
+
 	// What the gate looks at, by scopes with marks and by names. It decides nothing:
 	// userinfo is asked when it is not in the ID token.
 	scope  string
@@ -107,6 +110,11 @@ func (d *demand) refusal(err error) *refusal {
 
 func (d *demand) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(d.maxAge))
+	if d.refresh {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
 	for _, text := range []string{strings.Join(d.acr, " "), d.scope, strings.Join(d.claims, "\x00")} {
 		b = binary.AppendUvarint(b, uint64(len(text)))
 		b = append(b, text...)
@@ -116,6 +124,7 @@ func (d *demand) append(b []byte) []byte {
 
 func readDemand(r *reader) (d demand) {
 	d.maxAge = int64(r.number())
+	d.refresh = r.number() == 1
 	d.acr = strings.Fields(string(r.take(r.number())))
 	d.scope = string(r.take(r.number()))
 	if names := string(r.take(r.number())); names != "" {

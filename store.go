@@ -136,7 +136,7 @@ func (a *App) sweepStores(ctx context.Context) {
 	for {
 		for _, s := range a.stores {
 			if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-				a.logger.Warn(eventStoreTrouble, zap.Error(err), zap.String("effect", "what is over stays there; it is tried again in an hour"))
+				a.logger.Warn(eventStoreTrouble, zap.Error(err), zap.String("effect", "what is over stays there, and if it can not be reached, sessions go on and are not rechecked"))
 			}
 		}
 		select {

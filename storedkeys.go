@@ -66,7 +66,8 @@ func (a *App) learnKeys(ctx context.Context) {
 	failing := false
 	for {
 		attempt, cancel := context.WithTimeout(ctx, keysTimeout)
-		generations, made, err := store.Maintain(attempt, keys.known())
+		known := keys.known()
+		generations, made, err := store.Maintain(attempt, known)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -83,6 +84,9 @@ func (a *App) learnKeys(ctx context.Context) {
 		case failing:
 			a.logger.Info(eventKeysReady)
 		}
+		if gone := missingFrom(known, generations); err == nil && len(gone) > 0 {
+			a.logger.Info(eventKeysGone, zap.Uint64s("generations", gone), zap.String("effect", "what they have sealed opens no more"))
+		}
 		if failing = err != nil; made {
 			a.logger.Info(eventKeyMade, zap.Uint64("generation", generations[0].Number), zap.Time("seals_from", store.SealsFrom(generations[0])))
 		}
@@ -96,6 +100,16 @@ func (a *App) learnKeys(ctx context.Context) {
 			timer.Stop()
 		}
 	}
+}
+
+// missingFrom returns the numbers of those in known that are not in all.
+func missingFrom(known, all []keystore.Generation) (gone []uint64) {
+	for _, g := range known {
+		if !slices.ContainsFunc(all, func(other keystore.Generation) bool { return other.Number == g.Number }) {
+			gone = append(gone, g.Number)
+		}
+	}
+	return gone
 }
 
 func (k *storedKeys) known() []keystore.Generation {

@@ -23,6 +23,7 @@ const lockRetry = 20 * time.Millisecond
 
 // Redis is a Store in Redis.
 type Redis struct {
+	at     string // where it is, for errors
 	client redis.UniversalClient
 	locks  *redislock.Client
 	now    func() time.Time
@@ -40,7 +41,7 @@ func OpenRedis(address string, now func() time.Time) (*Redis, error) {
 	options.ContextTimeoutEnabled = true
 	options.DialerRetries = 1 // each of the attempts to do something dials once
 	client := redis.NewClient(options)
-	return &Redis{client, redislock.New(client), now}, nil
+	return &Redis{options.Addr, client, redislock.New(client), now}, nil
 }
 
 // Close ends its connections.
@@ -55,7 +56,7 @@ func (s *Redis) Load(ctx context.Context, k Key) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading from Redis: %w", err)
+		return nil, s.failed("reading from", err)
 	}
 	return value, nil
 }
@@ -67,7 +68,7 @@ func (s *Redis) Save(ctx context.Context, k Key, value []byte) error {
 		return nil
 	}
 	if err := s.client.Set(ctx, k.redis(), value, left).Err(); err != nil {
-		return fmt.Errorf("writing to Redis: %w", err)
+		return s.failed("writing to", err)
 	}
 	return nil
 }
@@ -75,7 +76,7 @@ func (s *Redis) Save(ctx context.Context, k Key, value []byte) error {
 // Delete implements Store.
 func (s *Redis) Delete(ctx context.Context, k Key) error {
 	if err := s.client.Del(ctx, k.redis()).Err(); err != nil {
-		return fmt.Errorf("deleting from Redis: %w", err)
+		return s.failed("deleting from", err)
 	}
 	return nil
 }
@@ -86,7 +87,7 @@ func (s *Redis) Lock(ctx context.Context, k Key) (func(), error) {
 		RetryStrategy: redislock.LinearBackoff(lockRetry),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("locking in Redis: %w", err)
+		return nil, s.failed("locking in", err)
 	}
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -95,8 +96,18 @@ func (s *Redis) Lock(ctx context.Context, k Key) (func(), error) {
 	}, nil
 }
 
-// Sweep implements Store.
-func (*Redis) Sweep(context.Context) error { return nil }
+// Sweep implements Store. There is nothing to do, but whether it could be done
+// tells a wrong address or password.
+func (s *Redis) Sweep(ctx context.Context) error {
+	if err := s.client.Ping(ctx).Err(); err != nil {
+		return s.failed("reaching", err)
+	}
+	return nil
+}
+
+func (s *Redis) failed(doing string, err error) error {
+	return fmt.Errorf("%s Redis at %s: %w", doing, s.at, err)
+}
 
 // Interface guards
 var (

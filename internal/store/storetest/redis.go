@@ -31,7 +31,7 @@ type Redis struct {
 }
 
 // Rights are what the gate's user has to be allowed, as Redis writes it.
-const Rights = "~authentiq:* +get +set +del +evalsha +eval +getrange +pexpire +pttl"
+const Rights = "~authentiq:* +get +set +del +evalsha +eval +getrange +pexpire +pttl +ping"
 
 // StartRedis starts one, which ends with the test. Where Redis is not installed the
 // test is skipped, in CI it fails.
