@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// endurance_test.go: what people, clocks and providers do to sessions that last,
+// each of which once ended one too many or kept one too long.
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
+)
+
+// likewise returns another browser with all that b has now.
+func (b *browser) likewise(address string) *browser {
+	b.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	other := newBrowser(b.t)
+	other.client.Jar.SetCookies(u, b.client.Jar.Cookies(u))
+	return other
+}
+
+func TestAnOddAnswerAboutOneUserKeepsNoOtherFromBeingAskedAbout(t *testing.T) {
+	s, clock := refreshing(t, "")
+	var hers atomic.Pointer[string] // her refresh token
+	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
+		token, _ := m["refresh_token"].(string)
+		hers.Store(&token)
+	}})
+	alice := s.signedIn()
+	s.provider.SignInAs(authentiqtest.Bob)
+	odd := *hers.Load()
+	bob := s.signedIn()
+	s.provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_ = r.ParseForm()
+		code := "invalid_grant"
+		if r.PostForm.Get("refresh_token") == odd {
+			code = "interaction_required"
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"error":%q}`, code)
+	})})
+	s.pass(clock, 6*time.Minute)
+	for range 100 { // twenty seconds of a page of hers that asks for news
+		if a := alice.fetches(s.url("/news")); a.StatusCode != http.StatusOK {
+			t.Fatalf("Alice: %d", a.StatusCode)
+		}
+		s.pass(clock, 200*time.Millisecond)
+	}
+	if n := s.refreshes(); n < 1 || n > 3 {
+		t.Errorf("asked %d times about Alice in twenty seconds, want one in ten", n)
+	}
+	if a := alice.fetches(s.url("/news")); a.StatusCode != http.StatusOK {
+		t.Errorf("Alice: %d", a.StatusCode)
+	}
+	hits := s.echo.count()
+	a := bob.step(s.url("/"))
+	s.denied(a, hits)
+	if a.StatusCode != http.StatusSeeOther {
+		t.Errorf("Bob, who is gone: %d", a.StatusCode)
+	}
+}
+
+func TestAnErrorsPageThatCachesShareBringsNoSession(t *testing.T) {
+	s := newStreet(t, gate("")+"error /gone 404\nhandle_errors {\nheader Cache-Control \"public, max-age=60\"\nrespond \"oops\"\n}")
+	b := s.signedIn()
+	s.setClock(time.Now().Add(10 * time.Minute))
+	a := b.step(s.url("/gone"))
+	if a.body != "oops" || a.StatusCode != http.StatusNotFound || a.Header.Get("Cache-Control") != "public, max-age=60" {
+		t.Fatalf("the error is %d %q, for %q", a.StatusCode, a.body, a.Header.Get("Cache-Control"))
+	}
+	if len(a.Cookies()) != 0 {
+		t.Errorf("it brings %q", a.Header["Set-Cookie"])
+	}
+	if a := b.step(s.url("/")); !renewed(a.Header) {
+		t.Error("the next page brings no session, so this says nothing")
+	}
+}
+
+func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
+	for name, end := range map[string]func(s *street, old *browser){
+		"a sign-out": func(s *street, old *browser) {
+			old.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			if a := old.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+				t.Errorf("signing out: %d", a.StatusCode)
+			}
+		},
+		"a new sign-in": func(s *street, old *browser) { old.get(s.url("/authentiq/sign-in")).seen(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, clock := refreshing(t, "")
+			kept := s.signedIn()
+			old := kept.likewise(s.url("/authentiq/session"))
+			for range 6 {
+				s.pass(clock, 20*time.Minute)
+				if a := kept.step(s.url("/")); !renewed(a.Header) {
+					t.Fatalf("the copy is not kept alive: %d", a.StatusCode)
+				}
+			}
+			if a := s.with(ourLine(old, s.url("/")), "/"); a.StatusCode != http.StatusSeeOther {
+				t.Fatalf("the session of before is not over: %d", a.StatusCode)
+			}
+			if n := len(s.stored()); n != 1 {
+				t.Fatalf("%d entries in the store, want one", n)
+			}
+			line := ourLine(kept, s.url("/"))
+			end(s, old)
+			hits := s.echo.count()
+			a := s.with(line, "/")
+			s.denied(a, hits)
+			if a.StatusCode != http.StatusSeeOther {
+				t.Errorf("the copy that was kept alive: %d", a.StatusCode)
+			}
+			if n := len(s.stored()); n != 0 {
+				t.Errorf("%d entries are left in the store", n)
+			}
+		})
+	}
+}
+
+func TestAKeyThatIsNotPublishedYetSignsNobodyOut(t *testing.T) {
+	clock := new(both)
+	block := gate("signing_alg RS256\nsession {\nrefresh on\n}")
+	s := newStreet(t, block, func(c *authentiqtest.Config) {
+		c.RefreshTokens, c.Now, c.SigningAlg = true, clock.now, "RS256"
+	})
+	var old atomic.Value
+	s.provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { old.Store(jwks["keys"]) }})
+	alice := s.signedIn()
+	s.provider.SignInAs(authentiqtest.Bob)
+	bob := s.signedIn()
+	if old.Load() == nil {
+		t.Fatal("the keys were not fetched")
+	}
+	s.pass(clock, 6*time.Minute)
+	s.provider.RotateKeys()
+	s.provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { jwks["keys"] = old.Load() }})
+	alice.step(s.url("/")).seen(t)
+	asked := len(s.provider.Requests(authentiqtest.Keys))
+	s.pass(clock, 5*time.Second)
+	bob.step(s.url("/")).seen(t)
+	if n := len(s.provider.Requests(authentiqtest.Keys)); n != asked {
+		t.Errorf("the keys were fetched %d times more within the pause", n-asked)
+	}
+	s.pass(clock, 40*time.Second)
+	alice.step(s.url("/")).seen(t)
+	if n := len(s.events(eventNotRechecked)); n < 2 {
+		t.Errorf("%d lines in the log", n)
+	}
+	if n := len(s.events(eventSessionEnded)); n != 0 {
+		t.Errorf("%d sessions were ended", n)
+	}
+	users := authentiqtest.DemoUsers()
+	for i := range users {
+		users[i].Claims["name"] = "Newname"
+	}
+	if err := s.provider.SetUsers(users); err != nil {
+		t.Fatal(err)
+	}
+	s.provider.SetHooks(authentiqtest.Hooks{})
+	stopCaddy() // the pause between fetches takes time of the real clock, and ends with it
+	s.load(block)
+	s.pass(clock, 40*time.Second)
+	for who, b := range map[string]*browser{"Alice": alice, "Bob": bob} {
+		if name := b.step(s.url("/")).seen(t).value(t, "X-Authentiq-Name"); name != "Newname" {
+			t.Errorf("%s is not asked about with the new keys: %q", who, name)
+		}
+	}
+}
+
+// Whoever is let through by one gate and stopped by the next was not there.
+func TestAGateBehindAnotherThatStopsSomebodyKeepsNobodyAlive(t *testing.T) {
+	for name, test := range map[string]struct {
+		inner  string
+		status int
+	}{
+		"away for too long":   {"session {\nidle 5m\n}", http.StatusSeeOther},
+		"not allowed":         {"session {\nidle 1h\n}\nrequire groups admins", http.StatusForbidden},
+		"not fresh":           {"session {\nidle 1h\n}\nrequire_fresh 10m", http.StatusSeeOther},
+		"not fresh, and JSON": {"session {\nidle 1h\n}\nunauthenticated deny\nrequire_fresh 10m", http.StatusUnauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, clock := stepUpStreet(t, "route {\nauthentiq {"+siteOptions+"session {\nidle 1h\n}\n}\nauthentiq /admin/* {"+siteOptions+test.inner+"\n}\nreverse_proxy UPSTREAM\n}")
+			b := s.signedIn()
+			s.pass(clock, 30*time.Minute)
+			for range 2 {
+				hits := s.echo.count()
+				a := b.step(s.url("/admin/x"))
+				if a.StatusCode != test.status {
+					t.Errorf("%d, want %d", a.StatusCode, test.status)
+				}
+				s.denied(a, hits) // and sets no session
+			}
+		})
+	}
+}
+
+func TestAClaimThatOutgrowsTheCookiesSignsNobodyOut(t *testing.T) {
+	s, clock := refreshing(t, "")
+	b := s.signedIn()
+	s.provider.SetHooks(claim("memberships", noisy(20<<10)))
+	for at := time.Duration(0); at < 4*time.Hour; at += 4 * time.Minute {
+		s.pass(clock, 4*time.Minute)
+		if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+			t.Fatalf("after %s: %d", at, a.StatusCode)
+		}
+	}
+	events := s.events(eventTooLarge)
+	if len(events) == 0 || !strings.Contains(fmt.Sprint(events[0]["error"]), "memberships") || events[0]["sub"] != authentiqtest.Alice {
+		t.Errorf("the log has %.500v", events)
+	}
+	if n := len(s.events(eventSessionEnded)); n != 0 {
+		t.Errorf("%d sessions were ended", n)
+	}
+}
+
+// The end of a Caddy waits for refreshes, also for those that begin meanwhile.
+func TestTheEndWaitsForRefreshesThatBeginMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newRefreshes()
+		first, second := make(chan struct{}), make(chan struct{})
+		begin := func(id string, until chan struct{}) {
+			go f.once(t.Context(), id, func() outcome { <-until; return outcome{} })
+			synctest.Wait()
+		}
+		begin("a", first)
+		settled := make(chan struct{})
+		go func() { f.settle(); close(settled) }()
+		synctest.Wait()
+		begin("b", second)
+		close(first)
+		synctest.Wait()
+		select {
+		case <-settled:
+			t.Error("it did not wait for the second")
+		default:
+		}
+		close(second)
+		<-settled
+	})
+}
+
+// A refresh token that only just fits is in the store from the start: the times in
+// the cookie take more space later.
+func TestARefreshTokenThatOnlyJustFitsLasts(t *testing.T) {
+	s, clock := refreshing(t, "lifetime 12h\nidle 1h\nrecheck 6h")
+	text := noisy(10000)
+	pad := func(size int) { s.provider.SetHooks(claim("pad", text[:size])) }
+	signIn := func(size int) (b *browser, status int, stored bool) {
+		pad(size)
+		before := len(s.stored())
+		b = newBrowser(t)
+		return b, b.get(s.url("/")).StatusCode, len(s.stored()) > before
+	}
+	// The size at which it goes to the store; somewhat beyond, nothing fits.
+	fits, stored := 1, len(text)
+	for stored-fits > 1 {
+		middle := (fits + stored) / 2
+		if _, status, there := signIn(middle); status == http.StatusOK && !there {
+			fits = middle
+		} else {
+			stored = middle
+		}
+	}
+	first := stored - 8
+	var all []*browser
+	for size := first; size < stored+4; size++ {
+		b, status, there := signIn(size)
+		if status != http.StatusOK || there != (size >= stored) {
+			t.Fatalf("%d bytes, where %d are too many: %d, in the store %t", size, stored, status, there)
+		}
+		all = append(all, b)
+	}
+	for at := time.Duration(0); at < 8*time.Hour; at += 29 * time.Minute {
+		s.pass(clock, 29*time.Minute)
+		for i, b := range all {
+			pad(first + i)
+			if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+				t.Fatalf("%d bytes, after %s: %d", first+i, at, a.StatusCode)
+			}
+		}
+	}
+	if n := len(s.events(eventSessionEnded)) + len(s.events(eventNotRechecked)); n != 0 {
+		t.Errorf("%d lines of trouble in the log", n)
+	}
+}
+
+// What a gate looks at travels in the state of a sign-in, which is a cookie.
+func TestASignInFitsIntoItsCookieHoweverManyRulesThereAre(t *testing.T) {
+	var rules strings.Builder
+	teams := make(map[string]any)
+	for i := range 120 {
+		name := fmt.Sprintf("https://c.example.com/team-%03d", i)
+		fmt.Fprintf(&rules, "require %s\n", name)
+		teams[name] = true
+	}
+	// The first gate answers at the callback for both, and has no rules.
+	s := newStreet(t, "route {\nauthentiq /other/* {"+siteOptions+"}\nauthentiq /admin/* {"+siteOptions+rules.String()+"}\nreverse_proxy UPSTREAM\n}")
+	s.provider.SetHooks(authentiqtest.Hooks{Userinfo: func(c map[string]any) {
+		for name, value := range teams {
+			c[name] = value
+		}
+	}})
+	b := newBrowser(t)
+	a := b.step(s.url("/admin/x"))
+	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
+		t.Errorf("%d to %.100q", a.StatusCode, a.Header.Get("Location"))
+	}
+	for _, line := range a.Header["Set-Cookie"] {
+		if len(line) >= 4096 {
+			t.Errorf("a cookie of %d bytes, which browsers do not take: %.40s", len(line), line)
+		}
+	}
+	b = newBrowser(t)
+	if a := b.get(s.url("/admin/x")); a.StatusCode != http.StatusOK {
+		t.Errorf("%d, %v", a.StatusCode, s.events(eventRefused))
+	}
+	if n := len(s.provider.Requests(authentiqtest.Userinfo)); n != 1 {
+		t.Errorf("userinfo was asked %d times, want once", n)
+	}
+}
+
+func TestAnAnswerThatTakesLongerThanTheIdleLimitBringsNoSession(t *testing.T) {
+	for took, brings := range map[time.Duration]bool{time.Minute: true, 3 * time.Hour: false} {
+		v := newVisitor(t, loneGate(t, idle(time.Hour)))
+		v.clock = v.clock.Add(10 * time.Minute)
+		w := v.load(func(w http.ResponseWriter, r *http.Request) error {
+			v.clock = v.clock.Add(took)
+			return fine(w, r)
+		})
+		if w.Code != http.StatusOK || renewed(w.Header()) != brings {
+			t.Errorf("after %s: %d with %q", took, w.Code, w.Header()["Set-Cookie"])
+		}
+	}
+}
+
+// A clock that is put right must not leave sessions that last for as long as it was
+// wrong.
+func TestASessionFromAClockThatWasDaysAheadIsNone(t *testing.T) {
+	for ahead, lasts := range map[time.Duration]bool{time.Hour: true, 10 * 24 * time.Hour: false} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			clock := new(both)
+			s := newStreet(t, gate(""), func(c *authentiqtest.Config) { c.Now = clock.now })
+			s.pass(clock, ahead)
+			b := s.signedIn()
+			b.step(s.url("/")).seen(t)
+			s.pass(clock, -ahead)
+			hits := s.echo.count()
+			a := b.step(s.url("/"))
+			if lasts {
+				a.seen(t)
+				return
+			}
+			s.denied(a, hits)
+			if a.StatusCode != http.StatusSeeOther {
+				t.Errorf("%d", a.StatusCode)
+			}
+			b.get(s.url("/")).seen(t) // through the provider
+		})
+	}
+}
+
+func TestASignOutCountsForARequestThatWaitsForARefreshWhichFails(t *testing.T) {
+	s, clock := refreshing(t, "")
+	b := s.signedIn()
+	line := ourLine(b, s.url("/"))
+	s.pass(clock, 6*time.Minute)
+	h := stalling(authentiqtest.Token)
+	t.Cleanup(h.release)
+	broken := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+		if e == authentiqtest.Token {
+			next = broken
+		}
+		return h.hooks.Handler(e, next)
+	}})
+	hits := s.echo.count()
+	waiting := newBrowser(t)
+	answers := make(chan answer, 1)
+	go func() { answers <- waiting.step(s.url("/"), "Cookie", line) }()
+	select {
+	case <-h.arrived:
+	case <-time.After(15 * time.Second):
+		t.Fatal("the provider was not asked")
+	}
+	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("signing out: %d", a.StatusCode)
+	}
+	h.release()
+	a := <-answers
+	s.denied(a, hits)
+	if a.StatusCode != http.StatusSeeOther {
+		t.Errorf("%d", a.StatusCode)
+	}
+	if n := len(s.events(eventNotRechecked)); n != 1 {
+		t.Errorf("%d lines in the log, want that of the failure", n)
+	}
+}
