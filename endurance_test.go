@@ -408,3 +408,34 @@ func TestASignOutCountsForARequestThatWaitsForARefreshWhichFails(t *testing.T) {
 		t.Errorf("%d lines in the log, want that of the failure", n)
 	}
 }
+
+func TestARefreshTokenThatNobodyCanKeep(t *testing.T) {
+	huge := authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["refresh_token"] = strings.Repeat("r", 70<<10) }}
+	t.Run("is refused at sign-in", func(t *testing.T) {
+		s, _ := refreshing(t, "")
+		s.provider.SetHooks(huge)
+		a := newBrowser(t).get(s.url("/"))
+		if a.StatusCode != http.StatusBadGateway || renewed(a.Header) {
+			t.Errorf("%d", a.StatusCode)
+		}
+		if events := s.events(eventRefused); len(events) != 1 || events[0]["check"] != "token request" {
+			t.Errorf("the log has %v", events)
+		}
+		if n := len(s.stored()); n != 0 {
+			t.Errorf("%d entries in the store", n)
+		}
+	})
+	t.Run("leaves a session as it is", func(t *testing.T) {
+		s, clock := refreshing(t, "")
+		b := s.signedIn()
+		s.provider.SetHooks(huge)
+		s.pass(clock, 6*time.Minute)
+		b.step(s.url("/")).seen(t)
+		if n := len(s.events(eventNotRechecked)); n != 1 {
+			t.Errorf("%d lines in the log", n)
+		}
+		if n := len(s.events(eventSessionEnded)); n != 0 {
+			t.Error("the session has ended")
+		}
+	})
+}

@@ -404,6 +404,9 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 		},
 		"500": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, `oops`)}) },
 		"503": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, ``)}) },
+		"503 that says invalid_grant": func(s *street) {
+			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, `{"error":"invalid_grant"}`)})
+		},
 		"invalid_grant that is not an error code": func(s *street) {
 			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error_description":"invalid_grant"}`)})
 		},

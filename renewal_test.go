@@ -182,11 +182,18 @@ func TestAnAnswerThatOthersMayGetBringsNoSession(t *testing.T) {
 		{"nothing that is known", []string{"Cache-Control", "x-y"}, false},
 		{"an empty Cache-Control", []string{"Cache-Control", ""}, false},
 		{"private for one header", []string{"Cache-Control", `private="set-cookie", max-age=60`}, false},
+		{"private for one header, in capitals and quotes that do not end", []string{"Cache-Control", `Private="x, private`}, false},
+		{"private for one header, and for all", []string{"Cache-Control", `private="x", private`}, true},
+		{"a list of headers with private in it", []string{"Cache-Control", `no-cache="a, private, b"`}, false},
+		{"a list of headers with no-store in it, in a second line", []string{"Cache-Control", "public", "Cache-Control", `no-cache="no-store, no-store"`}, false},
+		{"private, after a list of headers", []string{"Cache-Control", `no-cache="a, b", Private`}, true},
 		{"a word that has private in it", []string{"Cache-Control", "max-age=60, not-private"}, false},
 		{"something to a CDN", []string{"CDN-Cache-Control", "max-age=60"}, false},
 		{"something to a CDN besides private", []string{"Cache-Control", "private", "CDN-Cache-Control", "max-age=60"}, false},
 		{"something to a CDN of a name", []string{"Cache-Control", "no-store", "Cloudflare-CDN-Cache-Control", "max-age=60"}, false},
 		{"something to a surrogate", []string{"Cache-Control", "private", "Surrogate-Control", "max-age=60"}, false},
+		{"something to the edge", []string{"Cache-Control", "private", "Edge-Control", "max-age=60"}, false},
+		{"something to nginx", []string{"Cache-Control", "private", "X-Accel-Expires", "60"}, false},
 	} {
 		for _, status := range []int{200, 204, 206, 301, 304, 404, 500} {
 			v := newVisitor(t, g)

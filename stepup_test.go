@@ -134,6 +134,19 @@ func TestWhoeverComesWithoutASessionIsAskedForAllAtOnce(t *testing.T) {
 	}
 }
 
+// What auth_param asks for is the operator's own words.
+func TestAChallengeQuotesWhatItSays(t *testing.T) {
+	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nauth_param acr_values `a\"b c\\d`"))
+	s.provider.SetHooks(claim("acr", `a"b`))
+	b := s.signedIn()
+	s.pass(clock, 20*time.Minute)
+	a := b.fetch(s.url("/admin/x"))
+	const want = `Authentiq error="insufficient_user_authentication", max_age="600", acr_values="a\"b c\\d"`
+	if got := a.Header.Get("WWW-Authenticate"); a.StatusCode != http.StatusUnauthorized || got != want {
+		t.Errorf("%d with %s, want %s", a.StatusCode, got, want)
+	}
+}
+
 // signIn returns the address that is in a problem document.
 func (a answer) signIn(t *testing.T) string {
 	t.Helper()

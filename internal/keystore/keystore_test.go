@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -322,6 +323,43 @@ func TestAKeyFromTheFutureStopsNothing(t *testing.T) {
 	little.wait(-ahead)
 	if little.maintain() {
 		t.Error("a clock that is an hour ahead causes a key")
+	}
+}
+
+// A number that can't be followed would be the last.
+func TestNumbersThatWereNeverMadeHereDoNotBlockRotation(t *testing.T) {
+	for _, number := range []string{"1099511627777", "9223372036854775807", "18446744073709551615"} {
+		d := newDisk(t)
+		m := newMachine(t, d)
+		m.maintain()
+		d.write(t, number+suffix, d.files(t)["00000001"+suffix])
+		m.wait(DefaultRotation)
+		if !m.maintain() {
+			t.Errorf("%s: no key was made", number)
+		}
+		m.wantNumbers("beside "+number, 2, 1)
+		if d.files(t)[number+suffix] == "" {
+			t.Errorf("%s was deleted, and is not ours", number)
+		}
+	}
+}
+
+func TestAKeyFromWhenThereAreNoDatesIsNotReadable(t *testing.T) {
+	for _, created := range []int64{math.MaxInt64, math.MaxInt64 / 2, 253402300800} {
+		value, err := encode(Generation{Secret: newSecret(), Created: time.Unix(created, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decode(value); err == nil {
+			t.Errorf("%d is a date", created)
+		}
+	}
+	latest, err := encode(Generation{Secret: newSecret(), Created: time.Unix(253402300799, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decode(latest); err != nil {
+		t.Error(err)
 	}
 }
 

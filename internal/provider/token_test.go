@@ -139,6 +139,8 @@ func TestRefreshTakesWhatComes(t *testing.T) {
 		{"an ID token that is false", `{"access_token":"at","refresh_token":"new","id_token":false}`, Tokens{}, "id_token is no string"},
 		{"a refresh token that is a number", `{"access_token":"at","refresh_token":1}`, Tokens{}, "no token response"},
 		{"a refresh token of 8 KB", `{"access_token":"at","refresh_token":"` + strings.Repeat("r", 8<<10) + `"}`, Tokens{"at", "", strings.Repeat("r", 8<<10)}, ""},
+		{"a refresh token of 64 KB", `{"access_token":"at","refresh_token":"` + strings.Repeat("r", maxRefreshToken) + `"}`, Tokens{"at", "", strings.Repeat("r", maxRefreshToken)}, ""},
+		{"a refresh token of more", `{"access_token":"at","refresh_token":"` + strings.Repeat("r", maxRefreshToken+1) + `"}`, Tokens{}, "refresh token is larger than"},
 		{"no access token", `{"id_token":"a.b.c","refresh_token":"new"}`, Tokens{}, "no token response"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -244,6 +246,8 @@ func TestTheTokenEndpointsErrorsSayWhatFailedAndNothingSecret(t *testing.T) {
 		{"a server that is broken", echo(500, "text/html", `%`), false, "", "500 Internal Server Error"},
 		{"a gateway that is broken", echo(502, "text/html", `%`), false, "", "502 Bad Gateway"},
 		{"a server that says to come back", echo(503, "text/html", `%`), true, "", "503 Service Unavailable"},
+		{"a server that says to come back, with an error code", echo(503, jsonType, `{"error":"invalid_grant","x":"%"}`), true, "invalid_grant", "503 Service Unavailable"},
+		{"a refresh token that nobody can keep", answerWith(200, jsonType, `{"access_token":"at","id_token":"a.b.c","refresh_token":"`+strings.Repeat("r", 70<<10)+`"}`), false, "", "refresh token is larger than"},
 		{"a server that has had enough", echo(429, jsonType, `{"error":"slow_down","x":"%"}`), true, "slow_down", "429 Too Many Requests"},
 		{"a redirect", echo(302, "text/html", `%`), false, "", "302 Found"},
 	} {
