@@ -269,7 +269,7 @@ func TestAProfileThatIsTooLargeIsAPageAndNoSession(t *testing.T) {
 	s := newStreet(t, gate(""))
 	cookiesGrow(s, 20_000)
 	b := newBrowser(t)
-	a := s.callbackRefused(t, b, b.toCallback(s.url("/deep")), http.StatusBadGateway, "size", "the largest: ")
+	a := s.callbackRefused(t, b, b.toCallback(s.url("/deep")), http.StatusBadGateway, "size", "the largest, as JSON: ")
 	answersInert(t, "the page", a)
 	if !strings.Contains(a.body, "Your profile is larger than this site can keep.") || signoutHint(b, s.url("/authentiq/x")) != nil {
 		t.Errorf("%s", a.body)

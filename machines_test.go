@@ -87,6 +87,8 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 // machine is a Caddy that may be started again.
 type machine struct {
 	*process
+	t      *testing.T // of all its processes, as port is: who asks does not look at those
+	port   string
 	s      *certifiedStreet
 	binary string
 	config string
@@ -96,7 +98,7 @@ type machine struct {
 func newMachine(t *testing.T, s *certifiedStreet, binary, storage, options string) *machine {
 	t.Helper()
 	port := freePort(t)
-	m := &machine{s: s, binary: binary, config: s.fill(fmt.Sprintf(`{
+	m := &machine{t: t, port: port, s: s, binary: binary, config: s.fill(fmt.Sprintf(`{
 	admin off
 	persist_config off
 	storage file_system %q
@@ -133,7 +135,7 @@ func (m *machine) kill() {
 
 // asks loads the page, as the site's own address.
 func (m *machine) asks(line string) (*http.Response, error) {
-	req := pageRequest(m.t, m.url("/"), "Cookie", line)
+	req := pageRequest(m.t, "http://127.0.0.1:"+m.port+"/", "Cookie", line)
 	req.Host = "app.localhost:" + m.s.port
 	transport := &http.Transport{DisableKeepAlives: true}
 	resp, err := steadyTransport{transport}.RoundTrip(req)
