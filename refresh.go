@@ -41,8 +41,6 @@ const (
 	refreshRest     = 10 * time.Second // after one that failed, for all sessions of the provider
 	storePatience   = 5 * time.Second  // that a sign-in or sign-out waits for the store
 	storeKind       = "refresh"
-
-	maxChecked = 5 * time.Minute // that a machine which has asked may be ahead
 )
 
 // refreshes are those under way on this machine and what they have brought. They
@@ -177,7 +175,7 @@ func (f *refreshes) answered(who string) {
 // due reports whether the provider has to vouch for s again.
 func (g *Gate) due(s *session) bool {
 	age := g.app.now.Now().Unix() - s.checked
-	return g.Session.Refresh == "on" && (age >= int64(time.Duration(g.Session.Recheck)/time.Second) || age < -int64(maxChecked/time.Second))
+	return g.Session.Refresh == "on" && (age >= int64(time.Duration(g.Session.Recheck)/time.Second) || age < -maxAhead)
 }
 
 // recheck returns s as the provider has last vouched for it, or nil if it no
