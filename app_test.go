@@ -139,7 +139,7 @@ http://127.0.0.1:PORT {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := caddy.Load(config, true); err != nil {
+	if err := loadCaddy(config); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(stopCaddy)

@@ -28,8 +28,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 )
 
@@ -1115,7 +1113,7 @@ func TestCallbackAnswersHostileRequestsInBoundedTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := caddy.Load(config, true); err != nil {
+	if err := loadCaddy(config); err != nil {
 		t.Fatal(err)
 	}
 	b := newBrowser(t)

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -21,6 +22,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -131,11 +133,87 @@ func (s *street) tryLoad(sites string) error {
 	if err != nil {
 		return err
 	}
-	if err := caddy.Load(config, true); err != nil {
+	if err := loadCaddy(config); err != nil {
 		return err
 	}
 	s.t.Cleanup(stopCaddy)
 	return nil
+}
+
+// loadCaddy makes this process serve config, and returns when nobody else does
+// any more: Caddy closes a listener that another has taken the place of, with what
+// waits at its door, a moment after it has said that it is done.
+func loadCaddy(config []byte) error {
+	before := listeners()
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	replaced := func() bool {
+		old, young := make(map[string]bool), make(map[string]bool)
+		for inode, port := range listeners() {
+			if _, was := before[inode]; was {
+				old[port] = true
+			} else {
+				young[port] = true
+			}
+		}
+		for port := range young {
+			if old[port] {
+				return false
+			}
+		}
+		return true
+	}
+	for deadline := time.Now().Add(5 * time.Second); !replaced() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// listeners are all that accept TCP connections on this machine: ports by inode.
+// Where nobody tells there are none.
+func listeners() map[string]string {
+	all := make(map[string]string)
+	for _, table := range tcpTables {
+		for c := range connections("/proc/self", table) {
+			if !c.listens {
+				break // those that do come first, and the rest may be long
+			}
+			all[c.inode] = c.local
+		}
+	}
+	return all
+}
+
+// connection is a line of a table of Linux's.
+type connection struct {
+	local, remote string // ports
+	listens       bool
+	inode         string
+}
+
+var tcpTables = []string{"tcp", "tcp6"}
+
+// connections are those of the whole machine, listeners first, as a process in
+// /proc has them.
+func connections(proc, table string) iter.Seq[connection] {
+	port := func(address string) string {
+		_, hex, _ := strings.Cut(address, ":")
+		n, _ := strconv.ParseUint(hex, 16, 16)
+		return strconv.FormatUint(n, 10)
+	}
+	return func(yield func(connection) bool) {
+		file, err := os.Open(filepath.Join(proc, "net", table))
+		if err != nil {
+			return // no IPv6 here, or no Linux
+		}
+		defer file.Close()
+		for lines := bufio.NewScanner(file); lines.Scan(); {
+			if f := strings.Fields(lines.Text()); len(f) > 9 && f[0] != "sl" && !yield(connection{port(f[1]), port(f[2]), f[3] == "0A", f[9]}) {
+				return
+			}
+		}
+	}
 }
 
 func stopCaddy() { _ = caddy.Stop() }

@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
@@ -174,7 +173,7 @@ func hdrLoad(s *street, globals, sites string) {
 	s.t.Helper()
 	config, err := adapt(s.fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\ngrace_period 1s\nstorage file_system \"" + s.storage + "\"\nlog {\nlevel DEBUG\noutput file \"" + s.log + "\"\n}\n" + globals + "\n}\n" + sites))
 	if err == nil {
-		err = caddy.Load(config, true)
+		err = loadCaddy(config)
 	}
 	if err != nil {
 		s.t.Fatal(err)

@@ -20,7 +20,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	whatwg "github.com/nlnwa/whatwg-url/url"
 
@@ -387,7 +386,7 @@ func (s *street) loadWith(globals, sites string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := caddy.Load(config, true); err != nil {
+	if err := loadCaddy(config); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -324,7 +324,7 @@ func (s *soak) awaitOneListener() {
 	await(s.t, "one listener is left", func() bool {
 		n := 0
 		for _, table := range tcpTables {
-			for c := range s.connections(table) {
+			for c := range connections(s.proc(), table) {
 				if !c.listens {
 					break // those that do come first, and the rest may be long
 				}

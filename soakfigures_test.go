@@ -6,10 +6,7 @@ package authentiq
 // when all is over.
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"net"
 	"net/http"
@@ -265,7 +262,7 @@ func (s *soak) descriptors() (open, provider int) {
 	_, port, _ := net.SplitHostPort(strings.Trim(strings.TrimPrefix(s.provider.Issuer, "http:"), "/"))
 	toProvider := make(map[string]bool)
 	for _, table := range tcpTables {
-		for c := range s.connections(table) {
+		for c := range connections(s.proc(), table) {
 			if c.remote == port {
 				toProvider["socket:["+c.inode+"]"] = true
 			}
@@ -288,36 +285,3 @@ func (s *soak) descriptors() (open, provider int) {
 
 // proc is where Linux tells about the program.
 func (s *soak) proc() string { return filepath.Join("/proc", strconv.Itoa(s.process.cmd.Process.Pid)) }
-
-// connection is a line of a table of Linux's.
-type connection struct {
-	local, remote string // ports
-	listens       bool
-	inode         string
-}
-
-var tcpTables = []string{"tcp", "tcp6"}
-
-// connections are those of the whole machine, listeners first.
-func (s *soak) connections(table string) iter.Seq[connection] {
-	port := func(address string) string {
-		_, hex, _ := strings.Cut(address, ":")
-		n, _ := strconv.ParseUint(hex, 16, 16)
-		return strconv.FormatUint(n, 10)
-	}
-	return func(yield func(connection) bool) {
-		file, err := os.Open(filepath.Join(s.proc(), "net", table))
-		if errors.Is(err, os.ErrNotExist) {
-			return // no IPv6 here
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		defer file.Close()
-		for lines := bufio.NewScanner(file); lines.Scan(); {
-			if f := strings.Fields(lines.Text()); len(f) > 9 && f[0] != "sl" && !yield(connection{port(f[1]), port(f[2]), f[3] == "0A", f[9]}) {
-				return
-			}
-		}
-	}
-}
