@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 var (
@@ -581,7 +582,7 @@ func TestEventsNameTheUserAndTheAddressThatCaddyTrusts(t *testing.T) {
 		{"the proxy is trusted", "servers {\ntrusted_proxies static 127.0.0.1/32\n}", "203.0.113.9"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.port = freePort(t)
+			s.port = testnet.Port(t)
 			mark := s.flowMark()
 			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+gate(keys)+"}")
 			b := newBrowser(t)
@@ -591,7 +592,7 @@ func TestEventsNameTheUserAndTheAddressThatCaddyTrusts(t *testing.T) {
 			req := pageRequest(t, s.url("/authentiq/sign-out"), append(spoof, "Sec-Fetch-Site", "same-origin")...)
 			req.Method = http.MethodPost
 			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			s.port = freePort(t)
+			s.port = testnet.Port(t)
 			b.do(req)
 			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+gate("require badge"+keys)+"}")
 			newBrowser(t).step(newBrowser(t).toCallback(s.url("/")), spoof...)

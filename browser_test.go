@@ -36,6 +36,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // TestInARealBrowser has one Chromium for all walks; each has a window, a
@@ -575,7 +576,7 @@ func authority(t *testing.T, storage string) string {
 // its page and may be changed before the sites know it.
 func (c *chromium) street(t *testing.T, sites string, change ...func(*authentiqtest.Server)) *street {
 	t.Helper()
-	port := freePort(t)
+	port := testnet.Port(t)
 	s := newStreet(t, "respond nothing", func(config *authentiqtest.Config) {
 		for _, host := range []string{"app", "wiki"} {
 			prefix := "https://" + host + ".example.test:" + port + "/authentiq/"

@@ -8,8 +8,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
-	"github.com/authentiq/caddy-authentiq/authentiqtest"
-	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +16,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // A session that a gate without demands made passes the one that asks for acr or max_age.
@@ -25,7 +27,7 @@ func TestStepUpIsNotSkippedByASessionOfAnotherGate(t *testing.T) {
 	for _, demand := range []string{"auth_param acr_values gold", "auth_param max_age 60"} {
 		t.Run(demand, func(t *testing.T) {
 			s := newStreet(t, gate(""))
-			s.port = freePort(t) // on the same one the old listener may still answer
+			s.port = testnet.Port(t) // on the same one the old listener may still answer
 			s.load(`
 			handle /admin/* {
 				authentiq {` + siteOptions + demand + `
@@ -65,7 +67,7 @@ func TestIdentitiesOfTwoGatesAreNotMixed(t *testing.T) {
 	}
 	t.Cleanup(op2.Close)
 	op2.SignInAs(authentiqtest.Alice)
-	s.port = freePort(t) // on the same one the old listener may still answer
+	s.port = testnet.Port(t) // on the same one the old listener may still answer
 	s.load(strings.NewReplacer("ISSUER2", op2.Issuer, "CLIENT2", op2.ClientID(), "SECRET2", op2.ClientSecret()).Replace(`route {
 		authentiq {` + siteOptions + `
 			path_prefix /one
@@ -162,7 +164,7 @@ func TestAnUpgradeToAnotherHTTPIsNotForwarded(t *testing.T) {
 			}()
 		}
 	}()
-	s.port = freePort(t) // on the same one the old listener may still answer
+	s.port = testnet.Port(t) // on the same one the old listener may still answer
 	s.load("authentiq /private* {" + siteOptions + "}\nreverse_proxy " + l.Addr().String())
 	for _, up := range []string{"h2c", "H2C", "HTTP/2.0", "TLS/1.0", "h2c, websocket", "websocket, h2c"} {
 		for _, c := range []string{"", "Cookie: " + cookie + "\r\n"} {
@@ -236,7 +238,7 @@ func TestHangUpDuringCallbackLogsNoCode(t *testing.T) {
 // Error routes run the gate again, with the headers that it has set before.
 func TestErrorRoutesSeeTheSameUserAndNoForgedOne(t *testing.T) {
 	s := newStreet(t, gate(""))
-	s.port = freePort(t) // on the same one the old listener may still answer
+	s.port = testnet.Port(t) // on the same one the old listener may still answer
 	s.load("authentiq /private* {" + siteOptions + "}\n reverse_proxy /private* 127.0.0.1:1\nrespond /boom 500\nhandle /err {\nerror 503\n}\n handle_errors {\n authentiq /private* {" + siteOptions + "}\nreverse_proxy UPSTREAM\n}\n")
 	b := newBrowser(t)
 	a := b.get(s.url("/private"))
@@ -272,7 +274,7 @@ func TestNoReadingOfAPathLeadsAroundAMatcher(t *testing.T) {
 		"@p expression `path(\"/private*\")`",
 		"@p not path /public*",
 	} {
-		s.port = freePort(t) // on the same one the old listener may still answer
+		s.port = testnet.Port(t) // on the same one the old listener may still answer
 		s.load(m + "\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM")
 		for _, p := range []string{"/private/x", "/public/..;/private/x", "/public;/../private/x", "/public%5c..%5cprivate/x", "//private/x", "/public/../private/x", "/./private/x", "/public%2f..%2fprivate/x", "/private%3bx"} {
 			hits := s.echo.count()
@@ -344,7 +346,7 @@ func TestPresetsOfTwoGatesAreNotMixed(t *testing.T) {
 	}
 	t.Cleanup(op2.Close)
 	op2.SignInAs(authentiqtest.Alice)
-	s.port = freePort(t) // on the same one the old listener may still answer
+	s.port = testnet.Port(t) // on the same one the old listener may still answer
 	s.load(strings.NewReplacer("ISSUER2", op2.Issuer, "CLIENT2", op2.ClientID(), "SECRET2", op2.ClientSecret()).Replace(`route {
 		authentiq {` + siteOptions + `
 			path_prefix /one
@@ -377,7 +379,7 @@ func TestPresetsOfTwoGatesAreNotMixed(t *testing.T) {
 // the page that asks, on a host that is not callback_url's.
 func TestThePageThatAsksMayLeadBackThroughTheCallbacksHost(t *testing.T) {
 	s := newStreet(t, "respond 204\n")
-	s.port = freePort(t) // on the same one the old listener may still answer
+	s.port = testnet.Port(t) // on the same one the old listener may still answer
 	s.loadCaddyfile("http://app.team.localhost:PORT, http://auth.team.localhost:PORT {\n" +
 		gate("callback_url http://auth.team.localhost:PORT/authentiq/callback\nsession {\ndomain team.localhost\n}") + "}")
 	b := newBrowser(t)

@@ -33,6 +33,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // street is one Caddy with one provider and one upstream. Caddy is one in a
@@ -84,7 +85,7 @@ func newStreet(t *testing.T, block string, change ...func(*authentiqtest.Config)
 // emptyStreet starts the upstream alone, and settles where Caddy will be.
 func emptyStreet(t *testing.T) *street {
 	t.Helper()
-	return &street{t: t, echo: newEcho(t), port: freePort(t), storage: t.TempDir(), log: filepath.Join(t.TempDir(), "caddy.log")}
+	return &street{t: t, echo: newEcho(t), port: testnet.Port(t), storage: t.TempDir(), log: filepath.Join(t.TempDir(), "caddy.log")}
 }
 
 // gate wraps options into a whole site.
@@ -268,17 +269,6 @@ func (s *street) events(message string) (events []map[string]any) {
 }
 
 func (s *street) url(path string) string { return "http://127.0.0.1:" + s.port + path }
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
 
 // await fails the test if condition does not become true in time.
 func await(t *testing.T, what string, condition func() bool) {

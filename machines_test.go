@@ -18,6 +18,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // rotating is a provider and a site with a client that gets refresh tokens.
@@ -97,7 +98,7 @@ type machine struct {
 // newMachine starts one with the site of s, at a port of its own.
 func newMachine(t *testing.T, s *certifiedStreet, binary, storage, options string) *machine {
 	t.Helper()
-	port := freePort(t)
+	port := testnet.Port(t)
 	m := &machine{t: t, port: port, s: s, binary: binary, config: s.fill(fmt.Sprintf(`{
 	admin off
 	persist_config off

@@ -27,6 +27,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 func randomSecret() string { return base64.StdEncoding.EncodeToString(randomBytes(32)) }
@@ -645,7 +646,7 @@ func TestAnotherIssuerInDiscoveryStopsSignInsOnly(t *testing.T) {
 	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["issuer"] = other }})
 	// A configuration of its own, so that nothing is known of the provider yet.
 	stopCaddy()
-	s.port = freePort(t)
+	s.port = testnet.Port(t)
 	s.load(gate("") + "respond /open well\n")
 	a := newBrowser(t).step(s.url("/"))
 	if a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // process is a Caddy of its own.
@@ -36,7 +38,7 @@ func startProcess(t *testing.T, binary string, s *street, storage, options strin
 
 func launch(t *testing.T, binary string, s *street, storage, options string) *process {
 	t.Helper()
-	port := freePort(t)
+	port := testnet.Port(t)
 	return runCaddy(t, binary, port, s.fill(`{
 	admin off
 	persist_config off
@@ -240,7 +242,7 @@ func TestASecondProcess(t *testing.T) {
 		s := newStreet(t, "respond nothing")
 		s.provider.ResetRequests()
 		storage, config := filepath.Join(t.TempDir(), "storage"), filepath.Join(t.TempDir(), "Caddyfile")
-		text := s.fill("{\nstorage file_system " + storage + "\n}\nhttp://127.0.0.1:" + freePort(t) + " {\n" + gate("") + "}\n")
+		text := s.fill("{\nstorage file_system " + storage + "\n}\nhttp://127.0.0.1:" + testnet.Port(t) + " {\n" + gate("") + "}\n")
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

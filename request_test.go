@@ -24,6 +24,7 @@ import (
 	whatwg "github.com/nlnwa/whatwg-url/url"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // landsAt returns what a browser on base makes of a Location or link.
@@ -380,7 +381,7 @@ func TestPathsThatAreOurs(t *testing.T) {
 // the background, and resets the connections that wait there.
 func (s *street) loadWith(globals, sites string) {
 	s.t.Helper()
-	s.port = freePort(s.t)
+	s.port = testnet.Port(s.t)
 	config, err := adapt(s.fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system \"" + s.storage +
 		"\"\nlog {\nlevel DEBUG\noutput file \"" + s.log + "\"\n}\ngrace_period 1s\n" + globals + "\n}\n" + sites))
 	if err != nil {

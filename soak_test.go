@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 var (
@@ -136,7 +137,7 @@ func newSoak(t *testing.T, sites func(*soak, int) string, traffic []kind) *soak 
 	}
 	s := &soak{
 		t: t, binary: buildCaddy(t, flags...), people: soakPeople(), sites: sites, traffic: traffic,
-		port: freePort(t), second: freePort(t), third: freePort(t), admin: freePort(t), storage: t.TempDir(),
+		port: testnet.Port(t), second: testnet.Port(t), third: testnet.Port(t), admin: testnet.Port(t), storage: t.TempDir(),
 		tally: tally{answers: make(map[string]map[string]int), took: make(map[string][]time.Duration), events: make(map[string]int)},
 	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // visitor is a person at the demo, with a browser.
@@ -86,12 +87,7 @@ func attribute(tag, name string) string {
 }
 
 func TestDemoSignsInShowsHeadersAndSignsOut(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := l.Addr().String()
-	l.Close()
+	listen := "127.0.0.1:" + testnet.Port(t)
 	var out bytes.Buffer
 	d, err := startDemo(listen, &out)
 	if err != nil {

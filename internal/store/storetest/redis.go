@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // Redis is a redis-server of a test's own, on loopback, which writes to disk before
@@ -52,12 +54,7 @@ func StartRedis(t testing.TB) *Redis {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	r := &Redis{Password: rand.Text(), Socket: filepath.Join(dir, "s"), t: t, path: path, dir: dir}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, r.Port, _ = net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	r.Port = testnet.Port(t)
 	config := fmt.Sprintf("bind 127.0.0.1\nport %s\nunixsocket %s\ndir %s\nappendonly yes\nappendfsync always\nsave \"\"\nuser default off\nuser caddy on >%s %s\n",
 		r.Port, r.Socket, dir, r.Password, Rights)
 	if err := os.WriteFile(filepath.Join(dir, "redis.conf"), []byte(config), 0o600); err != nil {
