@@ -4,7 +4,8 @@ package testnet
 // SPDX-License-Identifier: Apache-2.0
 
 import (
-	"math/rand/v2"
+	"crypto/rand"
+	"math/big"
 	"net"
 	"strconv"
 	"testing"
@@ -18,15 +19,17 @@ const lowest, highest = 15000, 32000
 // Port is the number of a port that nobody has, on no address of this machine.
 func Port(t testing.TB) string {
 	t.Helper()
-	var err error
 	for range 100 {
-		port := strconv.Itoa(lowest + rand.IntN(highest-lowest))
-		var l net.Listener
-		if l, err = net.Listen("tcp", ":"+port); err == nil {
+		offset, err := rand.Int(rand.Reader, big.NewInt(highest-lowest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(lowest + int(offset.Int64()))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
 			_ = l.Close()
 			return port
 		}
 	}
-	t.Fatalf("no free port between %d and %d: %v", lowest, highest, err)
+	t.Fatalf("no free port between %d and %d", lowest, highest)
 	return ""
 }
