@@ -439,7 +439,7 @@ func TestSignInComesBackToTheSiteWhateverWasAskedFor(t *testing.T) {
 		a := s.finish(began)
 		location := a.Header.Get("Location")
 		if a.StatusCode != http.StatusSeeOther || location == "" {
-			t.Fatalf("%.60q: %d %.200s", request, a.StatusCode, a.body)
+			t.Fatalf("%.60q: %d %.200s; log: %v", request, a.StatusCode, a.body, s.events(eventRefused))
 		}
 		staysOutside(t, g, "http://"+host, location)
 		if want != "" && location != want {
