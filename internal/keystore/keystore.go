@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/authentiq/caddy-authentiq/internal/store"
 	"github.com/caddyserver/certmagic"
 )
 
@@ -161,8 +162,8 @@ func (s *Store) Read(ctx context.Context, known []Generation) ([]Generation, err
 
 // list returns the names of the objects that are generations.
 func (s *Store) list(ctx context.Context) ([]string, error) {
-	names, err := s.Storage.List(ctx, folder, false)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := store.List(ctx, s.Storage, folder, false)
+	if err != nil {
 		return nil, fmt.Errorf("listing the session keys in Caddy's storage: %w", err)
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return numberOf(name) == 0 }), nil

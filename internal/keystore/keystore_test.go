@@ -713,3 +713,56 @@ func TestAKeyMadeByHandSealsNoSoonerThanOthers(t *testing.T) {
 	}
 	m.wantNumbers("then", 2, 1)
 }
+
+// A file system that is listed while somebody gives a file there its name says that
+// something does not exist. Who took that for all there is knew fewer keys, and
+// signed people out.
+func TestAReaderNeverSeesFewerKeysWhileAnotherMachineWritesOne(t *testing.T) {
+	d := newDisk(t)
+	m := newMachine(t, d)
+	const there = 30
+	for number := uint64(1); number <= there; number++ {
+		value, err := encode(Generation{Secret: newSecret(), Created: m.clock, Longest: m.Longest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.write(t, filepath.Base(nameOf(number)), string(value))
+	}
+	known, err := m.Read(t.Context(), nil)
+	if err != nil || len(known) != there {
+		t.Fatalf("%d keys, %v", len(known), err)
+	}
+	done := make(chan struct{})
+	var writing sync.WaitGroup
+	t.Cleanup(func() { close(done); writing.Wait() })
+	for worker := range 2 {
+		writing.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				// As certmagic writes a file, without waiting for the disk.
+				temporary := filepath.Join(d.Path, folder, fmt.Sprint(worker, i))
+				if os.WriteFile(temporary, nil, 0o600) != nil || os.Rename(temporary, filepath.Join(d.Path, folder, fmt.Sprint("other", worker))) != nil {
+					t.Error("can't write")
+					return
+				}
+				if i%20 == 0 {
+					time.Sleep(time.Millisecond) // there is a moment in which it can be listed
+				}
+			}
+		})
+	}
+	wrong := 0 // moments at which the storage was listed in vain
+	for deadline := time.Now().Add(5 * time.Second); wrong < 20 && time.Now().Before(deadline); {
+		if _, err := d.FileStorage.List(t.Context(), folder, false); errors.Is(err, fs.ErrNotExist) {
+			wrong++
+		}
+		all, err := m.Read(t.Context(), known)
+		if err != nil || len(all) != there {
+			t.Fatalf("%d keys of %d, %v", len(all), there, err)
+		}
+	}
+}

@@ -8,6 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -21,28 +24,22 @@ const lockLifetime = time.Minute
 // lockRetry is the pause before a taken lock is asked for again.
 const lockRetry = 20 * time.Millisecond
 
-// Redis is a Store in Redis.
+// Redis is a Store in Redis, with journals.
 type Redis struct {
 	at     string // where it is, for errors
+	name   string
 	client redis.UniversalClient
 	locks  *redislock.Client
 	now    func() time.Time
+
+	askEvery, silence time.Duration
+
+	mu       sync.Mutex
+	journals map[string]*redisJournal // by name, for Sweep
 }
 
-// OpenRedis returns the Store at address: redis://, rediss:// (TLS) or unix://,
-// with user, password and database. It does not dial. Errors don't repeat the
-// address, which may have a password in it.
-func OpenRedis(address string, now func() time.Time) (*Redis, error) {
-	options, err := redis.ParseURL(address)
-	if err != nil {
-		return nil, errors.New("want redis://, rediss:// or unix:// with a host, such as redis://user:password@localhost:6379/0")
-	}
-	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 3*time.Second, 3*time.Second, 3*time.Second
-	options.ContextTimeoutEnabled = true
-	options.DialerRetries = 1 // each of the attempts to do something dials once
-	client := redis.NewClient(options)
-	return &Redis{options.Addr, client, redislock.New(client), now}, nil
-}
+// Name tells it from others, and says no password.
+func (s *Redis) Name() string { return s.name }
 
 // Close ends its connections.
 func (s *Redis) Close() error { return s.client.Close() }
@@ -96,16 +93,43 @@ func (s *Redis) Lock(ctx context.Context, k Key) (func(), error) {
 	}, nil
 }
 
-// Sweep implements Store. There is nothing to do, but whether it could be done
-// tells a wrong address or password.
+// Sweep implements Store. Only journals need it, but whether anything could be
+// done tells a wrong address or password.
 func (s *Redis) Sweep(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
 		return s.failed("reaching", err)
 	}
+	s.mu.Lock()
+	journals := slices.Collect(maps.Values(s.journals))
+	s.mu.Unlock()
+	for _, j := range journals {
+		if err := j.sweep(ctx); err != nil {
+			return s.failed("removing what is over from", err)
+		}
+	}
 	return nil
 }
 
+const rights = "give the user of the URL the rights that the README lists"
+
+// remedies say what to do about an answer of Redis that begins so.
+var remedies = []struct{ answer, remedy string }{
+	{"WRONGPASS", "look at user and password in the URL"},
+	{"NOAUTH", "the URL needs a user and a password"},
+	{"NOPERM", rights},
+	{"The user executing the script can't", rights}, // Redis 7.0
+	{"ACL failure in script", rights},               // later ones
+	{"MOVED", "this is a cluster: name a second node in the URL, as ?addr=host:port"},
+	{"READONLY", "this is a replica: give the URL of the master, or of the sentinels"},
+	{"OOM", "give it more memory, and maxmemory-policy noeviction"},
+}
+
 func (s *Redis) failed(doing string, err error) error {
+	for _, r := range remedies {
+		if redis.HasErrorPrefix(err, r.answer) {
+			return fmt.Errorf("%s Redis at %s: %w (%s)", doing, s.at, err, r.remedy)
+		}
+	}
 	return fmt.Errorf("%s Redis at %s: %w", doing, s.at, err)
 }
 
@@ -113,4 +137,6 @@ func (s *Redis) failed(doing string, err error) error {
 var (
 	_ Store = (*Storage)(nil)
 	_ Store = (*Redis)(nil)
+
+	_ Journals = (*Redis)(nil)
 )

@@ -18,12 +18,16 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-const root = "authentiq/store"
+const (
+	root          = "authentiq/store"
+	unlockTimeout = 3 * time.Second
+)
 
 // Storage is a Store in Caddy's storage.
 type Storage struct {
 	Storage certmagic.Storage
 	Now     func() time.Time
+	Warn    func(error) // told of what is passed over; may be nil
 }
 
 func (k Key) object() string { return path.Join(root, k.Kind, k.hour(), k.Name) }
@@ -73,7 +77,11 @@ func (s *Storage) delete(ctx context.Context, object string) error {
 // Lock implements Store.
 func (s *Storage) Lock(ctx context.Context, k Key) (func(), error) {
 	name := "authentiq-" + k.Kind + "-" + k.Name
-	unlock := func() { _ = s.Storage.Unlock(context.WithoutCancel(ctx), name) } // a stale lock expires by itself
+	unlock := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
+		defer cancel()
+		_, _ = within(ctx, func() (_ any, err error) { return nil, s.Storage.Unlock(ctx, name) }) // a stale lock expires by itself
+	}
 	_, err := within(ctx, func() (_ any, err error) { return nil, s.Storage.Lock(ctx, name) }, unlock)
 	if err != nil {
 		return nil, fmt.Errorf("locking Caddy's storage: %w", err)
@@ -113,10 +121,7 @@ func within[T any](ctx context.Context, do func() (T, error), undo ...func()) (T
 
 // Sweep implements Store: it deletes the folders of hours that are over.
 func (s *Storage) Sweep(ctx context.Context) error {
-	objects, err := within(ctx, func() ([]string, error) { return s.Storage.List(ctx, root, true) })
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	objects, err := within(ctx, func() ([]string, error) { return List(ctx, s.Storage, root, true) })
 	if err != nil {
 		return fmt.Errorf("listing Caddy's storage: %w", err)
 	}

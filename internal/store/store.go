@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store keeps what several machines have to know together, each entry
-// until a time of its own. Values are opaque here: who writes them has sealed
-// them.
+// Package store keeps what several machines have to know together, until a time of
+// its own: entries, which are found by their names, and journals, of which every
+// machine knows the whole. Values are opaque here.
 package store
 
 import (
@@ -41,3 +41,38 @@ type Key struct {
 // hour is the part of a key's time that is in its name, so that all entries
 // which end in it can be removed without a look at them.
 func (k Key) hour() string { return strconv.FormatInt(k.Until.Unix()/3600, 10) }
+
+// Journal keeps records that every machine has to know. Implementations are safe
+// for concurrent use.
+type Journal interface {
+	// Append writes records, for good when it returns nil.
+	Append(ctx context.Context, records []Record) error
+	// Follow tells of all records there are and then of those that come, until ctx
+	// ends or something fails; it always returns an error. Some may come twice.
+	// learned is called by one goroutine at a time.
+	Follow(ctx context.Context, learned func(records []Record, stage Stage)) error
+}
+
+// Record is a line in a journal.
+type Record struct {
+	Value string // short, at most MaxRecord bytes; the same twice is one
+	Until int64  // Unix seconds: when it is over
+}
+
+// MaxRecord bounds a record's value, in bytes.
+const MaxRecord = 255
+
+// Stage says how far Follow is.
+type Stage int
+
+const (
+	Part  Stage = iota // of what there was when it began; more is to come
+	Whole              // with this, that was all
+	News               // with this, all is known that was there a moment ago
+)
+
+// Journals opens a store's journals.
+type Journals interface {
+	// Journal returns the one of this name, in lower-case letters.
+	Journal(name string) Journal
+}

@@ -32,7 +32,7 @@ func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Lo
 var kinds = map[string]func(t *testing.T, c *clock) (one, other Store){
 	"Caddy's storage": func(t *testing.T, c *clock) (Store, Store) {
 		folder := t.TempDir()
-		return &Storage{&certmagic.FileStorage{Path: folder}, c.now}, &Storage{&certmagic.FileStorage{Path: folder}, c.now}
+		return &Storage{Storage: &certmagic.FileStorage{Path: folder}, Now: c.now}, &Storage{Storage: &certmagic.FileStorage{Path: folder}, Now: c.now}
 	},
 	"Redis": func(t *testing.T, c *clock) (Store, Store) {
 		server := storetest.StartRedis(t)
@@ -233,7 +233,7 @@ func TestStorageSweepsTheHoursThatAreOverAndNothingElse(t *testing.T) {
 	folder := t.TempDir()
 	c := new(clock)
 	storage := &certmagic.FileStorage{Path: folder}
-	s := &Storage{storage, c.now}
+	s := &Storage{Storage: storage, Now: c.now}
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Errorf("nothing was saved yet: %v", err)
 	}
@@ -293,7 +293,7 @@ func TestTheLockOfAMachineThatIsGoneEnds(t *testing.T) {
 		t.Parallel()
 		c := new(clock)
 		folder := t.TempDir()
-		s := &Storage{&certmagic.FileStorage{Path: folder}, c.now}
+		s := &Storage{Storage: &certmagic.FileStorage{Path: folder}, Now: c.now}
 		k := Key{"refresh", "a", c.now().Add(time.Hour)}
 		stale := fmt.Sprintf(`{"created":%q,"updated":%q}`, time.Now().Add(-time.Minute).Format(time.RFC3339Nano), time.Now().Add(-11*time.Second).Format(time.RFC3339Nano))
 		if err := os.MkdirAll(filepath.Join(folder, "locks"), 0o700); err != nil {
@@ -364,11 +364,11 @@ func (b *broken) Lock(context.Context, string) error                   { return 
 func TestAStoreThatIsAwayIsGivenUpOnAndNamed(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(t *testing.T, c *clock) (s Store, secret string){
-		"Caddy's storage that fails": func(_ *testing.T, c *clock) (Store, string) { return &Storage{&broken{}, c.now}, "-" },
+		"Caddy's storage that fails": func(_ *testing.T, c *clock) (Store, string) { return &Storage{Storage: &broken{}, Now: c.now}, "-" },
 		"Caddy's storage that hangs": func(t *testing.T, c *clock) (Store, string) {
 			b := &broken{hang: make(chan struct{})}
 			t.Cleanup(func() { close(b.hang) })
-			return &Storage{b, c.now}, "-"
+			return &Storage{Storage: b, Now: c.now}, "-"
 		},
 		"Redis that was killed": func(t *testing.T, c *clock) (Store, string) {
 			server := storetest.StartRedis(t)
@@ -440,7 +440,7 @@ func TestALockThatComesTooLateIsLetGoOfAgain(t *testing.T) {
 	t.Parallel()
 	c := new(clock)
 	slow := &slowLock{FileStorage: certmagic.FileStorage{Path: t.TempDir()}, wait: make(chan struct{})}
-	s := &Storage{slow, c.now}
+	s := &Storage{Storage: slow, Now: c.now}
 	k := Key{"refresh", "a", c.now().Add(time.Hour)}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
