@@ -3,6 +3,7 @@
 package idtoken
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -54,6 +55,66 @@ func FuzzVerify(f *testing.F) {
 			}
 			if c.String("iss") != testIssuer || c.String("nonce") != testNonce || c.String("sub") == "" || c["aud"] == nil || c["exp"] == nil || c["iat"] == nil {
 				t.Errorf("%s: accepted %s", algs[i], payload)
+			}
+		}
+	})
+}
+
+// FuzzVerifyLogout looks for the same with logout tokens, and for one that would
+// end the sessions of whoever has no sub or sid.
+func FuzzVerifyLogout(f *testing.F) {
+	algs := []string{"HS256", "ES256"}
+	verifiers := make([]*Verifier, len(algs))
+	ours := map[string]bool{} // the signing inputs that we signed
+	good := text(goodLogout())
+	for i, alg := range algs {
+		verifiers[i] = verifierFor(alg)
+		header := text(logoutHeader(alg))
+		raw := compact(alg, keyFor(alg), header, good)
+		ours[raw[:strings.LastIndexByte(raw, '.')]] = true
+		f.Add(raw, header, good)
+		f.Add(raw+"\n", header, good)
+		f.Add(raw[:strings.LastIndexByte(raw, '.')+1], header, text(object{}))
+	}
+	none := b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(good)) + "."
+	f.Add(none, `{"alg":"none"}`, good)
+	f.Add(none, `{"alg":"HS256","typ":null}`, strings.TrimSuffix(good, "}")+`,"nonce":null}`)
+	f.Add("a.b.c", `{"alg":"ES256","typ":"LOGOUT+jwt"}`, strings.Replace(good, `"sid":"`, `"sid":"","x":"`, 1))
+	f.Add("{}", `{"alg":"HS256","alg":"none"}`, text(goodClaims()))
+
+	attacker := map[string]any{"HS256": secretKey()[1:], "ES256": otherP256()}
+	f.Fuzz(func(t *testing.T, raw, header, payload string) {
+		for i, v := range verifiers {
+			for _, o := range []LogoutOptions{{}, {MayLackExpiry: true}} {
+				if _, err := v.VerifyLogout(t.Context(), raw, o); err == nil && !ours[raw[:strings.LastIndexByte(raw, '.')]] {
+					t.Errorf("%s: accepted what we did not sign: %q", algs[i], raw)
+				}
+				if _, err := v.VerifyLogout(t.Context(), compact(algs[i], attacker[algs[i]], header, payload), o); err == nil {
+					t.Errorf("%s: accepted what somebody else signed: %s.%s", algs[i], header, payload)
+				}
+				// With our key and the right header it is the claims that must hold.
+				out, err := v.VerifyLogout(t.Context(), compact(algs[i], keyFor(algs[i]), text(logoutHeader(algs[i])), payload), o)
+				if err != nil {
+					if refused, ok := errors.AsType[*Error](err); !ok || !strings.HasPrefix(refused.Error(), "logout token: ") {
+						t.Errorf("%s: a %T: %v", algs[i], err, err)
+					}
+					continue
+				}
+				var members map[string]json.RawMessage
+				if err := json.Unmarshal([]byte(payload), &members); err != nil {
+					t.Fatalf("%s: accepted %s", algs[i], payload)
+				}
+				_, nonce := members["nonce"]
+				_, sub := members["sub"]
+				_, sid := members["sid"]
+				_, exp := members["exp"]
+				if nonce || sub != (out.Subject != "") || sid != (out.SID != "") || !sub && !sid || !exp && !o.MayLackExpiry || out.Issued.After(testNow().Add(testSkew)) ||
+					members["iss"] == nil || members["aud"] == nil || members["jti"] == nil || !strings.Contains(string(members["events"]), "{") {
+					t.Errorf("%s: accepted %s as %+v", algs[i], payload, out)
+				}
+				if _, err := v.Verify(t.Context(), compact(algs[i], keyFor(algs[i]), text(goodHeader(algs[i])), payload), refreshed); err == nil {
+					t.Errorf("%s: it signs in too: %s", algs[i], payload)
+				}
 			}
 		}
 	})

@@ -36,6 +36,10 @@ var errNoKey = errors.New("no key of the provider verifies it")
 // known here: it can't be fetched now, or the provider does not publish it yet.
 var ErrKeysStale = errors.New("the key that it names is not known")
 
+// ErrNotNow is in the error of such a token if it is not certain: no fetch was
+// possible, or one that ended a moment ago keeps us from another.
+var ErrNotNow = errors.New("whether the provider publishes it can't be told now")
+
 // KeysUnavailableError says that the provider's keys could not be fetched, so
 // that nothing can be said about the token.
 type KeysUnavailableError struct{ Err error }
@@ -114,9 +118,10 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 	if len(keys) > 0 && kid != "" {
 		return nil, errNoKey
 	}
-	if err := f.remote.refresh(ctx); err != nil {
+	asked, err := f.remote.refresh(ctx)
+	if err != nil {
 		if loaded {
-			return nil, fmt.Errorf("%w: %w, and new keys can't be fetched: %w", errNoKey, ErrKeysStale, err)
+			return nil, fmt.Errorf("%w: %w, and %w: %w", errNoKey, ErrKeysStale, ErrNotNow, err)
 		}
 		return nil, &KeysUnavailableError{err}
 	}
@@ -127,8 +132,11 @@ func (f *RemoteFor) VerifySignature(ctx context.Context, raw string) ([]byte, er
 		}
 		return payload, nil
 	}
-	if kid != "" && len(keys) == 0 {
+	if kid != "" && len(keys) == 0 && asked {
 		return nil, fmt.Errorf("%w: %w", errNoKey, ErrKeysStale)
+	}
+	if kid != "" && len(keys) == 0 {
+		return nil, fmt.Errorf("%w: %w, and %w", errNoKey, ErrKeysStale, ErrNotNow)
 	}
 	return nil, errNoKey
 }
@@ -192,21 +200,21 @@ func (r *Remote) Seed(document []byte) error {
 
 // refresh is what a token with an unknown key may cause. While the cool-down
 // lasts it only waits for a fetch that is under way, or says how the latest one
-// ended.
-func (r *Remote) refresh(ctx context.Context) error {
+// ended; asked is false then.
+func (r *Remote) refresh(ctx context.Context) (asked bool, err error) {
 	r.mu.Lock()
 	now := r.Now()
 	resting := !r.asked.IsZero() && now.Sub(r.asked) < r.CoolDown
 	if resting && r.flight == nil {
 		defer r.mu.Unlock()
-		return r.failure
+		return false, r.failure
 	}
 	if !resting {
 		r.asked = now
 	}
 	f := r.join(ctx)
 	r.mu.Unlock()
-	return f.wait(ctx)
+	return true, f.wait(ctx)
 }
 
 // rotated ends the cool-down: a fetch has brought the key that a token named.

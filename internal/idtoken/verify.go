@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package idtoken decides whether an ID token may be believed. Everything in
-// it is pure but for the key set, which may fetch.
+// Package idtoken decides whether an ID token, or a logout token, may be
+// believed. Everything in it is pure but for the key set, which may fetch.
 //
 // A signature check alone leaves most of OpenID Connect Core 3.1.3.7 to the
 // caller: iss, aud, azp, exp, iat, sub, nonce, at_hash, auth_time and acr. All
@@ -11,6 +11,7 @@
 package idtoken
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	_ "crypto/sha256" // the hashes of at_hash
@@ -32,7 +33,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 )
 
-// MaxSize is the largest ID token that is looked at, in bytes. It is checked
+// MaxSize is the largest token that is looked at, in bytes. It is checked
 // before any parsing, so that a hostile token costs no more than its length.
 const MaxSize = 64 << 10
 
@@ -52,14 +53,17 @@ func Supported(alg string) bool { _, ok := algorithms[alg]; return ok }
 // Symmetric reports whether alg is an HMAC, keyed with the client secret.
 func Symmetric(alg string) bool { return Supported(alg) && strings.HasPrefix(alg, "HS") }
 
-// Error says which check an ID token failed. Its text is for the operator's
-// log: it names the check and what was expected.
+// Error says which check a token failed. Its text is for the operator's log: it
+// names the check and what was expected.
 type Error struct {
 	Check string // the header or claim that failed: "alg", "signature", "iss", "nonce", …
 	Err   error
+	token string // what it was to be, if no ID token
 }
 
-func (e *Error) Error() string { return "ID token: " + e.Check + ": " + e.Err.Error() }
+func (e *Error) Error() string {
+	return cmp.Or(e.token, "ID token") + ": " + e.Check + ": " + e.Err.Error()
+}
 func (e *Error) Unwrap() error { return e.Err }
 
 func fail(check, format string, args ...any) error {
@@ -95,26 +99,18 @@ type Earlier struct {
 // Verify checks raw and returns all its claims. A token that fails a check
 // gives an *Error, keys that could not be fetched a *KeysUnavailableError.
 func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.Claims, error) {
-	if len(raw) > MaxSize {
-		return nil, fail("size", "%d bytes, at most %d are read", len(raw), MaxSize)
-	}
-	alg, err := headerAlgorithm(raw, v.Algorithms)
+	h, err := readHeader(raw, v.Algorithms)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := v.Keys.VerifySignature(ctx, raw)
-	if err != nil {
-		var unavailable *KeysUnavailableError
-		if errors.As(err, &unavailable) {
-			return nil, err
-		}
-		return nil, fail("signature", "%w", err)
+	if h.is(logoutType) {
+		return nil, fail("typ", "is that of a logout token")
 	}
-	c, err := claims.Decode(payload)
+	c, _, err := v.signed(ctx, raw)
 	if err != nil {
-		return nil, fail("payload", "%w", err)
+		return nil, err
 	}
-	checks := []func(claims.Claims) error{v.issuer, v.audience, v.times, subject, v.freshness}
+	checks := []func(claims.Claims) error{v.issuer, v.audience, v.expiry, v.issuance, noLogout, subject, v.freshness}
 	if want.Earlier != nil {
 		checks[len(checks)-1] = want.Earlier.same
 	}
@@ -130,33 +126,66 @@ func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.
 			return nil, fail("nonce", "is not that of this sign-in")
 		}
 	}
-	if err := accessTokenHash(c, alg, want.AccessToken); err != nil {
+	if err := accessTokenHash(c, h.algorithm, want.AccessToken); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// headerAlgorithm reads the header of a compact JWS and refuses every
-// algorithm that the configuration does not name, "none" in all its spellings
-// included, before any key is looked at.
-func headerAlgorithm(raw string, allowed []string) (string, error) {
+// signed returns the claims of a token whose header was read, if one of our keys
+// has signed them, and the payload that they were read from.
+func (v *Verifier) signed(ctx context.Context, raw string) (c claims.Claims, payload []byte, err error) {
+	if payload, err = v.Keys.VerifySignature(ctx, raw); err != nil {
+		var unavailable *KeysUnavailableError
+		if errors.As(err, &unavailable) {
+			return nil, nil, err
+		}
+		return nil, nil, fail("signature", "%w", err)
+	}
+	if c, err = claims.Decode(payload); err != nil {
+		return nil, nil, fail("payload", "%w", err)
+	}
+	return c, payload, nil
+}
+
+// header is what counts of a token's header.
+type header struct {
+	algorithm string
+	typ       any // nil if there is none
+}
+
+// is reports whether the header says that the token is of a type. It is a media
+// type, whose case does not matter and whose application/ may be left out (RFC
+// 7515 section 4.1.9).
+func (h *header) is(typ string) bool {
+	said, ok := h.typ.(string)
+	return ok && strings.TrimPrefix(strings.ToLower(said), "application/") == typ
+}
+
+// readHeader reads the header of a compact JWS and refuses every algorithm that
+// the configuration does not name, "none" in all its spellings included, before
+// any key is looked at.
+func readHeader(raw string, allowed []string) (*header, error) {
+	if len(raw) > MaxSize {
+		return nil, fail("size", "%d bytes, at most %d are read", len(raw), MaxSize)
+	}
 	if strings.Count(raw, ".") != 2 || !canonical(raw) {
-		return "", fail("format", "is no signed token in compact form")
+		return nil, fail("format", "is no signed token in compact form")
 	}
 	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(allowed))
 	if err != nil {
 		// The error repeats what the token says, at any length.
-		return "", fail("alg", "want %s (signing_alg says so): %.200v", strings.Join(allowed, " or "), err)
+		return nil, fail("alg", "want %s (signing_alg says so): %.200v", strings.Join(allowed, " or "), err)
 	}
-	header := jws.Signatures[0].Header
+	read := jws.Signatures[0].Header
 	// No extension is understood here (RFC 7515 section 4.1.11), nor the one that
 	// the library knows: RFC 7797 section 7 keeps it out of JWTs.
 	for _, extension := range []jose.HeaderKey{"crit", "b64"} {
-		if _, present := header.ExtraHeaders[extension]; present {
-			return "", fail("header", "has %s, and no extension is understood", extension)
+		if _, present := read.ExtraHeaders[extension]; present {
+			return nil, fail("header", "has %s, and no extension is understood", extension)
 		}
 	}
-	return header.Algorithm, nil
+	return &header{read.Algorithm, read.ExtraHeaders[jose.HeaderType]}, nil
 }
 
 // canonical reports whether the parts of raw are base64url as RFC 7515 section
@@ -221,16 +250,22 @@ func (v *Verifier) audience(c claims.Claims) error {
 	return nil
 }
 
-// times checks exp and iat, which are required (section 2), and nbf.
-func (v *Verifier) times(c claims.Claims) error {
-	now := v.Now()
+// expiry checks exp, which is required (section 2).
+func (v *Verifier) expiry(c claims.Claims) error {
 	exp, err := Instant(c, "exp")
 	if err != nil {
 		return err
 	}
+	now := v.Now()
 	if late := now.Sub(exp); late >= v.Skew && !now.Before(exp) {
 		return fail("exp", "expired %s ago, clock_skew allows %s", late.Round(time.Second), v.Skew)
 	}
+	return nil
+}
+
+// issuance checks iat, which is required, and nbf.
+func (v *Verifier) issuance(c claims.Claims) error {
+	now := v.Now()
 	for _, name := range []string{"iat", "nbf"} {
 		if _, present := c[name]; !present && name == "nbf" {
 			continue
@@ -249,21 +284,23 @@ func (v *Verifier) times(c claims.Claims) error {
 // subject: at most 255 ASCII characters (section 2). White space and control
 // characters are refused because a header would not carry them as they are,
 // and two users must never become one on the way to the upstream.
-func subject(c claims.Claims) error {
-	sub, ok := c["sub"].(string)
-	if !ok || sub == "" {
-		return fail("sub", "is missing, empty or no string")
+func subject(c claims.Claims) error { return identifier(c, "sub") }
+
+func identifier(c claims.Claims, name string) error {
+	value, ok := c[name].(string)
+	if !ok || value == "" {
+		return fail(name, "is missing, empty or no string")
 	}
-	if len(sub) > 255 {
-		return fail("sub", "is longer than 255 characters")
+	if len(value) > 255 {
+		return fail(name, "is longer than 255 characters")
 	}
-	for _, r := range sub {
+	for _, r := range value {
 		if r > unicode.MaxASCII || unicode.IsControl(r) {
-			return fail("sub", "has a character outside printable ASCII")
+			return fail(name, "has a character outside printable ASCII")
 		}
 	}
-	if strings.TrimSpace(sub) != sub {
-		return fail("sub", "begins or ends with white space")
+	if strings.TrimSpace(value) != value {
+		return fail(name, "begins or ends with white space")
 	}
 	return nil
 }
