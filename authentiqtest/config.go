@@ -55,8 +55,8 @@ type Config struct {
 	// Users are those who can sign in. Default: [DemoUsers].
 	Users []User
 
-	// RefreshTokens adds a refresh token to the token response. Each works once, and only while the user's session at
-	// the provider lasts.
+	// RefreshTokens adds a refresh token to the token response. Each works once, only while the user's session at the
+	// provider lasts, and not after the client has revoked it.
 	RefreshTokens bool
 
 	// Now is the clock for everything that is dated or expires. It is called from several goroutines. Default: time.Now.

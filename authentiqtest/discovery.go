@@ -43,6 +43,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		"userinfo_endpoint":      s.EndpointURL(Userinfo),
 		"jwks_uri":               s.EndpointURL(Keys),
 		"end_session_endpoint":   s.EndpointURL(EndSession),
+		"revocation_endpoint":    s.EndpointURL(Revocation),
 
 		"scopes_supported":                      scopes,
 		"claims_supported":                      claims,
@@ -53,7 +54,10 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		"prompt_values_supported":               []string{"none", "login", "consent", "select_account"},
 		"id_token_signing_alg_values_supported": algs,
 		"token_endpoint_auth_methods_supported": clientAuth,
-		"code_challenge_methods_supported":      []string{"S256"},
+
+		"revocation_endpoint_auth_methods_supported": clientAuth,
+
+		"code_challenge_methods_supported": []string{"S256"},
 
 		"authorization_response_iss_parameter_supported": true,
 		"request_parameter_supported":                    false,

@@ -18,7 +18,7 @@ import (
 // Endpoint is one of the provider's endpoints. Its value is the path below the issuer.
 type Endpoint string
 
-// The endpoints, where Authentiq Connect has them.
+// The endpoints, where Authentiq Connect has them, and the one that it has not, Revocation.
 const (
 	Discovery  Endpoint = "/.well-known/openid-configuration"
 	Authorize  Endpoint = "/authorize"
@@ -26,6 +26,7 @@ const (
 	Userinfo   Endpoint = "/userinfo"
 	Keys       Endpoint = "/public-keys"
 	EndSession Endpoint = "/authorize/logout"
+	Revocation Endpoint = "/token/revoke"
 )
 
 // maxBody bounds what a request may bring, so that a client gone wrong can't fill the memory of the test.
@@ -48,6 +49,8 @@ func (s *Server) route(e Endpoint) (answer endpointFunc, methods []string) {
 		return s.token, []string{http.MethodPost}
 	case Userinfo:
 		return s.userinfo, append(get, http.MethodPost)
+	case Revocation:
+		return s.revoke, []string{http.MethodPost}
 	case EndSession:
 		return s.endSession, append(get, http.MethodPost)
 	}

@@ -430,6 +430,55 @@ func TestRefreshTokens(t *testing.T) {
 	}
 }
 
+func TestARevokedTokenIsNoGoodAnyMore(t *testing.T) {
+	op := newServer(t, authentiqtest.Config{RefreshTokens: true})
+	op.SignInAs(authentiqtest.Alice)
+	b := newBrowser(t, op)
+	client := func(change ...string) url.Values {
+		return with(url.Values{"client_id": {op.ClientID()}, "client_secret": {op.ClientSecret()}}, change...)
+	}
+	revoke := func(change ...string) int { return b.post(authentiqtest.Revocation, client(change...)).StatusCode }
+	refresh := func(token string) map[string]any {
+		return b.post(authentiqtest.Token, client("grant_type", "refresh_token", "refresh_token", token)).json(t)
+	}
+	tokens := b.tokens()
+	token, access := tokens["refresh_token"].(string), tokens["access_token"].(string)
+	for name, tc := range map[string]struct {
+		change []string
+		status int
+	}{
+		"no token":       {nil, http.StatusBadRequest},
+		"a wrong secret": {[]string{"token", token, "client_secret", "x"}, http.StatusUnauthorized},
+		"no client":      {[]string{"token", token, "client_id", ""}, http.StatusUnauthorized},
+		"unknown":        {[]string{"token", "x"}, http.StatusOK},
+	} {
+		if status := revoke(tc.change...); status != tc.status {
+			t.Errorf("%s: %d, want %d", name, status, tc.status)
+		}
+	}
+	if got := op.Revoked(); len(got) != 0 {
+		t.Fatalf("revoked %q", got)
+	}
+	next := refresh(token)["refresh_token"].(string)
+	if status := revoke("token", token); status != http.StatusOK { // it is used, so there is nothing to revoke
+		t.Errorf("%d", status)
+	}
+	for _, good := range []string{next, access} {
+		if status := revoke("token", good, "token_type_hint", "made_up"); status != http.StatusOK {
+			t.Errorf("%d", status)
+		}
+	}
+	if got := refresh(next)["error"]; got != "invalid_grant" {
+		t.Errorf("a revoked refresh token: %v", got)
+	}
+	if a := b.post(authentiqtest.Userinfo, url.Values{"access_token": {access}}); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a revoked access token: %d", a.StatusCode)
+	}
+	if got := op.Revoked(); len(got) != 2 || got[0] != next || got[1] != access {
+		t.Errorf("revoked %q", got)
+	}
+}
+
 func TestUserinfoNeedsAToken(t *testing.T) {
 	op := newServer(t, authentiqtest.Config{})
 	b := newBrowser(t, op)

@@ -47,6 +47,7 @@ func TestIssuerAndEndpoints(t *testing.T) {
 				"userinfo_endpoint":      "/userinfo",
 				"jwks_uri":               "/public-keys",
 				"end_session_endpoint":   "/authorize/logout",
+				"revocation_endpoint":    "/token/revoke",
 			} {
 				equal(t, doc, member, base+path)
 			}

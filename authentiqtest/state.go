@@ -29,6 +29,7 @@ type state struct {
 	access   expiring[grant]         // by access token
 	refresh  expiring[grant]         // by refresh token
 	hints    expiring[issuedIDToken] // by the compact ID token, as it was sent
+	revoked  []string                // tokens, oldest first
 }
 
 // session is a user's session at the provider, in one browser.

@@ -24,12 +24,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, hooks *Hooks) {
 		return
 	}
 	if refused := s.authenticate(r); refused != nil {
-		status := http.StatusBadRequest
-		if refused.code == "invalid_client" {
-			status = http.StatusUnauthorized
-			w.Header().Set("WWW-Authenticate", `Basic realm="authentiqtest"`)
-		}
-		refused.write(w, status)
+		refused.writeTo(w)
 		return
 	}
 
@@ -155,6 +150,16 @@ func (s *Server) authenticate(r *http.Request) *refusal {
 		return wrong
 	}
 	return nil
+}
+
+// writeTo answers a client that could not be told.
+func (f *refusal) writeTo(w http.ResponseWriter) {
+	status := http.StatusBadRequest
+	if f.code == "invalid_client" {
+		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", `Basic realm="authentiqtest"`)
+	}
+	f.write(w, status)
 }
 
 func equal(a, b string) bool {

@@ -78,7 +78,7 @@ var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", maxBody)
 
 // Error is a call to the provider that failed.
 type Error struct {
-	Op          string // "discovery", "token request", "refresh", "userinfo"
+	Op          string // "discovery", "token request", "refresh", "userinfo", "revocation"
 	Unreachable bool   // no answer, or one that says to come back later; trying again may help
 	Status      int    // of an answer that was no success, else 0
 	Code        string // the OAuth error code of the answer (RFC 6749 section 5.2), if any

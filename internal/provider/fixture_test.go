@@ -89,6 +89,7 @@ func inBubble(t *testing.T, test func(t *testing.T, o *op)) {
 			"/keys":                             answer("application/json", `{"keys":[]}`),
 			"/token":                            answer("application/json", `{"access_token":"at","token_type":"Bearer","id_token":"a.b.c"}`),
 			"/userinfo":                         answer("application/json", `{"sub":"alice","name":"Alice"}`),
+			"/revoke":                           answerWith(200, "text/plain", ""),
 		}
 		server := &http.Server{Handler: http.HandlerFunc(o.serve)}
 		go func() { _ = server.Serve(o.net) }()
@@ -140,6 +141,7 @@ func document(changes map[string]any) map[string]any {
 		"token_endpoint":         opIssuer + "token",
 		"userinfo_endpoint":      opIssuer + "userinfo",
 		"end_session_endpoint":   opIssuer + "logout",
+		"revocation_endpoint":    opIssuer + "revoke",
 		"jwks_uri":               opIssuer + "keys",
 	}
 	maps.Copy(doc, changes)
@@ -190,6 +192,9 @@ var calls = map[string]call{
 		return err
 	}},
 	"userinfo": {"/userinfo", func(ctx context.Context, o *op) error { _, err := o.Userinfo(ctx, tokenMarker, "alice"); return err }},
+	"revocation": {"/revoke", func(ctx context.Context, o *op) error {
+		return o.Revoke(ctx, Client{ID: "client", Secret: secretMarker, AuthMethod: "client_secret_post"}, tokenMarker, "refresh_token")
+	}},
 }
 
 // What goes to the provider in secret, and must be in no error.

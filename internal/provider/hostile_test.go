@@ -128,6 +128,9 @@ func TestProviderSurvivesHostileAnswers(t *testing.T) {
 				if name == "null" && callName == "keys" {
 					continue // a JWK Set of nothing
 				}
+				if callName == "revocation" && saysNothing(name) {
+					continue // a 200, which is all that counts there
+				}
 				t.Run(callName, func(t *testing.T) {
 					inBubble(t, func(t *testing.T, o *op) {
 						o.mustDiscover(t)
@@ -170,6 +173,15 @@ func TestProviderSurvivesHostileAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// saysNothing says which of the answers above are a 200 that came whole.
+func saysNothing(name string) bool {
+	switch name {
+	case "HTML", "HTML that says JSON", "nothing", "a list", "a string", "a number", "null", "members of wrong kind", "JSON that is cut off", "brackets", "bytes":
+		return true
+	}
+	return false
 }
 
 // unreachable says which of the answers above are none, or one to come back for.
@@ -234,7 +246,8 @@ func TestProviderRefusesWhatIsNotHTTP(t *testing.T) {
 							_ = conn.Close()
 						})
 						err := c.do(t.Context(), o)
-						if err == nil && (callName != "keys" || name != "an answer in advance") {
+						// Which is good for keys: there are none; and for a revocation: a 200 is enough.
+						if err == nil && (callName != "keys" && callName != "revocation" || name != "an answer in advance") {
 							t.Error("accepted")
 						}
 						wantNoMarker(t, err)

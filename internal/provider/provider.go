@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package provider talks to an OpenID Connect provider: discovery, keys, token
-// endpoint, userinfo. It is the only place that opens connections to it.
+// and revocation endpoint, userinfo. It is the only place that opens connections to it.
 package provider
 
 import (
@@ -43,9 +43,11 @@ type Metadata struct {
 	TokenEndpoint         string   `json:"token_endpoint"`
 	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
 	EndSessionEndpoint    string   `json:"end_session_endpoint"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	JWKSURI               string   `json:"jwks_uri"`
 	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
 	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
 	ResponseIss           bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
@@ -203,6 +205,7 @@ func parseMetadata(document []byte) (*Metadata, error) {
 		{"jwks_uri", m.JWKSURI, false},
 		{"userinfo_endpoint", m.UserinfoEndpoint, false},
 		{"end_session_endpoint", m.EndSessionEndpoint, false},
+		{"revocation_endpoint", m.RevocationEndpoint, false},
 	} {
 		if endpoint.url == "" && !endpoint.required {
 			continue
@@ -302,14 +305,16 @@ func (p *Provider) get(req *http.Request) ([]byte, http.Header, error) {
 // TokenAuthMethod chooses how the client shows its secret when the
 // configuration does not: client_secret_basic, unless discovery lists only
 // others (OpenID Connect Discovery section 3 makes basic the default).
-func (m *Metadata) TokenAuthMethod() (string, error) {
-	if len(m.TokenAuthMethods) == 0 || slices.Contains(m.TokenAuthMethods, "client_secret_basic") {
+func (m *Metadata) TokenAuthMethod() (string, error) { return authMethod(m.TokenAuthMethods) }
+
+func authMethod(listed []string) (string, error) {
+	if len(listed) == 0 || slices.Contains(listed, "client_secret_basic") {
 		return "client_secret_basic", nil
 	}
-	if slices.Contains(m.TokenAuthMethods, "client_secret_post") {
+	if slices.Contains(listed, "client_secret_post") {
 		return "client_secret_post", nil
 	}
-	return "", fmt.Errorf("the provider takes none of client_secret_basic and client_secret_post, only %.200q", m.TokenAuthMethods)
+	return "", fmt.Errorf("the provider takes none of client_secret_basic and client_secret_post, only %.200q", listed)
 }
 
 // CheckURL refuses addresses that the provider must not have: anything but

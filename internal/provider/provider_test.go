@@ -42,7 +42,7 @@ func TestDiscoverRefusesADocumentThatWouldLeadAstray(t *testing.T) {
 		"no token_endpoint":                 {doc{"token_endpoint": nil}, "token_endpoint"},
 		"an authorization_endpoint of list": {doc{"authorization_endpoint": []string{opIssuer}}, ""},
 	}
-	for _, endpoint := range []string{"authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint"} {
+	for _, endpoint := range []string{"authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint", "revocation_endpoint"} {
 		for name, address := range map[string]string{
 			"over http":                     "http://op.example/x",
 			"over http on a private net":    "http://192.168.1.1/x",
@@ -122,7 +122,7 @@ func TestDiscoverTakesAGoodDocument(t *testing.T) {
 	for name, changes := range map[string]map[string]any{
 		"as it is":                     nil,
 		"over https":                   {"token_endpoint": "https://op.example/token?tenant=1", "end_session_endpoint": "https://op.example/logout"},
-		"without what is optional":     {"userinfo_endpoint": nil, "end_session_endpoint": nil, "jwks_uri": nil},
+		"without what is optional":     {"userinfo_endpoint": nil, "end_session_endpoint": nil, "revocation_endpoint": nil, "jwks_uri": nil},
 		"on localhost":                 {"token_endpoint": "http://localhost:9/token"},
 		"on a name below localhost":    {"token_endpoint": "http://op.localhost:9/token"},
 		"on IPv6 loopback":             {"token_endpoint": "http://[::1]:9/token"},
