@@ -32,6 +32,9 @@ const (
 	eventSignIn          = "signed in"
 	eventSignInStarted   = "sign-in started"
 	eventSignOut         = "signed out"
+	eventRemoteSignOut   = "signed out remotely"
+	eventHandSignOut     = "signed out by hand"
+	eventLogoutRefused   = "remote sign-out refused"
 	eventRefused         = "sign-in refused"
 	eventDenied          = "access denied"
 	eventHeaderLeftOut   = "header left out"
@@ -45,6 +48,9 @@ const (
 	eventNotRechecked    = "session not rechecked"
 	eventTooLarge        = "session too large"
 	eventStoreTrouble    = "store unavailable"
+	eventStoreReady      = "store ready"
+	eventStreamEnded     = "stream ended"
+	eventNotGivenBack    = "refresh token not revoked"
 	eventUndelivered     = "answer not delivered"
 )
 
@@ -162,7 +168,11 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 // unavailable answers when sessions can't be told: nobody is let in, and nobody
 // is signed out either.
 func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, err error) error {
-	return g.refuse(w, r, refusal{status: http.StatusServiceUnavailable, check: "keys", cause: err, page: pageDown})
+	check := "keys"
+	if errors.Is(err, errListNotLoaded) || errors.Is(err, errListStale) {
+		check = "store"
+	}
+	return g.refuse(w, r, refusal{status: http.StatusServiceUnavailable, check: check, cause: err, page: pageDown})
 }
 
 // providerFailed answers somebody who would go to returnTo with a session.

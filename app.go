@@ -2,7 +2,8 @@
 
 package authentiq
 
-// app.go owns what runs and what is shared: providers, keys, revocations.
+// app.go owns what runs and what is shared: providers, keys, revocations, the
+// requests that run under sessions.
 
 import (
 	"context"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
@@ -48,28 +50,46 @@ type App struct {
 	stateKey  string
 	providers map[string]*provider.Provider // by a hash of issuer and certificates
 
-	keysNeeded     bool
-	keyRotation    time.Duration // the shortest of the gates'
-	longestSession time.Duration
-	wakeKeys       chan struct{} // to read them before it is time
+	keysNeeded   bool
+	keyRotation  time.Duration // the shortest of the gates'
+	longestKeyed time.Duration // the longest session that these keys seal
+	wakeKeys     chan struct{} // to read them before it is time
+
+	started        time.Time
+	longestSession time.Duration       // of all gates
+	signOuts       map[string]followed // by the name of their store
+	clients        map[signedOutClient]*revocation.Journal
+	held           []*revocation.Journal
+	releases       []func() error // of what stores have in pools
 
 	storageStore *store.Storage
 	stores       []store.Store // that are in use
+
+	showing map[*caddyhttp.Server]bool // that tell requests their connection
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
 
+// followed is a journal of sign-outs and where it is.
+type followed struct {
+	journal *revocation.Journal
+	in      store.Journal
+}
+
 // state is what the gates on one storage remember, over reloads too.
 type state struct {
-	revocations revocation.Store
+	revocations *revocation.List
+	longest     atomic.Int64 // nanoseconds: the longest session of all configurations
 	spent       *spentStates
 	keys        *storedKeys
 	refreshes   *refreshes
+	streams     streams
 }
 
-// Destruct implements caddy.Destructor.
-func (*state) Destruct() error { return nil }
+// Destruct implements caddy.Destructor. With the last gate goes who would end the
+// streams that are still under way.
+func (s *state) Destruct() error { s.streams.endAll(); return nil }
 
 // pooledProvider lets a provider live in a usage pool.
 type pooledProvider struct{ *provider.Provider }
@@ -101,11 +121,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.storage = ctx.Storage()
 	a.providers = make(map[string]*provider.Provider)
 	a.wakeKeys = make(chan struct{}, 1)
-	a.storageStore = &store.Storage{Storage: a.storage, Now: a.now.Now}
+	a.signOuts, a.clients = make(map[string]followed), make(map[signedOutClient]*revocation.Journal)
+	a.storageStore = &store.Storage{Storage: a.storage, Now: a.now.Now, Warn: func(err error) {
+		a.logger.Error(eventStoreTrouble, zap.Error(err), zap.String("effect", "sign-outs that it has are not known"))
+	}}
 	a.stateKey = storageKey(a.storage)
 	shared, _, err := statePool.LoadOrNew(a.stateKey, func() (caddy.Destructor, error) {
 		return &state{
-			revocations: revocation.NewMemory(time.Now),
+			revocations: revocation.NewList(time.Now, revocation.DefaultMax),
 			spent:       newSpentStates(),
 			keys:        newStoredKeys(),
 			refreshes:   newRefreshes(),
@@ -115,6 +138,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("shared state: %w", err)
 	}
 	a.state = shared.(*state)
+	if err := a.measure(ctx); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 	return nil
 }
 
@@ -163,7 +189,8 @@ func (a *App) provider(issuer string, caFiles []string) (*provider.Provider, err
 // provider nor a storage that is down keeps Caddy from starting.
 func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel = cancel
+	a.cancel, a.started = cancel, time.Now()
+	a.longestEnd(a.started) // takes note of the longest session
 	for name, p := range a.providers {
 		saved := &savedDocuments{a, path.Join(documentsFolder, name+".json")}
 		a.running.Go(func() { p.Run(ctx, saved, func(err error) { a.reportProvider(p.Issuer(), err) }) })
@@ -171,9 +198,14 @@ func (a *App) Start() error {
 	if a.keysNeeded {
 		a.running.Go(func() { a.learnKeys(ctx) })
 	}
+	for name, f := range a.signOuts {
+		a.running.Go(func() { a.followSignOuts(ctx, name, f) })
+	}
 	if len(a.stores) > 0 {
 		a.running.Go(func() { a.sweepStores(ctx) })
+		a.running.Go(func() { a.sweepSignOuts(ctx) })
 	}
+	a.running.Go(func() { a.watchStreams(ctx) })
 	return nil
 }
 
@@ -211,19 +243,27 @@ func (a *App) reportProvider(issuer string, err error) {
 	a.logger.Info(eventProviderReady, zap.String("issuer", issuer))
 }
 
-// Stop ends what Start began.
+// Stop waits for what is under way. What Start began goes on until Cleanup: Caddy
+// stops its apps in no order, and requests are answered yet that sign people out.
 func (a *App) Stop() error {
-	if a.cancel != nil {
-		a.cancel()
-	}
-	a.running.Wait()
 	a.state.refreshes.settle()
 	return nil
 }
 
-// Cleanup lets go of what is shared.
+// Cleanup ends what Start began, and lets go of what is shared.
 func (a *App) Cleanup() error {
+	if a.cancel != nil {
+		a.state.refreshes.settle()
+		a.cancel()
+	}
+	a.running.Wait()
 	var errs []error
+	for _, j := range a.held {
+		j.Release()
+	}
+	for _, release := range a.releases {
+		errs = append(errs, release())
+	}
 	for name := range a.providers {
 		_, err := providerPool.Delete(a.stateKey + " " + name)
 		errs = append(errs, err)

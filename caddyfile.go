@@ -53,6 +53,7 @@ func init() {
 //		session {
 //			lifetime  <duration>
 //			idle      <duration>
+//			stream_grace <duration>
 //			refresh   on | off
 //			recheck   <duration>
 //			claims    <claim>...
@@ -62,7 +63,9 @@ func init() {
 //			domain    <domain>
 //			same_site lax | strict | none
 //		}
-//		store         storage | redis <url>
+//		store         storage | redis <url> {
+//			on_error  allow | deny
+//		}
 //		insecure_http
 //	}
 //
@@ -194,7 +197,7 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 	case "require_acr":
 		o.RequireACR, err = someValues(d)
 	case "store":
-		err = o.unmarshalStore(d)
+		return o.unmarshalStore(d)
 	case "user_claim":
 		if o.UserClaim, err = oneValue(d); err == nil {
 			err = o.checkMapping(d)
@@ -244,9 +247,11 @@ func (s *SessionOptions) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "lifetime":
 			s.Lifetime, err = someTime(d, "session "+option)
 		case "idle":
-			var idle caddy.Duration
-			idle, err = duration(d)
-			s.Idle = &idle
+			s.Idle = new(caddy.Duration)
+			*s.Idle, err = duration(d)
+		case "stream_grace":
+			s.StreamGrace = new(caddy.Duration)
+			*s.StreamGrace, err = duration(d)
 		case "refresh":
 			s.Refresh, err = oneWord(d, "on", "off")
 		case "recheck":
@@ -413,15 +418,32 @@ func someTime(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
 // unmarshalStore reads a store and what it takes.
 func (o *Options) unmarshalStore(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
+	settings := make(map[string]string)
 	switch {
 	case len(args) == 1 && args[0] == "storage":
-		o.StoreRaw = storeJSON("storage", nil)
 	case len(args) == 2 && args[0] == "redis" && args[1] != "":
-		o.StoreRaw = storeJSON("redis", map[string]string{"url": args[1]})
+		settings["url"] = args[1]
 	default:
 		// Not what was there: an address may have a password in it.
 		return d.Errf("store: want storage, or redis and its URL")
 	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() != "on_error" {
+			return d.Errf("store: unknown option %q; want on_error", d.Val())
+		}
+		value, err := oneValue(d)
+		if err != nil {
+			return err
+		}
+		if settings["on_error"] != "" {
+			return d.Errf("store on_error: is there more than once")
+		}
+		if err := (&OnError{value}).check(); err != nil {
+			return d.WrapErr(err)
+		}
+		settings["on_error"] = value
+	}
+	o.StoreRaw = storeJSON(args[0], settings)
 	return nil
 }
 

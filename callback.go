@@ -27,6 +27,9 @@ import (
 // asked have passed.
 func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
 	skipAccessLog(r) // its query has the code
+	if r.Method == http.MethodPost {
+		return g.serveCallbackForm(w, r)
+	}
 	if r.Method != http.MethodGet {
 		return methodNotAllowed(w, "GET")
 	}
@@ -163,6 +166,7 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 		}
 		s = newSession(merge(verified, more), g.keep, now, time.Duration(g.Session.Lifetime))
 	}
+	g.afterOrders(s)
 	if refreshes {
 		s.grant = grant{refresh: tokens.Refresh, nonce: l.nonceParam()}
 	}
@@ -181,9 +185,6 @@ func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session
 	_, stored, refused := g.carry(ring, o, &longest)
 	if refused != nil {
 		return nil, refused
-	}
-	if stored && g.store == nil {
-		return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: errors.New("the refresh token is too large for cookies, and this gate has no store: turn session refresh on here too"), page: pageDown}
 	}
 	if !stored {
 		cookies, _, refused := g.carry(ring, o, s)

@@ -5,12 +5,14 @@ package authentiq
 // command.go is `caddy authentiq …`: what an operator does by hand.
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -46,7 +48,29 @@ of it, and nobody is signed out. The Caddy that runs needs no reload.
 			keys.Flags().StringP("config", "c", "", "Configuration file")
 			keys.Flags().StringP("adapter", "a", "", "Name of config adapter")
 			keys.Flags().Bool("rotate", false, "Make a new key")
-			cmd.AddCommand(keys)
+			signOut := &cobra.Command{
+				Use:   "sign-out (--sub <sub> | --sid <sid> | --all) [--issuer <url>] [--client-id <id>] [--config <path>] [--adapter <name>] [--address <interface>]",
+				Short: "Signs people out of all sites of the Caddy that runs",
+				Long: `
+Ends sessions that have begun by now, at once and at all machines that share the
+store: all of a user (--sub), those of one session of the provider's (--sid), or
+everybody's (--all). The provider is not told: who is still signed in there can
+sign in here again.
+
+It asks the Caddy that runs, at its admin endpoint.
+`,
+				Args: cobra.NoArgs,
+				RunE: caddycmd.WrapCommandFuncForCobra(runSignOut),
+			}
+			signOut.Flags().String("sub", "", "The user, as the provider names him")
+			signOut.Flags().String("sid", "", "The session, as the provider names it")
+			signOut.Flags().Bool("all", false, "Everybody")
+			signOut.Flags().String("issuer", "", "Only sessions of this provider")
+			signOut.Flags().String("client-id", "", "Only sessions of this client")
+			signOut.Flags().StringP("config", "c", "", "Configuration file, to take the admin endpoint's address from")
+			signOut.Flags().StringP("adapter", "a", "", "Name of config adapter")
+			signOut.Flags().String("address", "", "Address of the admin endpoint")
+			cmd.AddCommand(keys, signOut, urlsCommand())
 		},
 	})
 }
@@ -194,4 +218,36 @@ func age(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
+}
+
+func runSignOut(flags caddycmd.Flags) (int, error) {
+	order := signOutOrder{
+		Sub: flags.String("sub"), Sid: flags.String("sid"), All: flags.Bool("all"),
+	}
+	for name, field := range map[string]**string{"issuer": &order.Issuer, "client-id": &order.ClientID} {
+		if value := flags.String(name); flags.Changed(name) {
+			*field = &value
+		}
+	}
+	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("the admin endpoint's address: %w", err)
+	}
+	body, err := json.Marshal(order)
+	if err != nil {
+		return caddy.ExitCodeFailedQuit, err
+	}
+	answer, err := caddycmd.AdminAPIRequest(address, http.MethodPost, "/authentiq/sign-out", http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
+	if err != nil {
+		return caddy.ExitCodeFailedQuit, fmt.Errorf("signing out: %w", err)
+	}
+	defer answer.Body.Close()
+	var report signOutReport
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxOrder)).Decode(&report); err != nil {
+		return caddy.ExitCodeFailedQuit, fmt.Errorf("reading the answer: %w", err)
+	}
+	for _, c := range report.Clients {
+		fmt.Printf("signed out of client %s at %s\n", c.ClientID, c.Issuer)
+	}
+	return caddy.ExitCodeSuccess, nil
 }

@@ -20,8 +20,8 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
+	"github.com/authentiq/caddy-authentiq/internal/revocation"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
-	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
 func init() {
@@ -59,8 +59,13 @@ type Gate struct {
 	keep     keptClaims
 	fresh    idtoken.Verifier // what require_fresh and require_acr ask of a session; for Fresh
 	wants    demand           // the same, of a sign-in
-	store    store.Store      // of what refreshes bring; nil without them
-	logger   *zap.Logger
+	store    sharedStore      // of what refreshes bring
+
+	revocable   *revocation.Client
+	signOuts    *revocation.Journal // in the store
+	denyUnknown bool                // that may be missing something: on_error deny
+
+	logger *zap.Logger
 }
 
 // Options are the settings of a gate. All text may use the placeholders
@@ -185,8 +190,8 @@ type Options struct {
 	// site's handle_errors. Default: `on`.
 	Pages string `json:"pages,omitempty"`
 
-	// Where what several machines must know is kept: what refreshes bring. Only
-	// with session.refresh.
+	// Where what several machines must know is kept: who has signed out, and what
+	// refreshes bring. All gates that share sessions need the same one.
 	// Default: `storage`, Caddy's.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=authentiq.stores inline_key=module"`
 
@@ -237,6 +242,13 @@ type SessionOptions struct {
 	// limit. From 1m.
 	// Default: 1h.
 	Idle *caddy.Duration `json:"idle,omitempty"`
+
+	// How long what is still being answered goes on after its session was signed out
+	// or has reached the end of its lifetime: WebSockets, event streams, downloads,
+	// uploads, answers that are slow to come. 0 ends them at once. Being away for
+	// longer than idle ends none. At most 400 days.
+	// Default: 10s.
+	StreamGrace *caddy.Duration `json:"stream_grace,omitempty"`
 
 	// `on` asks the provider again, with the refresh token, whether the user still
 	// is who he was (OpenID Connect Core section 12), and decides on the new claims.
@@ -313,6 +325,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.app = app.(*App)
+	g.app.showConnections(ctx)
 	if g.provider, err = g.app.provider(g.Issuer, g.ProviderCA); err != nil {
 		return err
 	}

@@ -90,6 +90,7 @@ func (o *Options) inherit(defaults Options) {
 	}
 	merged.Lifetime = cmp.Or(merged.Lifetime, defaults.Session.Lifetime)
 	merged.Idle = cmp.Or(merged.Idle, defaults.Session.Idle)
+	merged.StreamGrace = cmp.Or(merged.StreamGrace, defaults.Session.StreamGrace)
 	merged.Refresh = cmp.Or(merged.Refresh, defaults.Session.Refresh)
 	merged.Recheck = cmp.Or(merged.Recheck, defaults.Session.Recheck)
 	merged.Claims = orList(merged.Claims, defaults.Session.Claims)

@@ -31,7 +31,6 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
-	"github.com/authentiq/caddy-authentiq/internal/revocation"
 	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
@@ -39,7 +38,7 @@ const (
 	refreshTimeout  = 30 * time.Second // for one refresh, lock and all calls
 	refreshPatience = 5 * time.Second  // that requests wait for one, from its beginning
 	refreshRest     = 10 * time.Second // after one that failed, for all sessions of the provider
-	storePatience   = 5 * time.Second  // that a sign-in or sign-out waits for the store
+	storePatience   = 5 * time.Second  // that a sign-in waits for the store, and what a sign-out leaves to do
 	storeKind       = "refresh"
 )
 
@@ -47,7 +46,7 @@ const (
 // outlive configurations.
 type refreshes struct {
 	mu      sync.Mutex
-	flights map[string]*refreshFlight     // by session id
+	flights map[string]*refreshFlight     // by session id; tokens on their way back by another name
 	resting map[string]time.Time          // until when, by provider and client
 	odd     *lru.Cache[string, time.Time] // the same, by session id
 	newest  *lru.Cache[string, *session]
@@ -98,7 +97,20 @@ func (f *refreshes) keep(s *session) {
 // once runs refresh for a session unless that is under way already, and waits for
 // its outcome. It goes on when the requests that wait for it have lost patience.
 func (f *refreshes) once(ctx context.Context, id string, refresh func() outcome) outcome {
+	flight := f.begin(id, refresh)
+	select {
+	case <-flight.done:
+		return flight.outcome
+	case <-flight.patience.Done():
+	case <-ctx.Done():
+	}
+	return outcome{}
+}
+
+// begin runs refresh in the background unless one by that name is under way.
+func (f *refreshes) begin(id string, refresh func() outcome) *refreshFlight {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	flight, under := f.flights[id]
 	if !under {
 		patience, cancel := context.WithTimeout(context.Background(), refreshPatience)
@@ -115,14 +127,7 @@ func (f *refreshes) once(ctx context.Context, id string, refresh func() outcome)
 			flight.outcome = refresh()
 		}()
 	}
-	f.mu.Unlock()
-	select {
-	case <-flight.done:
-		return flight.outcome
-	case <-flight.patience.Done():
-	case <-ctx.Done():
-	}
-	return outcome{}
+	return flight
 }
 
 // settle waits for those under way: what they bring must not be lost.
@@ -194,7 +199,8 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 	if !ok || !all.mayAsk(g.clientKey(), s.id, g.app.now.Now()) {
 		return s
 	}
-	got := all.once(r.Context(), s.id, func() (got outcome) {
+	ctx := r.Context() // now: who passes on changes the request
+	got := all.once(ctx, s.id, func() (got outcome) {
 		// An answer that breaks us must not end Caddy, as it would outside a request.
 		defer func() {
 			if cause := recover(); cause != nil {
@@ -202,7 +208,7 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 			}
 		}()
 		// Whoever asked may hang up; the token is spent all the same.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), refreshTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 		defer cancel()
 		return g.refresh(ctx, g.site(o), s)
 	})
@@ -237,7 +243,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 		return g.postpone(s, "store", err)
 	}
 	defer unlock()
-	known, err := g.loadGeneration(ctx, site, key)
+	known, err := g.loadGeneration(ctx, g.store, site, key)
 	if err != nil {
 		return g.postpone(s, "store", err)
 	}
@@ -269,7 +275,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	}
 	g.app.state.refreshes.answered(g.clientKey())
 	next := *s
-	next.identity, next.user = nil, ""
+	next.identity, next.user = nil, "" // whoever adopts it presents it
 	next.generation++
 	next.grant.refresh = cmp.Or(tokens.Refresh, s.grant.refresh)
 	c, err := g.claimsAnew(ctx, s, tokens)
@@ -285,7 +291,9 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 		g.logger.Error(eventStoreTrouble, zap.Error(err), zap.String("effect", "other machines, and this one after a restart, may end this session"))
 	}
 	if g.revoked(&next) {
-		// Signed out meanwhile, which has deleted what was stored before.
+		// Signed out meanwhile, maybe at another machine, which could not know the new
+		// token.
+		g.giveBack(ctx, site, &next)
 		return g.end(ctx, key, s, "signed out", nil)
 	}
 	if err != nil {
@@ -367,9 +375,7 @@ func refusesSession(err error) bool {
 
 // end ends s: the provider no longer vouches for its user.
 func (g *Gate) end(ctx context.Context, key store.Key, s *session, check string, cause error) outcome {
-	if err := g.app.state.revocations.Revoke(ctx, revocation.Entry{
-		Issuer: g.Issuer, Client: g.ClientID, Kind: revocation.ID, Value: s.id, Until: time.Unix(s.expires, 0),
-	}); err != nil {
+	if err := g.revokeSession(ctx, s); err != nil {
 		g.logger.Error(eventSessionEnded, zap.Error(err))
 	}
 	if err := g.store.Delete(ctx, key); err != nil {
@@ -413,18 +419,10 @@ func (g *Gate) storeKey(s *session) store.Key {
 	return store.Key{Kind: storeKind, Name: hex.EncodeToString(sum[:16]), Until: time.Unix(s.expires, 0)}
 }
 
-// forget deletes what is stored of a session that has ended. Nobody can use it any
-// more, and its time ends: a store that is away keeps nobody from signing out.
-func (g *Gate) forget(ctx context.Context, s *session) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
-	defer cancel()
-	_ = g.store.Delete(ctx, g.storeKey(s))
-}
-
 // loadGeneration returns the generation that is stored, or nil if there is none
 // that can be used.
-func (g *Gate) loadGeneration(ctx context.Context, site string, key store.Key) (*session, error) {
-	value, err := g.store.Load(ctx, key)
+func (g *Gate) loadGeneration(ctx context.Context, from store.Store, site string, key store.Key) (*session, error) {
+	value, err := from.Load(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}

@@ -6,7 +6,6 @@ package authentiq
 // and now and then it brings the session's cookie anew.
 
 import (
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -20,16 +19,30 @@ import (
 // the user was last there to within one of them, so that few answers carry one.
 const idleParts = 16
 
-// pass hands the request of a signed-in user on.
-func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, s *session) error {
+// pass hands the request of a signed-in user on. It ends with the session, however
+// long its answer takes.
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, s *session) (err error) {
 	renew := g.renewal(r, v, s)
 	v.identify(r, g.mapping.owned, s)
-	private := &privateWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, renew: renew}
-	err := next.ServeHTTP(private, r)
+	private := &privateWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, renew: renew}
+	private.stream.enter(g, s, w, r)
+	defer func() {
+		if !private.stream.leave() {
+			return
+		}
+		if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
+			panic(cause)
+		}
+		err = g.cutShort(w, r, &private.stream)
+	}()
+	err = next.ServeHTTP(private, r.WithContext(&private.stream))
+	if private.stream.leave() {
+		return err
+	}
 	if err != nil {
 		private.renew = nil // what an error route says of caching is not known yet
 	}
-	private.begin() // for what is written after us: nothing, or the page of an error
+	_ = private.begin() // for what is written after us: nothing, or the page of an error
 	return err
 }
 
@@ -119,24 +132,38 @@ func shareable(h http.Header) bool {
 var quoted = regexp.MustCompile(`"[^"]*"?`)
 
 // privateWriter keeps what is for one user out of shared caches: an answer that
-// says nothing of caching gets "private".
+// says nothing of caching gets "private". Nothing more goes through it once the
+// answer was cut; see streams.go.
 type privateWriter struct {
-	*caddyhttp.ResponseWriterWrapper
-	renew func(http.ResponseWriter) // the session's cookie; nil if it stays
-	wrote bool
+	caddyhttp.ResponseWriterWrapper
+	stream stream
+	renew  func(http.ResponseWriter) // the session's cookie; nil if it stays
+	wrote  bool
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *privateWriter) WriteHeader(status int) {
+	if w.stream.cut.Load() {
+		return
+	}
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.begin()
+		if w.begin() != nil {
+			return
+		}
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
 }
 
-func (w *privateWriter) begin() {
+// begin goes before everything that is written.
+func (w *privateWriter) begin() error {
 	if w.wrote {
-		return
+		if w.stream.cut.Load() {
+			return errEnded
+		}
+		return nil
+	}
+	if !w.stream.answer() {
+		return errEnded
 	}
 	w.wrote = true
 	if len(w.Header()["Cache-Control"]) == 0 {
@@ -145,22 +172,34 @@ func (w *privateWriter) begin() {
 	if w.renew != nil {
 		w.renew(w.ResponseWriter)
 	}
+	return nil
 }
 
 // Write implements http.ResponseWriter.
 func (w *privateWriter) Write(p []byte) (int, error) {
-	w.begin()
+	if err := w.begin(); err != nil {
+		return 0, err
+	}
+	if w.stream.version == 3 {
+		w.stream.writing.Lock()
+		defer w.stream.writing.Unlock()
+	}
 	return w.ResponseWriterWrapper.Write(p)
-}
-
-// ReadFrom implements io.ReaderFrom.
-func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.begin()
-	return w.ResponseWriterWrapper.ReadFrom(r)
 }
 
 // FlushError is what http.ResponseController calls; a flush sends the header.
 func (w *privateWriter) FlushError() error {
-	w.begin()
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if w.stream.version != 3 {
+		return http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	w.stream.writing.Lock()
+	defer w.stream.writing.Unlock()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if err == nil {
+		w.stream.flushed.Store(true)
+	}
+	return err
 }

@@ -314,6 +314,9 @@ func newEndpoints(g *Gate, callback string) (endpoints, error) {
 		g.PathPrefix + "/sign-in":    g.serveSignIn,
 		g.PathPrefix + "/sign-out":   g.serveSignOut,
 		g.PathPrefix + "/signed-out": g.serveSignedOut,
+
+		g.PathPrefix + "/backchannel-logout":  g.serveBackchannelLogout,
+		g.PathPrefix + "/frontchannel-logout": g.serveFrontchannelLogout,
 	}}
 	if g.SessionEndpoint != "off" {
 		e.handlers[g.PathPrefix+"/session"] = g.serveSession

@@ -143,8 +143,14 @@ func (g *Gate) current(r *http.Request, v *visit) (*session, error) {
 // openSession returns the live session that a cookie's value holds, or nil.
 func (g *Gate) openSession(ctx context.Context, site string, value whole) (*session, error) {
 	s, err := g.unseal(ctx, site, value)
-	if s == nil || err != nil || !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime), g.idle()) || g.revoked(s) {
+	if s == nil || err != nil || !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime), g.idle()) {
 		return nil, err
+	}
+	if err := g.knowsSignOuts(ctx); err != nil {
+		return nil, err
+	}
+	if g.revoked(s) {
+		return nil, nil
 	}
 	return s, nil
 }
@@ -178,6 +184,7 @@ func (g *Gate) keyThere(ctx context.Context, value string) bool {
 
 // present makes what this gate tells of s.
 func (g *Gate) present(s *session) {
+	s.standing = g.standing(s)
 	var left []string
 	if s.identity, left = g.mapping.fields(s.claims); len(left) > 0 {
 		g.logger.Info(eventHeaderLeftOut, zap.Strings("headers", left), zap.String("sub", s.subject()))

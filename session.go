@@ -16,6 +16,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
+	"github.com/authentiq/caddy-authentiq/internal/revocation"
 )
 
 // session is a signed-in user. It holds claims and, only where they are to be
@@ -32,9 +33,10 @@ type session struct {
 	grant      grant
 	claims     claims.Claims
 
-	identity []field  // the identity headers, made once
-	user     string   // who the user is by user_claim
-	instead  *session // what the cookie had, if this is newer
+	identity []field             // the identity headers, made once
+	user     string              // who the user is by user_claim
+	standing *revocation.Session // what is asked whether it was signed out
+	instead  *session            // what the cookie had, if this is newer
 }
 
 // grant is what the claims can be checked again with.

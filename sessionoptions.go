@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
+	"github.com/authentiq/caddy-authentiq/internal/revocation"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http/httpguts"
@@ -21,6 +22,7 @@ import (
 
 func (g *Gate) configureSession() (err error) {
 	g.bindings = g.makeBindings()
+	g.revocable = revocation.NewClient(g.Issuer, g.ClientID)
 	s := g.Session
 	s.Lifetime = cmp.Or(s.Lifetime, caddy.Duration(defaultLifetime))
 	if lifetime := time.Duration(s.Lifetime); lifetime < minLifetime || lifetime > maxLifetime {
@@ -84,6 +86,13 @@ func (g *Gate) configureRenewal() error {
 	if idle := time.Duration(*s.Idle); idle != 0 && (idle < minIdle || idle > maxLifetime) {
 		return fmt.Errorf("session idle %s: want %s to %s, or 0 for no limit", idle, minIdle, maxLifetime)
 	}
+	if s.StreamGrace == nil {
+		grace := caddy.Duration(defaultStreamGrace)
+		s.StreamGrace = &grace
+	}
+	if grace := time.Duration(*s.StreamGrace); grace < 0 || grace > maxLifetime {
+		return fmt.Errorf("session stream_grace %s: want 0 to %s", grace, maxLifetime)
+	}
 	s.Refresh = cmp.Or(s.Refresh, "off")
 	g.wants.refresh = s.Refresh == "on"
 	if s.Refresh != "on" && s.Refresh != "off" {
@@ -91,9 +100,6 @@ func (g *Gate) configureRenewal() error {
 	}
 	if s.Refresh == "off" && s.Recheck != 0 {
 		return errors.New("session recheck: does nothing without session refresh on")
-	}
-	if s.Refresh == "off" && g.StoreRaw != nil {
-		return errors.New("store: does nothing without session refresh on")
 	}
 	s.Recheck = cmp.Or(s.Recheck, caddy.Duration(defaultRecheck))
 	if recheck := time.Duration(s.Recheck); recheck < minRecheck || recheck > maxLifetime {

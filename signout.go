@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,16 +25,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/pages"
-	"github.com/authentiq/caddy-authentiq/internal/revocation"
 )
-
-// revoked reports whether s was signed out.
-func (g *Gate) revoked(s *session) bool {
-	return g.app.state.revocations.Revoked(&revocation.Session{
-		Issuer: g.Issuer, Client: g.ClientID,
-		ID: s.id, SID: s.claims.String("sid"), Subject: s.subject(), Began: s.began,
-	})
-}
 
 // serveSignOut ends the session, if the user meant it: a request that a page of
 // this site made. Otherwise a page asks, or a link on any page of the web could
@@ -159,25 +151,34 @@ func (g *Gate) dropHint(w http.ResponseWriter, o origin, ours []carried) {
 // Those are all that open, also one whose user was away for too long: a copy of
 // its cookie may have been kept alive.
 func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string) {
-	for _, value := range assemble(g.cookies.of(o, g.Session.Domain), v.cookies) {
-		s, err := g.unseal(r.Context(), g.site(o), value)
-		if err != nil || s == nil || s.expires <= g.app.now.Now().Unix() || g.revoked(s) {
-			continue
-		}
+	for s := range g.carriedSessions(r, o, v) {
 		g.revoke(r, s, reason)
+	}
+}
+
+// carriedSessions are those that have not ended, looked at one by one: two cookies
+// may hold the same.
+func (g *Gate) carriedSessions(r *http.Request, o origin, v *visit) iter.Seq[*session] {
+	return func(yield func(*session) bool) {
+		for _, value := range assemble(g.cookies.of(o, g.Session.Domain), v.cookies) {
+			s, err := g.unseal(r.Context(), g.site(o), value)
+			if err != nil || s == nil || s.expires <= g.app.now.Now().Unix() || g.revoked(s) {
+				continue
+			}
+			if !yield(s) {
+				return
+			}
+		}
 	}
 }
 
 // revoke ends s for every copy of its cookie.
 func (g *Gate) revoke(r *http.Request, s *session, reason string) {
-	if err := g.app.state.revocations.Revoke(context.WithoutCancel(r.Context()), revocation.Entry{
-		Issuer: g.Issuer, Client: g.ClientID, Kind: revocation.ID, Value: s.id, Until: time.Unix(s.expires, 0),
-	}); err != nil {
-		g.logger.Error(eventSignOut, zap.Error(err))
-		return
+	if err := g.revokeSession(context.WithoutCancel(r.Context()), s); err != nil {
+		g.logger.Error(eventSignOut, zap.Error(err), zap.String("sub", s.subject()), zap.String("effect", "he is signed out at this machine, and at others as soon as the store can be written to"))
 	}
-	if g.store != nil && s.grant.there() {
-		g.forget(r.Context(), s)
+	if o, ok := g.origin(r); ok && s.grant.there() {
+		g.giveBack(r.Context(), g.site(o), s)
 	}
 	g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 }

@@ -29,18 +29,48 @@ var storePool = caddy.NewUsagePool()
 
 // storeModule is a module of the namespace authentiq.stores.
 type storeModule interface {
-	open(a *App) (store.Store, error)
+	// open returns the store and a name that tells it from others.
+	open(a *App) (s sharedStore, name string, err error)
+	denies() bool
 }
 
+// sharedStore is what a gate keeps in a store: what refreshes bring, and sign-outs.
+type sharedStore interface {
+	store.Store
+	store.Journals
+}
+
+// OnError says what happens while a store can't be reached.
+type OnError struct {
+	// `allow` goes on with what is known of sign-outs, `deny` answers whoever has a
+	// session with 503 until it is known again who has signed out.
+	// Default: `allow`.
+	OnError string `json:"on_error,omitempty"`
+}
+
+func (o *OnError) check() error {
+	if o.OnError != "" && o.OnError != "allow" && o.OnError != "deny" {
+		return fmt.Errorf("store on_error %q: want allow or deny", o.OnError)
+	}
+	return nil
+}
+
+func (o *OnError) denies() bool { return o.OnError == "deny" }
+
 // StorageStore keeps what machines share in Caddy's storage. It is the default.
-type StorageStore struct{}
+type StorageStore struct{ OnError }
 
 // CaddyModule returns the Caddy module information.
 func (*StorageStore) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "authentiq.stores.storage", New: func() caddy.Module { return new(StorageStore) }}
 }
 
-func (*StorageStore) open(a *App) (store.Store, error) { return a.storageStore, nil }
+// Provision checks the options.
+func (s *StorageStore) Provision(caddy.Context) error { return s.check() }
+
+func (*StorageStore) open(a *App) (sharedStore, string, error) {
+	return a.storageStore, "storage", nil
+}
 
 // RedisStore keeps what machines share in Redis.
 type RedisStore struct {
@@ -48,7 +78,7 @@ type RedisStore struct {
 	// or unix:// and a socket's path. May use {env.NAME} and {file.PATH}. Required.
 	URL string `json:"url,omitempty"`
 
-	poolKey string
+	OnError
 }
 
 // CaddyModule returns the Caddy module information.
@@ -64,7 +94,7 @@ func (s *RedisStore) Provision(caddy.Context) (err error) {
 	if s.URL, err = resolvePlaceholder(s.URL); err != nil {
 		return fmt.Errorf("store redis: %w", err)
 	}
-	return nil
+	return s.check()
 }
 
 // pooledRedis lets connections live in a usage pool.
@@ -73,32 +103,25 @@ type pooledRedis struct{ *store.Redis }
 // Destruct implements caddy.Destructor.
 func (p pooledRedis) Destruct() error { return p.Close() }
 
-func (s *RedisStore) open(*App) (store.Store, error) {
+func (s *RedisStore) open(a *App) (sharedStore, string, error) {
 	shared, _, err := storePool.LoadOrNew(s.URL, func() (caddy.Destructor, error) {
 		opened, err := store.OpenRedis(s.URL, time.Now)
 		return pooledRedis{opened}, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("store redis: %w", err)
+		return nil, "", fmt.Errorf("store redis: %w", err)
 	}
-	s.poolKey = s.URL
-	return shared.(pooledRedis).Redis, nil
-}
-
-// Cleanup lets go of the connections.
-func (s *RedisStore) Cleanup() error {
-	if s.poolKey == "" {
-		return nil
-	}
-	_, err := storePool.Delete(s.poolKey)
-	return err
+	// The app's, which is the last to need it.
+	a.releases = append(a.releases, func() error {
+		_, err := storePool.Delete(s.URL)
+		return err
+	})
+	opened := shared.(pooledRedis).Redis
+	return opened, opened.Name(), nil
 }
 
 // openStore makes the gate's store.
 func (g *Gate) openStore(ctx caddy.Context) error {
-	if g.Session.Refresh != "on" {
-		return nil
-	}
 	var module any = new(StorageStore)
 	if g.StoreRaw != nil {
 		var err error
@@ -110,13 +133,14 @@ func (g *Gate) openStore(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("store: %T keeps nothing for a gate", module)
 	}
-	opened, err := opener.open(g.app)
+	opened, name, err := opener.open(g.app)
 	if err != nil {
 		return err
 	}
-	g.store = opened
+	g.store, g.denyUnknown = opened, opener.denies()
 	g.app.needStore(opened)
-	return nil
+	g.signOuts, err = g.app.needSignOuts(name, opened, g)
+	return err
 }
 
 // sweepEvery is how often what is over is removed from stores.
@@ -149,18 +173,15 @@ func (a *App) sweepStores(ctx context.Context) {
 
 // storeJSON is a store as the configuration has it.
 func storeJSON(module string, settings map[string]string) json.RawMessage {
-	all := map[string]string{"module": module}
-	for name, value := range settings {
-		all[name] = value
-	}
-	text, _ := json.Marshal(all) // texts only
+	settings["module"] = module
+	text, _ := json.Marshal(settings) // texts only
 	return text
 }
 
 // Interface guards
 var (
-	_ caddy.Provisioner  = (*RedisStore)(nil)
-	_ caddy.CleanerUpper = (*RedisStore)(nil)
-	_ storeModule        = (*RedisStore)(nil)
-	_ storeModule        = (*StorageStore)(nil)
+	_ caddy.Provisioner = (*RedisStore)(nil)
+	_ caddy.Provisioner = (*StorageStore)(nil)
+	_ storeModule       = (*RedisStore)(nil)
+	_ storeModule       = (*StorageStore)(nil)
 )

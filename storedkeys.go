@@ -44,14 +44,14 @@ const (
 
 // keyStore is the storage's keys as this configuration wants them.
 func (a *App) keyStore() *keystore.Store {
-	return &keystore.Store{Storage: a.storage, Now: a.now.Now, Rotation: a.keyRotation, Longest: a.longestSession}
+	return &keystore.Store{Storage: a.storage, Now: a.now.Now, Rotation: a.keyRotation, Longest: a.longestKeyed}
 }
 
 // needKeys says that a gate seals with the keys in Caddy's storage, sessions of
 // at most lifetime. Gates on one storage share keys: the shortest rotation counts.
 func (a *App) needKeys(lifetime, rotation time.Duration) {
 	a.keysNeeded = true
-	a.longestSession = max(a.longestSession, lifetime)
+	a.longestKeyed = max(a.longestKeyed, lifetime)
 	rotation = cmp.Or(rotation, keystore.DefaultRotation)
 	if a.keyRotation == 0 || rotation < a.keyRotation {
 		a.keyRotation = rotation

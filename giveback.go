@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// giveback.go tells the provider that a session which was signed out here needs
+// its refresh token no more (RFC 7009): a copy of the cookie is worth nothing
+// here, and the token in it must be worth nothing there.
+//
+// The answer does not wait for that, and does not depend on it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/authentiq/caddy-authentiq/internal/provider"
+	"github.com/authentiq/caddy-authentiq/internal/store"
+)
+
+// giveBackTimeout is for one token, lock and call.
+const giveBackTimeout = 9 * time.Second
+
+// giveBack revokes the newest refresh token of s at the provider, and forgets what
+// is stored of s, in the background. Stop waits for it.
+func (g *Gate) giveBack(ctx context.Context, site string, s *session) {
+	ctx = context.WithoutCancel(ctx)
+	g.app.state.refreshes.begin("sign-out "+s.id, func() outcome {
+		var err error
+		// As with a refresh: an answer that breaks us must not end Caddy.
+		defer func() {
+			if cause := recover(); cause != nil {
+				err = fmt.Errorf("%v\n%s", cause, debug.Stack())
+			}
+			if err != nil && !errors.Is(err, provider.ErrNoRevocation) {
+				g.logger.Warn(eventNotGivenBack, zap.Error(err), zap.String("sub", s.subject()), zap.String("effect", "the session is over here, and the provider goes on taking its refresh token until that ends there"))
+			}
+		}()
+		ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
+		defer cancel()
+		err = g.revokeGrant(ctx, site, s)
+		return outcome{}
+	})
+}
+
+// revokeGrant does so under the lock of the session, so that a refresh which is
+// under way, here or at another machine, has brought what it brings.
+func (g *Gate) revokeGrant(ctx context.Context, site string, s *session) error {
+	key, newest := g.storeKey(s), s
+	consider := func(known *session) {
+		if known != nil && known.id == s.id && (known.generation > newest.generation || newest.grant.refresh == "") {
+			newest = known
+		}
+	}
+	var troubles []error
+	for _, place := range g.generationStores() {
+		unlock, err := place.Lock(ctx, key)
+		if err != nil {
+			return err // the token that is known may be spent by now
+		}
+		defer unlock()
+		defer forget(ctx, place, key)
+		known, err := g.loadGeneration(ctx, place, site, key)
+		if err != nil {
+			troubles = append(troubles, err)
+		}
+		consider(known)
+	}
+	if here, ok := g.app.state.refreshes.newest.Get(s.id); ok { // it could not be stored
+		consider(here)
+	}
+	if newest.grant.refresh != "" {
+		troubles = append(troubles, g.provider.Revoke(ctx, g.client, newest.grant.refresh, "refresh_token"))
+	}
+	return errors.Join(troubles...)
+}
+
+// generationStores are where the newest generation of a session may be. A gate
+// that rechecks nobody may have one of a gate that does.
+func (g *Gate) generationStores() []store.Store {
+	if g.Session.Refresh == "on" {
+		return []store.Store{g.store}
+	}
+	return g.app.stores
+}
+
+// forget deletes what is stored of a session that has ended. Nobody can use it any
+// more, and its time ends: one that stays there does no harm.
+func forget(ctx context.Context, place store.Store, key store.Key) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
+	defer cancel()
+	_ = place.Delete(ctx, key)
+}
