@@ -245,7 +245,12 @@ type certifiedStreet struct {
 // config.
 func newCertifiedStreet(t *testing.T, config certifiedConfig, sites map[string]certifiedSite) *certifiedStreet {
 	t.Helper()
-	s := &certifiedStreet{street: emptyStreet(t)}
+	return newCertifiedStreetAt(t, &certifiedStreet{street: emptyStreet(t)}, config, sites)
+}
+
+// newCertifiedStreetAt is the same for a street whose addresses are in the config.
+func newCertifiedStreetAt(t *testing.T, s *certifiedStreet, config certifiedConfig, sites map[string]certifiedSite) *certifiedStreet {
+	t.Helper()
 	var caddyfile strings.Builder
 	for name, site := range sites {
 		client := map[string]any{
@@ -973,6 +978,66 @@ func TestTheClockOfACertifiedProviderMayBeOffAMinute(t *testing.T) {
 			s.refused(t, a, http.StatusBadGateway, test.check, "clock", "ID token", "alice")
 			if b.parse(a).heading() != pageFailed.Title {
 				t.Errorf("the page is %.500s", a.body)
+			}
+		})
+	}
+}
+
+// Who signs out there, at another site of his, is signed out here with the next
+// request, by a token of the provider's own making.
+func TestACertifiedProviderSignsOutFromElsewhere(t *testing.T) {
+	for name, test := range map[string]struct {
+		algorithm string
+		callback  bool // the token comes there, as Authentiq's do
+		sid       bool // it names the session
+		options   string
+	}{
+		"signed with RS256":               {algorithm: "RS256", sid: true},
+		"signed with ES256":               {algorithm: "ES256", sid: true},
+		"signed with the client's secret": {algorithm: "HS256", sid: true, options: "signing_alg HS256"},
+		"at the callback address":         {algorithm: "RS256", sid: true, callback: true},
+		"of a user and no session":        {algorithm: "RS256"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &certifiedStreet{street: emptyStreet(t)}
+			path := "/authentiq/backchannel-logout"
+			if test.callback {
+				path = "/authentiq/callback"
+			}
+			s = newCertifiedStreetAt(t, s, certifiedConfig{
+				SigningAlgs: []string{"RS256", "ES256", "HS256"},
+				Settings:    map[string]any{"features": map[string]any{"backchannelLogout": map[string]any{"enabled": true}}},
+			}, map[string]certifiedSite{
+				"app": {client: map[string]any{
+					"id_token_signed_response_alg":        test.algorithm,
+					"backchannel_logout_uri":              s.at("app", path),
+					"backchannel_logout_session_required": test.sid,
+				}, options: test.options},
+				"other": {},
+			})
+			away, _ := s.signsIn(t, "app", "alice")
+			s.arrives(t, away, "other", "alice")
+			stays, _ := s.signsIn(t, "app", "alice")
+			bob, _ := s.signsIn(t, "app", "bob")
+			copied := ourLine(away, s.at("app", "/"))
+
+			away.press(away.post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
+			if a := newBrowser(t).step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
+				t.Errorf("the next request: %d\n%s", a.StatusCode, s.logged())
+			}
+			if n := len(s.events(eventRemoteSignOut)); n != 1 {
+				t.Errorf("%d sign-outs in the log, want one\n%s", n, s.logged())
+			}
+			// A sub alone is about all of a user's sessions.
+			if a := stays.step(s.at("app", "/")); (a.StatusCode == http.StatusOK) != test.sid {
+				t.Errorf("another session of the user's: %d", a.StatusCode)
+			}
+			bob.get(s.at("app", "/")).seen(t)
+			// Of a sub alone nobody can tell whether a sign-in of the same second came after.
+			said := time.Now().Unix()
+			await(t, "the second is over", func() bool { return test.sid || time.Now().Unix() > said })
+			if _, asked := away.walk(away.get(s.at("app", "/")), "alice"); len(asked) == 0 {
+				t.Error("the provider still knew who it was")
 			}
 		})
 	}

@@ -122,9 +122,7 @@ func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the copy that was kept alive: %d", a.StatusCode)
 			}
-			if n := len(s.stored()); n != 0 {
-				t.Errorf("%d entries are left in the store", n)
-			}
+			await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
 		})
 	}
 }
@@ -132,11 +130,12 @@ func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 func TestAKeyThatIsNotPublishedYetSignsNobodyOut(t *testing.T) {
 	clock := new(both)
 	block := gate("signing_alg RS256\nsession {\nrefresh on\n}")
-	s := newStreet(t, block, func(c *authentiqtest.Config) {
+	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) {
 		c.RefreshTokens, c.Now, c.SigningAlg = true, clock.now, "RS256"
 	})
 	var old atomic.Value
 	s.provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { old.Store(jwks["keys"]) }})
+	s.load(block)
 	alice := s.signedIn()
 	s.provider.SignInAs(authentiqtest.Bob)
 	bob := s.signedIn()

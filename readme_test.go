@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
+	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
 )
 
 // document returns the text of a file.
@@ -313,8 +314,27 @@ func TestTheREADMEShowsKeysAsTheyAreListed(t *testing.T) {
 	if err := showKeys(t.Context(), &listed, s, false); err != nil {
 		t.Fatal(err)
 	}
-	if shown := blocks(t, "text"); len(shown) != 1 || shown[0] != listed.String() {
-		t.Errorf("the README:\n%s\nthe command:\n%s", shown, listed.String())
+	wantShown(t, listed.String())
+}
+
+func TestTheREADMEShowsWhatToRegisterAsItIsPrinted(t *testing.T) {
+	t.Setenv("AUTHENTIQ_KEY", "")
+	config, err := adapt(caddyfiles(t)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantShown(t, urlsOf(t, config))
+}
+
+func TestTheREADMEListsTheRightsThatRedisIsTestedWith(t *testing.T) {
+	wantShown(t, storetest.Rights+"\n")
+}
+
+// wantShown holds the README's examples to what a command prints.
+func wantShown(t *testing.T, printed string) {
+	t.Helper()
+	if shown := blocks(t, "text"); len(shown) != 3 || !slices.Contains(shown, printed) {
+		t.Errorf("the README:\n%s\nthe command:\n%s", shown, printed)
 	}
 }
 

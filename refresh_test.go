@@ -858,9 +858,7 @@ func TestASignOutDuringARefreshIsFinal(t *testing.T) {
 		s.denied(s.with(line, "/"), hits)
 		s.pass(clock, 6*time.Minute)
 		s.denied(s.with(line, "/"), hits)
-		if left := s.stored(); len(left) != 0 {
-			t.Errorf("left in the store: %v", slices.Collect(maps.Keys(left)))
-		}
+		await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
 		stopCaddy()
 	}
 }
@@ -875,9 +873,7 @@ func TestSignOutDeletesWhatIsStored(t *testing.T) {
 		t.Fatalf("%d entries", n)
 	}
 	b.post(s.url("/authentiq/sign-out"))
-	if n := len(s.stored()); n != 1 {
-		t.Errorf("%d entries are left, want that of the other", n)
-	}
+	await(t, "that of the other alone is left", func() bool { return len(s.stored()) == 1 })
 	s.forgets()
 	s.pass(clock, 6*time.Minute)
 	stays.step(s.url("/")).seen(t)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
@@ -32,6 +33,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/revocation"
+	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
 // sessionKey makes a key as people configure it.
@@ -71,8 +73,23 @@ func loneGateAt(t testing.TB, p *provider.Provider, issuer string, change ...fun
 	if err := g.configure(); err != nil {
 		t.Fatal(err)
 	}
-	g.app = &App{state: &state{revocations: revocation.NewMemory(time.Now), spent: newSpentStates(), keys: newStoredKeys(), refreshes: newRefreshes()}}
+	g.app = &App{
+		state:    &state{revocations: revocation.NewList(time.Now, revocation.DefaultMax), spent: newSpentStates(), keys: newStoredKeys(), refreshes: newRefreshes()},
+		signOuts: make(map[string]followed), clients: make(map[signedOutClient]*revocation.Journal),
+		logger: zap.NewNop(),
+	}
+	disk := &store.Storage{Storage: &certmagic.FileStorage{Path: t.TempDir()}, Now: time.Now}
 	var err error
+	if g.signOuts, err = g.app.needSignOuts("storage", disk, g); err != nil {
+		t.Fatal(err)
+	}
+	g.store = disk
+	ctx, cancel := context.WithCancel(context.Background())
+	g.app.running.Go(func() { g.app.followSignOuts(ctx, "storage", g.app.signOuts["storage"]) })
+	t.Cleanup(func() {
+		cancel()
+		g.app.running.Wait()
+	})
 	if g.sessions, err = newSessionCache(); err != nil {
 		t.Fatal(err)
 	}

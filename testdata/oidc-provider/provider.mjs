@@ -26,6 +26,7 @@
 // What it logs goes to standard error.
 
 import { generateKeyPairSync } from 'node:crypto';
+import dns from 'node:dns';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 
@@ -49,6 +50,11 @@ globalThis.Date = class Date extends RealDate {
 
   static now() { return RealDate.now() + ahead * 1000; }
 };
+
+// Browsers know that *.localhost is this machine (RFC 6761 section 6.3), not all
+// resolvers do.
+const { lookup } = dns;
+dns.lookup = (host, options, done) => lookup(host.endsWith('.localhost') ? '127.0.0.1' : host, options, done);
 
 const { Provider } = await import('oidc-provider');
 const { default: MemoryAdapter } = await import('oidc-provider/lib/adapters/memory_adapter.js');

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// revocations_test.go is about sign-outs that can't be stored or read.
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
+)
+
+// hears posts a logout token as a provider does.
+func (s *street) hears(token string) answer {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url("/authentiq/backchannel-logout"), strings.NewReader(url.Values{"logout_token": {token}}.Encode()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return steadyBrowser(s.t).do(req)
+}
+
+// leaves makes a logout token for the session of a browser.
+func (s *street) leaves(b *browser) string {
+	s.t.Helper()
+	seen := b.get(s.url("/")).seen(s.t)
+	token, err := s.provider.LogoutToken(seen.value(s.t, "X-Authentiq-Subject"), seen.value(s.t, "X-Authentiq-Sid"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return token
+}
+
+// forgotten reports whether what was signed out works again after a restart.
+func (s *street) forgotten(line string) bool {
+	s.t.Helper()
+	stopCaddy()
+	s.loadMoody(gate(""))
+	return steadyBrowser(s.t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
+}
+
+func TestASignOutThatCannotBeStoredIsTriedAgain(t *testing.T) {
+	for name, fails := range map[string]func(m *mood) (heals func()){
+		"on a disk that is full": func(m *mood) func() {
+			m.full.Store(true)
+			return func() { m.full.Store(false) }
+		},
+		"on a disk that hangs": func(m *mood) func() {
+			stuck := make(chan struct{})
+			m.stuck.Store(&stuck)
+			return func() { m.stuck.Store(nil); close(stuck) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStreet(t, "respond nothing")
+			s.loadMoody(gate(""))
+			others := steadySignIn(s)
+			remote, local := steadySignIn(s), steadySignIn(s)
+			lines := []string{ourLine(remote, s.url("/")), ourLine(local, s.url("/"))}
+			token := s.leaves(remote)
+			heals := fails(moodOf(s.storage))
+
+			if a := s.hears(token); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("the provider gets %d %q", a.StatusCode, a.Header)
+			}
+			if a := local.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+				t.Errorf("who signs out gets %d", a.StatusCode)
+			}
+			began := time.Now()
+			for _, line := range lines {
+				s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), s.echo.count())
+			}
+			others.get(s.url("/")).seen(t)
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("requests wait for the disk: %s", took)
+			}
+			if len(s.events(eventStoreTrouble)) == 0 {
+				t.Errorf("nothing in the log:\n%s", s.logged())
+			}
+
+			heals()
+			await(t, "the provider's next try is heard", func() bool { return s.hears(token).StatusCode == http.StatusOK })
+			await(t, "the log says that all is well", func() bool { return len(s.events(eventStoreReady)) > 0 })
+			for i, line := range lines {
+				if s.forgotten(line) {
+					t.Errorf("sign-out %d is forgotten", i)
+				}
+			}
+		})
+	}
+}
+
+// Nobody tries again for a user who has signed out here.
+func TestASignOutHereIsStoredWhenTheDiskIsBack(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	s.loadMoody(gate(""))
+	b := steadySignIn(s)
+	line := ourLine(b, s.url("/"))
+	moodOf(s.storage).full.Store(true)
+	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+		t.Errorf("who signs out gets %d", a.StatusCode)
+	}
+	// A reload does not lose what waits.
+	s.loadMoody(gate("session {\nlifetime 2h\n}"))
+	moodOf(s.storage).full.Store(false)
+	await(t, "it is stored", func() bool { return s.app().signOuts["storage"].journal.State().Unstored == 0 })
+	if s.forgotten(line) {
+		t.Error("the sign-out is forgotten")
+	}
+}
+
+func TestWhatIsKnownWhileSignOutsCannotBeRead(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	s.loadMoody(gate(""))
+	b, gone := steadySignIn(s), steadySignIn(s)
+	line, goneLine := ourLine(b, s.url("/")), ourLine(gone, s.url("/"))
+	gone.post(s.url("/authentiq/sign-out"))
+	stopCaddy()
+	m := moodOf(s.storage)
+
+	m.away.Store(true)
+	s.loadMoody(gate(""))
+	asked := time.Now()
+	if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+		t.Errorf("started without them, by default: %d", a.StatusCode)
+	}
+	if waited := time.Since(asked); waited > loadPatience+2*time.Second {
+		t.Errorf("waited %s", waited)
+	}
+	m.away.Store(false)
+	await(t, "they are read", func() bool { return s.app().signOuts["storage"].journal.State().Current })
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", goneLine), s.echo.count())
+	// From here on there is a last known list.
+	m.away.Store(true)
+	await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
+	if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+		t.Errorf("the last known list, by default: %d", a.StatusCode)
+	}
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", goneLine), s.echo.count())
+	stopCaddy()
+
+	s.loadMoody(gate("store storage {\non_error deny\n}"))
+	hits := s.echo.count()
+	for _, cookie := range []string{line, goneLine} {
+		a := steadyBrowser(t).step(s.url("/"), "Cookie", cookie)
+		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || len(a.Header["Set-Cookie"]) > 0 {
+			t.Errorf("started without them, with on_error deny: %d %q", a.StatusCode, a.Header)
+		}
+	}
+	if a := steadyBrowser(t).step(s.url("/")); a.StatusCode != http.StatusSeeOther {
+		t.Errorf("nobody, with on_error deny: %d", a.StatusCode)
+	}
+	if s.echo.count() != hits {
+		t.Error("the application was reached")
+	}
+	m.away.Store(false)
+	await(t, "who is in is in again", func() bool {
+		return steadyBrowser(t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
+	})
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", goneLine), s.echo.count())
+	m.away.Store(true)
+	await(t, "what is known is too old", func() bool {
+		return steadyBrowser(t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusServiceUnavailable
+	})
+	found := false
+	for _, e := range s.events(eventRefused) {
+		found = found || e["check"] == "store" && strings.Contains(e["error"].(string), "on_error")
+	}
+	if !found {
+		t.Error("the log does not say why")
+	}
+	m.away.Store(false)
+	await(t, "who is in is in again", func() bool {
+		return steadyBrowser(t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
+	})
+}
+
+// Caddy stops its apps in no order, and goes on answering meanwhile.
+func TestASignOutThatIsAnsweredWhileCaddyStopsIsKept(t *testing.T) {
+	for range 4 {
+		s := newStreet(t, "respond nothing")
+		s.global = "shutdown_delay 2s"
+		s.load(gate(""))
+		b := steadySignIn(s)
+		line := ourLine(b, s.url("/"))
+		stopped := make(chan struct{})
+		go func() { stopCaddy(); close(stopped) }()
+		time.Sleep(500 * time.Millisecond) // nobody tells that an app has stopped
+		if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+			t.Errorf("signing out: %d", a.StatusCode)
+		}
+		<-stopped
+		s.global = ""
+		s.load(gate(""))
+		s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), s.echo.count())
+		stopCaddy()
+	}
+}
+
+func TestALogoutTokenThatComesAgainWritesNothing(t *testing.T) {
+	s := newStreet(t, gate(""))
+	token := s.leaves(steadySignIn(s))
+	written := func() int {
+		objects, err := os.ReadDir(filepath.Join(s.storage, journalFolder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(objects)
+	}
+	for range 3 {
+		if a := s.hears(token); a.StatusCode != http.StatusOK {
+			t.Fatalf("%d", a.StatusCode)
+		}
+		said := time.Now().Unix()
+		await(t, "the second is over", func() bool { return time.Now().Unix() > said })
+	}
+	if n := written(); n != 1 {
+		t.Errorf("%d objects were written, want one", n)
+	}
+}
+
+func TestAStoreThatTakesThePlaceOfAnotherGetsItsSignOuts(t *testing.T) {
+	server := storetest.StartRedis(t)
+	with := gate("store redis " + server.URL())
+	s := newStreet(t, gate(""))
+	b := steadySignIn(s)
+	line := ourLine(b, s.url("/"))
+	b.post(s.url("/authentiq/sign-out"))
+	s.load(with)
+	await(t, "Redis was read, and written to", func() bool {
+		for _, f := range s.app().signOuts {
+			if state := f.journal.State(); !state.Current || state.Unstored > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	stopCaddy()
+	s.load(with)
+	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), s.echo.count())
+}
+
+func TestAStoreMayBeAnotherAtEveryReload(t *testing.T) {
+	s := newStreet(t, gate(""))
+	for i := range 10 {
+		s.load(gate(fmt.Sprintf("store redis redis://127.0.0.1:1/%d", i)))
+	}
+}
+
+// A store that hangs keeps nobody signed in at this machine.
+func TestAnOrderCountsForAllClientsAtOnce(t *testing.T) {
+	s := newStreet(t, "respond nothing")
+	var sites strings.Builder
+	for i := range 4 {
+		fmt.Fprintf(&sites, "handle /c%d/* {\nauthentiq {\nissuer ISSUER\nclient_id c%d\nclient_secret SECRET\npath_prefix /c%d/a\n}\n}\n", i, i, i)
+	}
+	s.loadMoody(sites.String())
+	stuck := make(chan struct{})
+	moodOf(s.storage).stuck.Store(&stuck)
+	defer func() { moodOf(s.storage).stuck.Store(nil); close(stuck) }()
+	began := time.Now()
+	status, _ := admin(t, http.MethodPost, "/authentiq/sign-out", `{"all": true}`)
+	if took := time.Since(began); status != http.StatusServiceUnavailable || took > 9*time.Second {
+		t.Errorf("%d after %s", status, took)
+	}
+	if n := s.app().state.revocations.Len(); n != 4 {
+		t.Errorf("%d clients are signed out here, want 4", n)
+	}
+}
