@@ -8,13 +8,11 @@ package authentiq
 
 import (
 	"cmp"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -25,33 +23,6 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/pages"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
-)
-
-// Names of log events. They are stable: alerts are built on them.
-const (
-	eventSignIn          = "signed in"
-	eventSignInStarted   = "sign-in started"
-	eventSignOut         = "signed out"
-	eventRemoteSignOut   = "signed out remotely"
-	eventHandSignOut     = "signed out by hand"
-	eventLogoutRefused   = "remote sign-out refused"
-	eventRefused         = "sign-in refused"
-	eventDenied          = "access denied"
-	eventHeaderLeftOut   = "header left out"
-	eventProviderTrouble = "provider unavailable"
-	eventProviderReady   = "provider ready"
-	eventKeysTrouble     = "session keys unavailable"
-	eventKeysReady       = "session keys ready"
-	eventKeyMade         = "session key made"
-	eventKeysGone        = "session keys gone"
-	eventSessionEnded    = "session ended"
-	eventNotRechecked    = "session not rechecked"
-	eventTooLarge        = "session too large"
-	eventStoreTrouble    = "store unavailable"
-	eventStoreReady      = "store ready"
-	eventStreamEnded     = "stream ended"
-	eventNotGivenBack    = "refresh token not revoked"
-	eventUndelivered     = "answer not delivered"
 )
 
 // challengeHeader is what WWW-Authenticate says, or begins with.
@@ -294,158 +265,3 @@ func redirect(w http.ResponseWriter, address string) error {
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
 }
-
-// signInPath is the address that begins a sign-in and comes back to returnTo. It
-// may be another gate's of this site: it takes along what this one demands,
-// sealed, so that nobody's link can demand anything else.
-func (g *Gate) signInPath(r *http.Request, returnTo string) string {
-	return g.signInAddress(r, url.Values{}, returnTo)
-}
-
-// signInAgain is the same for somebody whom the rules keep out; see prompts. What
-// this gate asks for goes along in the same way.
-func (g *Gate) signInAgain(r *http.Request, how, returnTo string) string {
-	query := url.Values{"again": {how}}
-	g.setSealed(r, query, purposeScope, []byte(g.scopeParam()))
-	g.setSealed(r, query, purposeDemand, g.wants.append(nil))
-	return g.signInAddress(r, query, returnTo)
-}
-
-func (g *Gate) signInAddress(r *http.Request, query url.Values, returnTo string) string {
-	if g.wants.some() {
-		g.setSealed(r, query, purposeDemand, g.wants.append(nil))
-	}
-	if returnTo != "" && returnTo != "/" {
-		query.Set("return_to", returnTo)
-	}
-	return g.PathPrefix + "/sign-in" + asQuery(query)
-}
-
-// setSealed puts a sealed value into a query, named after its purpose. Without
-// keys nobody can sign in anyway.
-func (g *Gate) setSealed(r *http.Request, query url.Values, p purpose, value []byte) {
-	if ring, err := g.keyring(r.Context()); err == nil {
-		if sealed, err := ring.sealing().seal(p, g.binding(p, ""), value, 1); err == nil {
-			query.Set(string(p), sealed)
-		}
-	}
-}
-
-// openSealed is the reverse of setSealed.
-func (g *Gate) openSealed(r *http.Request, query url.Values, p purpose) ([]byte, bool) {
-	sealed := query.Get(string(p))
-	if sealed == "" {
-		return nil, false
-	}
-	ring, err := g.keyring(r.Context())
-	if err != nil {
-		return nil, false
-	}
-	return ring.open(p, g.binding(p, ""), sealed, 1)
-}
-
-func returnQuery(returnTo string) string {
-	if returnTo == "" || returnTo == "/" {
-		return ""
-	}
-	return asQuery(url.Values{"return_to": {returnTo}})
-}
-
-func asQuery(query url.Values) string {
-	if len(query) == 0 {
-		return ""
-	}
-	return "?" + query.Encode()
-}
-
-// arrival reads what all endpoints need of a request to them: where it was sent
-// to, and its query.
-func (g *Gate) arrival(r *http.Request) (o origin, query url.Values, refused *refusal) {
-	o, ok := g.origin(r)
-	if !ok {
-		return o, nil, badHost()
-	}
-	if query, ok = parseQuery(r); !ok {
-		return o, nil, &refusal{status: http.StatusBadRequest, check: "query", cause: errQuery, page: pageBroken}
-	}
-	return o, query, nil
-}
-
-// badHost refuses a request that was sent to no origin.
-func badHost() *refusal {
-	return &refusal{status: http.StatusBadRequest, check: "host", cause: errHost, page: pageBadHost}
-}
-
-var (
-	errHost  = errors.New("no address can be made of the request's scheme and host: the Host header or a trusted proxy's X-Forwarded-Host is no host name, X-Forwarded-Proto is neither http nor https, or the request target names a host itself")
-	errQuery = fmt.Errorf("the query is malformed, longer than %d bytes or of more than %d parameters", maxQuery, maxParameters)
-)
-
-// maxQuery is the longest query that our endpoints read, in bytes.
-const maxQuery = 8 << 10
-
-// maxParameters is how many parameters they read.
-const maxParameters = 65
-
-// parseQuery reads the query as it came in.
-func parseQuery(r *http.Request) (url.Values, bool) {
-	raw := requestURL(r).RawQuery
-	if len(raw) > maxQuery || strings.Count(raw, "&") >= maxParameters {
-		return nil, false
-	}
-	query, err := url.ParseQuery(raw)
-	return query, err == nil
-}
-
-// newReference names an answer in the log.
-func newReference() string { return hex.EncodeToString(randomBytes(6)) }
-
-// clientIP is the client's address as Caddy's trusted proxies tell it.
-func clientIP(r *http.Request) zap.Field {
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return zap.String("client_ip", ip)
-}
-
-// host is the host that the request names, which tells sites apart in the log.
-func host(r *http.Request) zap.Field { return zap.String("host", r.Host) }
-
-// skipAccessLog keeps a request's line, with its query, out of the access log.
-func skipAccessLog(r *http.Request) {
-	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-}
-
-// unlogged takes the error of an endpoint. Handed on, Caddy would log it with
-// the request, and so with the code in its query: where no log may have the
-// request, the site's error routes are run here as Caddy would run them.
-func (g *Gate) unlogged(w http.ResponseWriter, r *http.Request, err error) error {
-	if err == nil {
-		return nil
-	}
-	var failed caddyhttp.HandlerError
-	if !errors.As(err, &failed) { // who asked has hung up
-		g.logger.Debug(eventUndelivered, zap.Error(err), clientIP(r), host(r))
-		return nil
-	}
-	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); !skip {
-		return err
-	}
-	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	// A gate in an error route answers here too: its own errors run no routes again.
-	if ok && server.Errors != nil && r.Context().Value(caddyhttp.ErrorCtxKey) == nil {
-		*r.URL = *requestURL(r) // as Caddy shows it to them, before rewrites
-		r.URL.RawQuery = ""     // nor does an error page need it, nor what is behind one
-		r.RequestURI = r.URL.RequestURI()
-		rest := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
-			w.WriteHeader(failed.StatusCode)
-			return nil
-		})
-		if server.Errors.Routes.Compile(rest).ServeHTTP(w, server.Errors.WithError(r, err)) == nil {
-			return nil
-		}
-	}
-	w.WriteHeader(failed.StatusCode)
-	return nil
-}
-
-// errCallbackTaken says that callback_url leads to another endpoint.
-var errCallbackTaken = errors.New("callback_url: its path is that of another endpoint below path_prefix")

@@ -152,25 +152,6 @@ func storeless(config []byte) bool {
 	return gates > 0 && gates == own
 }
 
-// eachGate calls found for every gate in a configuration, wherever it stands.
-func eachGate(part any, found func(gate []byte)) {
-	switch part := part.(type) {
-	case []any:
-		for _, member := range part {
-			eachGate(member, found)
-		}
-	case map[string]any:
-		if part["handler"] == directive {
-			if gate, err := json.Marshal(part); err == nil {
-				found(gate)
-			}
-		}
-		for _, member := range part {
-			eachGate(member, found)
-		}
-	}
-}
-
 // showKeys lists keys, newest first, after making one if rotate says so.
 func showKeys(ctx context.Context, out io.Writer, s *keystore.Store, rotate bool) error {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)

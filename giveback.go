@@ -18,7 +18,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/authentiq/caddy-authentiq/internal/provider"
-	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
 // giveBackTimeout is for one token, lock and call.
@@ -76,21 +75,4 @@ func (g *Gate) revokeGrant(ctx context.Context, site string, s *session) error {
 		troubles = append(troubles, g.provider.Revoke(ctx, g.client, newest.grant.refresh, "refresh_token"))
 	}
 	return errors.Join(troubles...)
-}
-
-// generationStores are where the newest generation of a session may be. A gate
-// that rechecks nobody may have one of a gate that does.
-func (g *Gate) generationStores() []store.Store {
-	if g.Session.Refresh == "on" {
-		return []store.Store{g.store}
-	}
-	return g.app.stores
-}
-
-// forget deletes what is stored of a session that has ended. Nobody can use it any
-// more, and its time ends: one that stays there does no harm.
-func forget(ctx context.Context, place store.Store, key store.Key) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
-	defer cancel()
-	_ = place.Delete(ctx, key)
 }

@@ -6,6 +6,8 @@ package authentiq
 // looking at the answer, and where somebody may be sent back to.
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -354,3 +356,45 @@ func (g *Gate) endpoint(r *http.Request) handlerFunc {
 	}
 	return endpoint
 }
+
+// arrival reads what all endpoints need of a request to them: where it was sent
+// to, and its query.
+func (g *Gate) arrival(r *http.Request) (o origin, query url.Values, refused *refusal) {
+	o, ok := g.origin(r)
+	if !ok {
+		return o, nil, badHost()
+	}
+	if query, ok = parseQuery(r); !ok {
+		return o, nil, &refusal{status: http.StatusBadRequest, check: "query", cause: errQuery, page: pageBroken}
+	}
+	return o, query, nil
+}
+
+// badHost refuses a request that was sent to no origin.
+func badHost() *refusal {
+	return &refusal{status: http.StatusBadRequest, check: "host", cause: errHost, page: pageBadHost}
+}
+
+var (
+	errHost  = errors.New("no address can be made of the request's scheme and host: the Host header or a trusted proxy's X-Forwarded-Host is no host name, X-Forwarded-Proto is neither http nor https, or the request target names a host itself")
+	errQuery = fmt.Errorf("the query is malformed, longer than %d bytes or of more than %d parameters", maxQuery, maxParameters)
+)
+
+// maxQuery is the longest query that our endpoints read, in bytes.
+const maxQuery = 8 << 10
+
+// maxParameters is how many parameters they read.
+const maxParameters = 65
+
+// parseQuery reads the query as it came in.
+func parseQuery(r *http.Request) (url.Values, bool) {
+	raw := requestURL(r).RawQuery
+	if len(raw) > maxQuery || strings.Count(raw, "&") >= maxParameters {
+		return nil, false
+	}
+	query, err := url.ParseQuery(raw)
+	return query, err == nil
+}
+
+// errCallbackTaken says that callback_url leads to another endpoint.
+var errCallbackTaken = errors.New("callback_url: its path is that of another endpoint below path_prefix")

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// registrations.go is what the clients of a configuration have to be registered with at
+// their providers.
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// registration is a client as a provider has to know it. The names are those of
+// OpenID Connect Dynamic Client Registration 1.0, RP-Initiated, Back-Channel and
+// Front-Channel Logout 1.0.
+type registration struct {
+	Sites                  []string `json:"sites"`
+	Issuer                 string   `json:"issuer"`
+	ClientID               string   `json:"client_id,omitempty"` // not there before it is registered
+	RedirectURIs           []string `json:"redirect_uris"`
+	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris"`
+	BackchannelLogoutURI   string   `json:"backchannel_logout_uri"`
+	FrontchannelLogoutURI  string   `json:"frontchannel_logout_uri"`
+	FrontchannelSession    bool     `json:"frontchannel_logout_session_required"`
+	Notes                  []string `json:"notes,omitempty"`
+}
+
+// What is said besides the addresses.
+const (
+	noteAnyHost  = "answers to more hosts than one: write each for <host>, or set callback_url, which names one"
+	notePlain    = "over plain http nobody signs in from outside loopback: use https; or if a proxy in front does, trusted_proxies or callback_url"
+	noteProxied  = "as the proxy in front says it, which trusted_proxies names"
+	noteInternal = "without port %d: Caddy takes http_port and https_port for ports that people do not see. If they do, write it behind the host"
+)
+
+// registrations returns what the gates of a configuration have to be registered
+// with.
+func registrations(config []byte) (all []*registration, err error) {
+	var whole struct {
+		Apps struct {
+			HTTP caddyhttp.App `json:"http"`
+		} `json:"apps"`
+	}
+	if len(config) > 0 {
+		if err := json.Unmarshal(config, &whole); err != nil {
+			return nil, fmt.Errorf("the configuration: %w", err)
+		}
+	}
+	app := &whole.Apps.HTTP
+	app.HTTPPort = cmp.Or(app.HTTPPort, caddyhttp.DefaultHTTPPort)
+	app.HTTPSPort = cmp.Or(app.HTTPSPort, caddyhttp.DefaultHTTPSPort)
+	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
+		srv := app.Servers[name]
+		if srv == nil {
+			continue
+		}
+		entrances, err := entrancesOf(app, srv)
+		if err != nil {
+			return nil, fmt.Errorf("server %s: %w", name, err)
+		}
+		search := gateSearch{named: untyped(srv.NamedRoutes), found: func(gate []byte, hosts []string) error {
+			for _, host := range hosts {
+				some, err := registrationsAt(gate, host, entrances)
+				if err != nil {
+					return fmt.Errorf("the gate of %s: %w", cmp.Or(host, name), err)
+				}
+				all = append(all, some...)
+			}
+			return nil
+		}}
+		parts := []any{untyped(srv.Routes)}
+		if srv.Errors != nil {
+			parts = append(parts, untyped(srv.Errors.Routes))
+		}
+		if err := search.walk(parts, []string{""}, nil); err != nil {
+			return nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("this configuration has no site with a gate, so there is nothing to register: is it the right one? (--config says which)")
+	}
+	return merged(all), nil
+}
+
+// merged has those once that differ in nothing but where they stand.
+func merged(all []*registration) (once []*registration) {
+	for _, r := range all {
+		i := slices.IndexFunc(once, func(other *registration) bool {
+			same := *r
+			same.Sites = other.Sites
+			return reflect.DeepEqual(same, *other)
+		})
+		if i < 0 {
+			once = append(once, r)
+		} else if !slices.Contains(once[i].Sites, r.Sites[0]) {
+			once[i].Sites = append(once[i].Sites, r.Sites[0])
+		}
+	}
+	return once
+}
+
+// standIns are plain words in the place of what has no value here, so that the
+// gate's own code makes addresses of it.
+type standIns []string
+
+// add returns the word for a text, with what has to stand before it there.
+func (s *standIns) add(before, text string) string {
+	word := fmt.Sprintf("%sstandin%dx", before, len(*s))
+	*s = append(*s, word, text)
+	return word
+}
+
+func (s *standIns) undo(text string) string { return strings.NewReplacer(*s...).Replace(text) }
+
+// settlePlace configures what addresses are made of, as a start would. Unlike a
+// start, it takes placeholders that have no value. One that stands for a secret,
+// too, has none.
+func (g *Gate) settlePlace(unknown *standIns) error {
+	secrets := g.ClientSecret
+	if g.Session != nil {
+		secrets += " " + strings.Join(g.Session.Keys, " ")
+	}
+	// What a domain shares is at the origin of callback_url, and so is what is not
+	// shared: page loads are sent there.
+	g.Session = new(SessionOptions)
+	fill := func(text string) string {
+		return placeholder.ReplaceAllStringFunc(text, func(p string) string {
+			value, err := resolvePlaceholder(p)
+			if err != nil || strings.Contains(secrets, p) {
+				return unknown.add("", p)
+			}
+			return value
+		})
+	}
+	if g.Issuer = fill(g.Issuer); len(*unknown) == 0 {
+		g.Dialect = "" // makes no address
+		if err := g.configureProvider(); err != nil {
+			return err
+		}
+	}
+	g.ClientID = fill(g.ClientID)
+	if prefix := fill(g.PathPrefix); unknown.undo(prefix) != prefix && !strings.HasPrefix(prefix, "/") {
+		g.PathPrefix = unknown.add("/", g.PathPrefix)
+	} else {
+		g.PathPrefix = prefix
+	}
+	written := g.CallbackURL
+	g.CallbackURL = fill(written)
+	err := g.configurePlace()
+	if err != nil && unknown.undo(g.CallbackURL) != g.CallbackURL {
+		// Its origin is unknown, and maybe its path.
+		const whole = "https://whole.standin"
+		g.CallbackURL = whole + "/whole.callback"
+		*unknown = append(*unknown, g.CallbackURL, written, whole, "<origin of "+written+">")
+		err = g.configurePlace()
+	}
+	return err
+}
+
+// anyHost is written where a host can't be.
+const anyHost = "<host>"
+
+// registrationsAt returns what a gate has to be registered with where it serves host,
+// by each way in.
+func registrationsAt(gate []byte, host string, entrances []entrance) (all []*registration, err error) {
+	var g Gate
+	if err := json.Unmarshal(gate, &g); err != nil {
+		return nil, err
+	}
+	var unknown standIns
+	if err := g.settlePlace(&unknown); err != nil {
+		return nil, errors.New(unknown.undo(err.Error()))
+	}
+	name, many := host, host == "" || strings.Contains(host, "*")
+	switch {
+	case many:
+		name = unknown.add("", anyHost)
+	case strings.Contains(host, "{"):
+		name = unknown.add("", host)
+	}
+	local := origin{host: strings.ReplaceAll(host, "*", "any")}.loopback()
+	plainly := local || g.InsecureHTTP // may people sign in over http
+	secure := slices.ContainsFunc(entrances, func(e entrance) bool { return e.tls })
+	for _, e := range entrances {
+		if secure && !e.tls && !plainly {
+			continue
+		}
+		scheme, port := "http", e.port
+		if e.tls {
+			scheme = "https"
+		}
+		var notes []string
+		if e.internal && !local {
+			if port != caddyhttp.DefaultHTTPPort && port != caddyhttp.DefaultHTTPSPort {
+				notes = append(notes, fmt.Sprintf(noteInternal, port))
+			}
+			port = 0
+		}
+		o, _ := newOrigin(scheme, hostPort(name, port))
+		site := strings.Replace(o.String(), name, cmp.Or(host, anyHost), 1)
+		switch {
+		case g.callback != nil:
+			o, notes = *g.callback, nil
+		case e.tls || plainly:
+		case e.proxied:
+			o, _ = newOrigin("https", hostPort(name, 0))
+			notes = []string{noteProxied}
+		default:
+			notes = append(notes, notePlain)
+		}
+		if many && g.callback == nil {
+			notes = append(notes, noteAnyHost)
+		}
+		ours := func(path string) string { return unknown.undo(o.String() + g.PathPrefix + path) }
+		all = append(all, &registration{
+			Sites:                  []string{site},
+			Issuer:                 unknown.undo(redacted(g.Issuer)),
+			ClientID:               unknown.undo(g.ClientID),
+			RedirectURIs:           []string{unknown.undo(g.redirectURI(o))},
+			PostLogoutRedirectURIs: []string{unknown.undo(g.signedOutAt(o).String() + g.signedOutPath())},
+			BackchannelLogoutURI:   ours("/backchannel-logout"),
+			FrontchannelLogoutURI:  ours("/frontchannel-logout"),
+			FrontchannelSession:    true,
+			Notes:                  notes,
+		})
+	}
+	return all, nil
+}
