@@ -6,6 +6,9 @@ package authentiq
 // and now and then it brings the session's cookie anew.
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -180,9 +183,8 @@ func (w *privateWriter) Write(p []byte) (int, error) {
 	if err := w.begin(); err != nil {
 		return 0, err
 	}
-	if w.stream.version == 3 {
-		w.stream.writing.Lock()
-		defer w.stream.writing.Unlock()
+	if w.stream.request.ProtoMajor == 3 {
+		return w.stream.write(func() (int, error) { return w.ResponseWriterWrapper.Write(p) }, false)
 	}
 	return w.ResponseWriterWrapper.Write(p)
 }
@@ -192,14 +194,41 @@ func (w *privateWriter) FlushError() error {
 	if err := w.begin(); err != nil {
 		return err
 	}
-	if w.stream.version != 3 {
-		return http.NewResponseController(w.ResponseWriter).Flush()
+	flush := http.NewResponseController(w.ResponseWriter).Flush
+	if w.stream.request.ProtoMajor == 3 {
+		_, err := w.stream.write(func() (int, error) { return 0, flush() }, true)
+		return err
 	}
-	w.stream.writing.Lock()
-	defer w.stream.writing.Unlock()
-	err := http.NewResponseController(w.ResponseWriter).Flush()
-	if err == nil {
-		w.stream.flushed.Store(true)
+	return flush()
+}
+
+// Hijack implements http.Hijacker.
+func (w *privateWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if !w.stream.answer() {
+		return nil, nil, errEnded
 	}
-	return err
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.stream.mu.Lock()
+	defer w.stream.mu.Unlock()
+	w.stream.hijacked = conn
+	if w.stream.cut.Load() {
+		w.stream.closeConnection()
+		return nil, nil, errEnded
+	}
+	return conn, buffered, nil
+}
+
+// ReadFrom implements io.ReaderFrom. HTTP/1 sends files without looking at them,
+// until its connection is closed; the others are asked for every piece.
+func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
+	if err := w.begin(); err != nil {
+		return 0, err
+	}
+	if w.stream.request.ProtoMajor == 1 {
+		return w.ResponseWriterWrapper.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{w}, r)
 }

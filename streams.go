@@ -7,20 +7,14 @@ package authentiq
 // come. Requests are checked when they come, and such ones would go on for ever.
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/zap"
 )
 
@@ -40,6 +34,8 @@ type streams struct {
 
 	mu    sync.Mutex
 	woken chan struct{} // closed by wake
+
+	ended atomic.Bool // nobody watches any longer
 }
 
 // streamShard is a part of them, a list that goes around. Several keep cores from
@@ -91,7 +87,7 @@ func (all *streams) look(now time.Time, logger *zap.Logger) time.Duration {
 	for _, s := range all.running() {
 		wait = min(wait, s.look(now, logger))
 	}
-	return max(wait, time.Millisecond)
+	return wait
 }
 
 // Why a stream is ended, for the log.
@@ -101,8 +97,9 @@ const (
 	endedGateGone  = "no gate is left"
 )
 
-// endAll ends whatever runs: nobody watches any longer.
+// endAll ends whatever runs, and what is still to begin: nobody watches any longer.
 func (all *streams) endAll() {
+	all.ended.Store(true) // first, so that none slips in between
 	for _, s := range all.running() {
 		s.end(endedGateGone, s.gate.logger)
 		s.press()
@@ -111,24 +108,27 @@ func (all *streams) endAll() {
 
 // watchStreams looks through what runs, until ctx ends.
 func (a *App) watchStreams(ctx context.Context) {
-	timer := time.NewTimer(streamsEvery)
-	defer timer.Stop()
+	all := &a.state.streams
 	for {
-		waking := a.state.streams.waking() // first, or a wake during the look would be lost
-		wait := max(a.state.streams.look(a.now.Now(), a.logger), streamsRest)
-		for _, part := range []struct {
-			wait   time.Duration
-			waking <-chan struct{}
-		}{{streamsRest, nil}, {wait - streamsRest, waking}} {
-			timer.Reset(part.wait)
-			select {
-			case <-ctx.Done():
-				return
-			case <-part.waking:
-			case <-timer.C:
-			}
+		waking := all.waking() // first, or a wake during the look would be lost
+		wait := all.look(a.now.Now(), a.logger)
+		if !passes(ctx, streamsRest, nil) || !passes(ctx, wait-streamsRest, waking) {
+			return
 		}
 	}
+}
+
+// passes waits for d, or less if sooner is closed, and reports whether ctx lasts.
+func passes(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-sooner:
+	case <-timer.C:
+	}
+	return true
 }
 
 // stream is a request that runs under a session. It is that request's context too,
@@ -136,11 +136,8 @@ func (a *App) watchStreams(ctx context.Context) {
 type stream struct {
 	gate    *Gate
 	session *session
-	parent  context.Context // of the request as it came to the gate
-	version int             // of HTTP, its major number
-	body    bool            // the request has one
-	client  zap.Field
-	host    zap.Field
+	request *http.Request // as it came to the gate
+	client  string
 	began   time.Time
 	inner   http.ResponseWriter // the server's own
 
@@ -161,28 +158,26 @@ type stream struct {
 	hijacked net.Conn
 
 	// Of HTTP/3 alone.
-	writing sync.Mutex  // held while something is written
-	flushed atomic.Bool // the header has been sent
-}
-
-// cancelled is a context that can be cancelled.
-type cancelled struct {
-	context.Context
-	cancel context.CancelFunc
+	writing sync.Mutex // held while something is written
+	written int64      // bytes
+	sent    bool       // the header is out
 }
 
 // enter begins to watch a request. It is called once, before the handler.
 func (s *stream) enter(g *Gate, of *session, w http.ResponseWriter, r *http.Request) {
-	s.gate, s.session, s.inner, s.began = g, of, w, time.Now()
-	// Now: handlers write to the request.
-	s.parent, s.version, s.body, s.client, s.host = r.Context(), r.ProtoMajor, r.Body != http.NoBody, clientIP(r), host(r)
-	s.shard = &g.app.state.streams.shards[g.app.state.streams.turn.Add(1)%streamShards]
+	s.gate, s.session, s.request, s.inner, s.began = g, of, r, w, time.Now()
+	s.client, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string) // now: handlers write to the variables
+	all := &g.app.state.streams
+	s.shard = &all.shards[all.turn.Add(1)%streamShards]
 	s.shard.mu.Lock()
 	if s.next = s.shard.first; s.next != nil {
 		s.next.prev = s
 	}
 	s.shard.first = s
 	s.shard.mu.Unlock()
+	if all.ended.Load() {
+		s.end(endedGateGone, g.logger)
+	}
 }
 
 // leave ends the watch, and reports whether the request was cut before.
@@ -254,219 +249,3 @@ func (s *stream) look(now time.Time, logger *zap.Logger) time.Duration {
 	s.end(endedSignedOut, logger)
 	return streamsPatience
 }
-
-// end cuts s short. What has begun to be answered ends at once, for the client too;
-// where nothing was written yet, the handler is given the chance to return, so that
-// the answer can be that of a request without a session.
-func (s *stream) end(why string, logger *zap.Logger) {
-	s.mu.Lock()
-	if s.left || s.cut.Load() {
-		s.mu.Unlock()
-		return
-	}
-	s.cut.Store(true)
-	s.cutAt = time.Now()
-	s.mu.Unlock()
-	logger.Info(eventStreamEnded, zap.String("reason", why), zap.Duration("ran", time.Since(s.began)),
-		zap.String("sub", s.session.subject()), s.client, s.host)
-	s.cancellable().cancel()
-	s.press()
-}
-
-// past is a deadline that makes what waits for the network give up.
-var past = time.Unix(1, 0)
-
-// press cuts the client off, and what waits for it. It is repeated while the
-// handler has not returned: Caddy's own timeouts set deadlines anew.
-func (s *stream) press() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left {
-		return
-	}
-	inner := bottom(s.inner)
-	server := http.NewResponseController(inner)
-	// Over HTTP/3, nothing but an answer can end the wait for one.
-	if !s.answered && (s.version == 3 || time.Since(s.cutAt) < streamsPatience) {
-		if s.body {
-			_ = server.SetReadDeadline(past)
-		}
-		return
-	}
-	if s.pressed && s.version < 3 {
-		return // the connection is closed, or the stream reset
-	}
-	s.pressed = true
-	if s.version == 1 && s.closeConnection() {
-		return
-	}
-	_ = server.SetReadDeadline(past)
-	_ = server.SetWriteDeadline(past)
-	if s.version == 3 {
-		s.reset(inner)
-	}
-}
-
-// reset ends an HTTP/3 stream at the client. Taking the stream over would send the
-// header, which a handler may be writing to, where that has not been sent.
-func (s *stream) reset(inner http.ResponseWriter) {
-	streamer, ok := inner.(http3.HTTPStreamer)
-	if !ok || !s.flushed.Load() || !s.writing.TryLock() {
-		return
-	}
-	defer s.writing.Unlock()
-	taken := streamer.HTTPStream()
-	taken.CancelWrite(quic.StreamErrorCode(http3.ErrCodeInternalError))
-	taken.CancelRead(quic.StreamErrorCode(http3.ErrCodeInternalError))
-}
-
-// closeConnection closes what carries an HTTP/1 request, and nothing else. Below
-// TLS, because to say goodbye there could wait for a client that does not read.
-func (s *stream) closeConnection() bool {
-	conn, _ := s.parent.Value(connectionKey{}).(net.Conn)
-	if conn == nil {
-		conn = s.hijacked
-	}
-	if conn == nil {
-		return false
-	}
-	if below, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = below.NetConn()
-	}
-	_ = conn.Close()
-	return true
-}
-
-// bottom returns the server's own writer. Those of Caddy between it and us keep
-// deadlines without a lock.
-func bottom(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = wrapper.Unwrap()
-	}
-}
-
-// connectionKey is where the context of an HTTP/1 request has its connection.
-type connectionKey struct{}
-
-// showConnections has a server tell requests their connection: there is no other
-// way to close that of an answer under way.
-func (a *App) showConnections(ctx caddy.Context) {
-	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || a.showing[server] {
-		return
-	}
-	if a.showing == nil {
-		a.showing = make(map[*caddyhttp.Server]bool)
-	}
-	a.showing[server] = true
-	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
-		return context.WithValue(ctx, connectionKey{}, c)
-	})
-}
-
-// errEnded is what a handler gets that would write an answer which has been cut.
-var errEnded = errors.New("the session is over, and what was answered under it is cut")
-
-// cancellable makes the context, once somebody wants to wait for its end.
-func (s *stream) cancellable() *cancelled {
-	if c := s.deadline.Load(); c != nil {
-		return c
-	}
-	ctx, cancel := context.WithCancel(s.parent)
-	c := &cancelled{ctx, cancel}
-	if !s.deadline.CompareAndSwap(nil, c) {
-		cancel()
-		return s.deadline.Load()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left {
-		cancel()
-	}
-	return c
-}
-
-func (s *stream) context() context.Context {
-	if c := s.deadline.Load(); c != nil {
-		return c.Context
-	}
-	return s.parent
-}
-
-// Deadline implements context.Context.
-func (s *stream) Deadline() (time.Time, bool) { return s.parent.Deadline() }
-
-// Done implements context.Context.
-func (s *stream) Done() <-chan struct{} { return s.cancellable().Done() }
-
-// Err implements context.Context.
-func (s *stream) Err() error { return s.context().Err() }
-
-// Value implements context.Context. The context that Done has made answers for what
-// the context package looks for, or that would start a goroutine for each child.
-func (s *stream) Value(key any) any { return s.context().Value(key) }
-
-// cutShort is the end of a request whose handler has returned after the cut.
-func (g *Gate) cutShort(w http.ResponseWriter, r *http.Request, s *stream) error {
-	if s.hijacked != nil {
-		return nil // the server no longer has the connection
-	}
-	if s.answered || s.pressed {
-		panic(http.ErrAbortHandler) // nothing that was cut may look whole
-	}
-	// What the application has prepared is not for somebody without a session.
-	h := w.Header()
-	for name := range h {
-		switch name {
-		case "Server", "Alt-Svc", "Strict-Transport-Security":
-		default:
-			delete(h, name)
-		}
-	}
-	if r.ProtoMajor == 1 {
-		h.Set("Connection", "close") // there may be a rest of a body, and a deadline
-	}
-	return g.unauthenticated(w, r, challengeHeader, pageSignIn)
-}
-
-// Hijack implements http.Hijacker.
-func (w *privateWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if !w.stream.answer() {
-		return nil, nil, errEnded
-	}
-	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	w.stream.mu.Lock()
-	defer w.stream.mu.Unlock()
-	w.stream.hijacked = conn
-	if w.stream.cut.Load() {
-		w.stream.closeConnection()
-		return nil, nil, errEnded
-	}
-	return conn, buffered, nil
-}
-
-// ReadFrom implements io.ReaderFrom. HTTP/1 sends files without looking at them,
-// until its connection is closed; the others are asked for every piece.
-func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
-	if err := w.begin(); err != nil {
-		return 0, err
-	}
-	if w.stream.version == 1 {
-		return w.ResponseWriterWrapper.ReadFrom(r)
-	}
-	return io.Copy(struct{ io.Writer }{w}, r)
-}
-
-// Interface guards
-var (
-	_ context.Context = (*stream)(nil)
-	_ http.Hijacker   = (*privateWriter)(nil)
-	_ io.ReaderFrom   = (*privateWriter)(nil)
-)

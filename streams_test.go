@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//lint:file-ignore SA1019 net/http has no client for WebSockets over HTTP/2 (RFC 8441).
-
 package authentiq
 
 // streams_test.go holds requests open, over every version of HTTP and from all that
@@ -36,6 +34,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/zap"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
@@ -291,6 +290,22 @@ func (s *stage) opened(c carrier, path, cookies string) *http.Response {
 	return resp
 }
 
+// got is what came of a request.
+type got struct {
+	*http.Response
+	error
+}
+
+// asked sends a request whose answer is to be waited for.
+func (s *stage) asked(c carrier, path, cookies string) <-chan got {
+	answered := make(chan got, 1)
+	go func() {
+		resp, err := s.open(c, http.MethodGet, path, cookies, nil)
+		answered <- got{resp, err}
+	}()
+	return answered
+}
+
 // events reads an event stream.
 type events struct {
 	t *testing.T
@@ -445,15 +460,35 @@ func TestWhatPHPWritesEndsWithItsSession(t *testing.T) {
 func TestAClientIsCutOffFromAnApplicationThatSaysNothing(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		if strings.Contains(t.Name(), "HTTP/3") {
-			return // there the client waits for what PHP says next
-		}
 		resp := s.opened(c, "/php/silent", alice.cookieHeader(c.base+"/"))
-		if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
-			t.Fatal(err)
-		}
+		var got atomic.Int64
+		ended := make(chan error, 1)
+		go func() {
+			for p := make([]byte, 4096); ; {
+				n, err := resp.Body.Read(p)
+				got.Add(int64(n))
+				if err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		last, since := int64(0), time.Now()
+		await(t, "the beginning, and silence", func() bool {
+			if now := got.Load(); now != last {
+				last, since = now, time.Now()
+			}
+			return last > 0 && time.Since(since) > 300*time.Millisecond
+		})
 		s.signOut(alice, c.base)
-		cutOff(t, resp.Body)
+		select {
+		case err := <-ended:
+			if err == io.EOF {
+				t.Error("what was cut looks whole")
+			}
+		case <-time.After(patience / 2):
+			t.Error("was not cut off")
+		}
 		s.send(s.word)
 	})
 }
@@ -461,16 +496,7 @@ func TestAClientIsCutOffFromAnApplicationThatSaysNothing(t *testing.T) {
 func TestAClientThatWaitsForAnApplicationThatSaysNothingGetsNothing(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		type got struct {
-			*http.Response
-			error
-		}
-		answered := make(chan got, 1)
-		cookies := alice.cookieHeader(c.base + "/")
-		go func() {
-			resp, err := s.open(c, http.MethodGet, "/php/mute", cookies, nil)
-			answered <- got{resp, err}
-		}()
+		answered := s.asked(c, "/php/mute", alice.cookieHeader(c.base+"/"))
 		await(t, "the request", func() bool { return s.under.Load() == 1 })
 		s.signOut(alice, c.base)
 		if c.version == "HTTP/3.0" {
@@ -491,16 +517,7 @@ func TestAClientThatWaitsForAnApplicationThatSaysNothingGetsNothing(t *testing.T
 func TestAnAnswerThatIsSlowToComeIsThatOfNoSession(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		type got struct {
-			*http.Response
-			error
-		}
-		answered := make(chan got, 2)
-		cookies := alice.cookieHeader(c.base + "/")
-		go func() {
-			resp, err := s.open(c, http.MethodGet, "/slow", cookies, nil)
-			answered <- got{resp, err}
-		}()
+		answered := s.asked(c, "/slow", alice.cookieHeader(c.base+"/"))
 		<-s.slow
 		s.signOut(alice, c.base)
 		a := <-answered
@@ -596,7 +613,7 @@ func (s *stage) echoes(conn io.ReadWriter) {
 // closed waits until a WebSocket has ended.
 func (s *stage) closed(conn io.Reader) {
 	s.t.Helper()
-	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || os.IsTimeout(err) {
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || os.IsTimeout(err) || strings.HasPrefix(err.Error(), "the connection") {
 		s.t.Fatalf("was not ended: %d %v", n, err)
 	}
 }
@@ -680,34 +697,77 @@ func TestAWebSocketOverHTTP2EndsWithItsSession(t *testing.T) {
 	s := newStage(t, atOnce)
 	base := "https://app.localhost:" + s.port
 	alice := s.as(authentiqtest.Alice, base)
-	transport := &http2.Transport{
-		TLSClientConfig: &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true},
-		DialTLSContext: func(ctx context.Context, network, _ string, config *tls.Config) (net.Conn, error) {
-			return (&tls.Dialer{Config: config}).DialContext(ctx, network, "127.0.0.1:"+s.port)
-		},
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	defer transport.CloseIdleConnections()
-	body, feed := io.Pipe()
-	defer feed.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	r, _ := http.NewRequestWithContext(ctx, http.MethodConnect, base+"/ws", body)
-	r.Header.Set(":protocol", "websocket")
-	r.Header.Set("Cookie", alice.cookieHeader(base+"/"))
-	r.Header.Set("Sec-WebSocket-Version", "13")
-	resp, err := transport.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatal(resp, err)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	socket := &framed{Framer: http2.NewFramer(conn, conn)}
+	socket.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{
+		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":authority", "app.localhost:" + s.port}, {":path", "/ws"},
+		{"cookie", alice.cookieHeader(base + "/")}, {"sec-websocket-version", "13"},
+	} {
+		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // into memory, can't fail
 	}
-	defer resp.Body.Close()
-	both := struct {
-		io.Reader
-		io.Writer
-	}{resp.Body, feed}
-	s.echoes(both)
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	if err == nil {
+		err = socket.WriteSettings()
+	}
+	if err == nil {
+		err = socket.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.echoes(socket)
+	if socket.status != "200" {
+		t.Errorf("status %s", socket.status)
+	}
 	s.signOut(alice, base)
-	s.closed(both)
+	s.closed(socket)
 	s.quiet()
+	if err := socket.WritePing(false, [8]byte{}); err != nil { // and nothing else of the connection
+		t.Error(err)
+	}
+	if frame, err := socket.ReadFrame(); err != nil {
+		t.Errorf("%v %v", frame, err)
+	}
+}
+
+// framed is the first stream of an HTTP/2 connection, frame by frame: Go's client
+// does not send a :protocol.
+type framed struct {
+	*http2.Framer
+	status string
+	rest   []byte
+}
+
+func (f *framed) Write(p []byte) (int, error) { return len(p), f.WriteData(1, false, p) }
+
+func (f *framed) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return 0, err
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			f.status = frame.PseudoValue("status")
+		case *http2.DataFrame:
+			f.rest = bytes.Clone(frame.Data())
+		case *http2.RSTStreamFrame:
+			return 0, fmt.Errorf("reset: %s", frame.ErrCode)
+		case *http2.GoAwayFrame:
+			return 0, fmt.Errorf("the connection is closed: %s", frame.ErrCode)
+		}
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
 }
 
 func TestAStreamGoesOnForTheGraceAndNoLonger(t *testing.T) {
@@ -741,11 +801,13 @@ func (s *stage) looked(c carrier) {
 		now = (*fake)()
 	}
 	s.app().now.fake.Store(nil)
+	before := s.under.Load()
 	bob := s.as(authentiqtest.Bob, c.base)
 	his := s.opened(c, "/events", bob.cookieHeader(c.base+"/"))
 	s.setClock(now)
 	s.signOut(bob, c.base)
 	cutOff(s.t, his.Body)
+	await(s.t, "that the application has noticed", func() bool { return s.under.Load() == before })
 }
 
 func TestAStreamEndsWithTheLifetimeAndNotWithIdle(t *testing.T) {
@@ -1057,5 +1119,26 @@ func TestTheRestOfCaddyDoesNotNoticeThatARequestIsWatched(t *testing.T) {
 	}
 	if a := b.get(s.url("/broken")); a.seen(t).Line != "GET /instead HTTP/1.1" {
 		t.Errorf("%d %.300s", a.StatusCode, a.body)
+	}
+}
+
+// Of a request that is only now let in, as the last gate goes, nobody would see the end.
+func TestWhatBeginsAfterTheLastGateHasGoneEndsAtOnce(t *testing.T) {
+	g := loneGate(t)
+	cookie := cookieLine(sealedFor(t, g, lonePage, profileClaims(t))...)
+	g.app.state.streams.endAll()
+	w := httptest.NewRecorder()
+	if err := g.ServeHTTP(w, prepared(lonePage, cookie), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(patience):
+			t.Error("goes on")
+		}
+		return nil
+	})); err != nil {
+		t.Fatal(err)
+	}
+	if w.Code != http.StatusUnauthorized {
+		t.Errorf("answered %d", w.Code)
 	}
 }
