@@ -56,6 +56,17 @@ type signOutOrder struct {
 	ClientID *string `json:"client_id,omitempty"`
 }
 
+// sane reports whether it is clear who is meant.
+func (o *signOutOrder) sane() bool {
+	kinds := 0
+	for _, there := range []bool{o.Sub != "", o.Sid != "", o.All} {
+		if there {
+			kinds++
+		}
+	}
+	return kinds == 1
+}
+
 // signOutReport is who was signed out of what.
 type signOutReport struct {
 	Clients []signedOutClient `json:"clients"`
@@ -122,13 +133,7 @@ var (
 // signOut ends the sessions that an order is about and that have begun by now, by
 // our clock: the provider has no part in it.
 func (a *App) signOut(r *http.Request, order signOutOrder) (*signOutReport, error) {
-	kinds := 0
-	for _, there := range []bool{order.Sub != "", order.Sid != "", order.All} {
-		if there {
-			kinds++
-		}
-	}
-	if kinds != 1 {
+	if !order.sane() {
 		return nil, errOrder
 	}
 	defer a.state.streams.wake()

@@ -3,8 +3,8 @@
 package authentiq
 
 // answers.go says what requests get that do not reach the application: which
-// status, which page for people and which problem document for programs, and
-// which event for the log. A stranger may read all of it but the log.
+// status, which page for people and which problem document for programs. A stranger
+// may read all of it.
 
 import (
 	"cmp"
@@ -35,6 +35,7 @@ type refusal struct {
 	cause    error  // for the log
 	page     pages.Page
 	returnTo string // where to try again for; "" offers nothing
+	told     bool   // the log has rung for it, once for all requests
 }
 
 // refuse answers with a page and logs which check failed, at info or above
@@ -46,7 +47,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 		page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath(r, f.returnTo)}}
 	}
 	log := g.logger.Info
-	if f.status >= 500 {
+	if f.status >= 500 && !f.told {
 		log = g.logger.Error
 	}
 	log(eventRefused, zap.String("check", f.check), zap.Error(f.cause), zap.Int("status", f.status), zap.String("reference", page.Reference), clientIP(r), host(r))
@@ -139,11 +140,11 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 // unavailable answers when sessions can't be told: nobody is let in, and nobody
 // is signed out either.
 func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, err error) error {
-	check := "keys"
+	f := refusal{status: http.StatusServiceUnavailable, check: "keys", cause: err, page: pageDown}
 	if errors.Is(err, errListNotLoaded) || errors.Is(err, errListStale) {
-		check = "store"
+		f.check, f.page, f.told = "store", pageUntold, true
 	}
-	return g.refuse(w, r, refusal{status: http.StatusServiceUnavailable, check: check, cause: err, page: pageDown})
+	return g.refuse(w, r, f)
 }
 
 // providerFailed answers somebody who would go to returnTo with a session.

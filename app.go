@@ -123,7 +123,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.wakeKeys = make(chan struct{}, 1)
 	a.signOuts, a.clients = make(map[string]followed), make(map[signedOutClient]*revocation.Journal)
 	a.storageStore = &store.Storage{Storage: a.storage, Now: a.now.Now, Warn: func(err error) {
-		a.logger.Error(eventStoreTrouble, zap.Error(err), zap.String("effect", "sign-outs that it has are not known"))
+		a.logger.Error(eventStoreTrouble, zap.Error(err), zap.String("effect", "all else that is kept of sign-outs is read and written"))
 	}}
 	a.stateKey = storageKey(a.storage)
 	shared, _, err := statePool.LoadOrNew(a.stateKey, func() (caddy.Destructor, error) {

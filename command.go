@@ -210,6 +210,9 @@ func runSignOut(flags caddycmd.Flags) (int, error) {
 			*field = &value
 		}
 	}
+	if !order.sane() {
+		return caddy.ExitCodeFailedStartup, errors.New("want exactly one of --sub, --sid and --all, the first two with a value")
+	}
 	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
 	if err != nil {
 		return caddy.ExitCodeFailedStartup, fmt.Errorf("the admin endpoint's address: %w", err)
@@ -220,7 +223,7 @@ func runSignOut(flags caddycmd.Flags) (int, error) {
 	}
 	answer, err := caddycmd.AdminAPIRequest(address, http.MethodPost, "/authentiq/sign-out", http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
 	if err != nil {
-		return caddy.ExitCodeFailedQuit, fmt.Errorf("signing out: %w", err)
+		return caddy.ExitCodeFailedQuit, fmt.Errorf("signing out, at %s: %w (--address or --config says where the Caddy that runs has its admin endpoint)", address, err)
 	}
 	defer answer.Body.Close()
 	var report signOutReport
@@ -228,7 +231,7 @@ func runSignOut(flags caddycmd.Flags) (int, error) {
 		return caddy.ExitCodeFailedQuit, fmt.Errorf("reading the answer: %w", err)
 	}
 	for _, c := range report.Clients {
-		fmt.Printf("signed out of client %s at %s\n", c.ClientID, c.Issuer)
+		fmt.Printf("signed out of client %s at %s, kept in %s\n", c.ClientID, c.Issuer, c.Store)
 	}
 	return caddy.ExitCodeSuccess, nil
 }

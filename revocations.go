@@ -163,6 +163,11 @@ func (a *App) needSignOuts(name string, in sharedStore, g *Gate) (*revocation.Jo
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	for c := range a.clients {
+		if c.Issuer == g.Issuer && c.ClientID == g.ClientID && c.Store != name {
+			a.logger.Warn("gates of one client keep who has signed out in different stores: a machine that does not have all of them does not know of all", zap.String("client_id", c.ClientID), zap.Strings("stores", []string{c.Store, name}))
+		}
+	}
 	j.Hold(g.revocable)
 	a.held = append(a.held, j)
 	a.signOuts[name] = followed{j, in.Journal(journalName)}

@@ -151,7 +151,7 @@ func TestWhatIsKnownWhileSignOutsCannotBeRead(t *testing.T) {
 	hits := s.echo.count()
 	for _, cookie := range []string{line, goneLine} {
 		a := steadyBrowser(t).step(s.url("/"), "Cookie", cookie)
-		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || len(a.Header["Set-Cookie"]) > 0 {
+		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || len(a.Header["Set-Cookie"]) > 0 || !strings.Contains(a.body, pageUntold.Title) {
 			t.Errorf("started without them, with on_error deny: %d %q", a.StatusCode, a.Header)
 		}
 	}
@@ -173,6 +173,9 @@ func TestWhatIsKnownWhileSignOutsCannotBeRead(t *testing.T) {
 	found := false
 	for _, e := range s.events(eventRefused) {
 		found = found || e["check"] == "store" && strings.Contains(e["error"].(string), "on_error")
+		if e["level"] != "info" { // every request of everybody: the store's own event has rung
+			t.Errorf("logged %v", e)
+		}
 	}
 	if !found {
 		t.Error("the log does not say why")
@@ -273,5 +276,25 @@ func TestAnOrderCountsForAllClientsAtOnce(t *testing.T) {
 	}
 	if n := s.app().state.revocations.Len(); n != 4 {
 		t.Errorf("%d clients are signed out here, want 4", n)
+	}
+}
+
+// One machine with two stores is well; another that has one of them is not.
+func TestGatesOfOneClientWithDifferentStoresAreWarnedOf(t *testing.T) {
+	const warning = "gates of one client keep who has signed out in different stores: a machine that does not have all of them does not know of all"
+	s := newStreet(t, gate(""))
+	if len(s.events(warning)) > 0 {
+		t.Error("warned of one")
+	}
+	two := func(store string) string {
+		return "http://127.0.0.1:PORT {\n" + gate("") + "}\nhttp://other.localhost:PORT {\n" + gate(store) + "}"
+	}
+	s.loadCaddyfile(two("store storage"))
+	if len(s.events(warning)) > 0 {
+		t.Error("warned of the same")
+	}
+	s.loadCaddyfile(two("store redis redis://127.0.0.1:1"))
+	if e := s.events(warning); len(e) != 1 || e[0]["level"] != "warn" {
+		t.Errorf("the log has %v", e)
 	}
 }

@@ -81,6 +81,10 @@ var (
 		Title: "Nobody can sign in right now",
 		Text:  []string{"The sign-in service does not answer as it should. Please try again in a minute."},
 	}
+	pageUntold = pages.Page{
+		Title: "Please try again in a moment",
+		Text:  []string{"This site can’t tell right now whether you are still signed in. You need not do anything about it."},
+	}
 	pageFailed = pages.Page{
 		Title: "Sign-in did not work",
 		Text:  []string{"The sign-in service gave an answer that this site can’t accept. The people who run this site will want to know the reference below."},

@@ -246,7 +246,7 @@ func (j *storageJournal) load(ctx context.Context, name string) (segment, int, e
 type malformedError struct{ object string }
 
 func (e *malformedError) Error() string {
-	return "the object " + e.object + " in Caddy's storage is malformed, and passed over"
+	return "the object " + e.object + " in Caddy's storage is malformed: what it says of sign-outs is not known"
 }
 
 // over reports whether all records of a segment are.
