@@ -148,10 +148,7 @@ func TestASignInThatTakesASessionsPlaceRevokesItsRefreshToken(t *testing.T) {
 
 // A gate in front that rechecks nobody answers the sign-out of all.
 func TestAGateWithoutRefreshGivesBackWhatAnotherHasStored(t *testing.T) {
-	clock := new(both)
-	common := "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\nscope aq:name email~rs\n"
-	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
-	s.load("authentiq /page {\n" + common + "}\nauthentiq /admin/* {\n" + common + "session {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM\n")
+	s, clock := behindAnother(t, "/page")
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := newBrowser(t)
 	b.get(s.url("/admin/x")).seen(t)

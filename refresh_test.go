@@ -1226,14 +1226,22 @@ func TestReloadsDuringRefreshesSignNobodyOut(t *testing.T) {
 	}
 }
 
+// behindAnother is a street whose gate of /admin rechecks, behind one that does not, of
+// the paths that match selects.
+func behindAnother(t *testing.T, match string) (*street, *both) {
+	t.Helper()
+	clock := new(both)
+	const common = "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\nscope aq:name email~rs\n"
+	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
+	s.load("authentiq " + match + " {\n" + common + "}\nauthentiq /admin/* {\n" + common + "session {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM\n")
+	return s, clock
+}
+
 // The first gate answers at the callback. A session that a second one rechecks
 // has what that takes, if the second one began the sign-in; otherwise its user
 // signs in once more, and no more than that.
 func TestAGateThatRechecksMayStandBehindOneThatDoesNot(t *testing.T) {
-	clock := new(both)
-	common := "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\nscope aq:name email~rs\n"
-	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
-	s.load("authentiq {\n" + common + "}\nauthentiq /admin/* {\n" + common + "session {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM\n")
+	s, clock := behindAnother(t, "")
 	b := newBrowser(t)
 	b.get(s.url("/page")).seen(t)
 	b.get(s.url("/admin/x")).seen(t)

@@ -9,25 +9,30 @@ import (
 	"testing"
 )
 
+// seed begins with tokens that we signed and with none of their signatures. ours are
+// the signing inputs of the first.
+func seed(f *testing.F, algs []string, header func(alg string) string, payload string) (verifiers []*Verifier, ours map[string]bool, none string) {
+	ours = make(map[string]bool)
+	for _, alg := range algs {
+		verifiers = append(verifiers, verifierFor(alg))
+		raw := compact(alg, keyFor(alg), header(alg), payload)
+		ours[raw[:strings.LastIndexByte(raw, '.')]] = true
+		f.Add(raw, header(alg), payload)
+		f.Add(raw+"\n", header(alg), payload)
+		f.Add(raw[:strings.LastIndexByte(raw, '.')+1], header(alg), text(object{}))
+	}
+	none = b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(payload)) + "."
+	f.Add(none, `{"alg":"none"}`, payload)
+	return verifiers, ours, none
+}
+
 // FuzzVerify looks for a token that is accepted though nobody with our key
 // signed it, for claims that are accepted though they are another's, and for a
 // panic.
 func FuzzVerify(f *testing.F) {
 	algs := []string{"HS256", "ES256", "RS256"}
-	verifiers := make([]*Verifier, len(algs))
-	ours := map[string]bool{} // the signing inputs that we signed
 	good := text(goodClaims())
-	for i, alg := range algs {
-		verifiers[i] = verifierFor(alg)
-		header := text(goodHeader(alg))
-		raw := compact(alg, keyFor(alg), header, good)
-		ours[raw[:strings.LastIndexByte(raw, '.')]] = true
-		f.Add(raw, header, good)
-		f.Add(raw+"\n", header, good)
-		f.Add(raw[:strings.LastIndexByte(raw, '.')+1], header, text(object{}))
-	}
-	none := b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(good)) + "."
-	f.Add(none, `{"alg":"none"}`, good)
+	verifiers, ours, _ := seed(f, algs, func(alg string) string { return text(goodHeader(alg)) }, good)
 	f.Add("..", `{"alg":"HS256","crit":["b64"],"b64":false}`, `{"sub":"alice","SUB":"root"}`)
 	f.Add("a.b.c", `{"alg":"ES256","jwk":{"kty":"EC"}}`, `{"exp":1e300,"aud":[[]]}`)
 	f.Add("{}", `{"alg":"HS256","alg":"none"}`, strings.Repeat("[", 1000))
@@ -64,20 +69,8 @@ func FuzzVerify(f *testing.F) {
 // end the sessions of whoever has no sub or sid.
 func FuzzVerifyLogout(f *testing.F) {
 	algs := []string{"HS256", "ES256"}
-	verifiers := make([]*Verifier, len(algs))
-	ours := map[string]bool{} // the signing inputs that we signed
 	good := text(goodLogout())
-	for i, alg := range algs {
-		verifiers[i] = verifierFor(alg)
-		header := text(logoutHeader(alg))
-		raw := compact(alg, keyFor(alg), header, good)
-		ours[raw[:strings.LastIndexByte(raw, '.')]] = true
-		f.Add(raw, header, good)
-		f.Add(raw+"\n", header, good)
-		f.Add(raw[:strings.LastIndexByte(raw, '.')+1], header, text(object{}))
-	}
-	none := b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(good)) + "."
-	f.Add(none, `{"alg":"none"}`, good)
+	verifiers, ours, none := seed(f, algs, func(alg string) string { return text(logoutHeader(alg)) }, good)
 	f.Add(none, `{"alg":"HS256","typ":null}`, strings.TrimSuffix(good, "}")+`,"nonce":null}`)
 	f.Add("a.b.c", `{"alg":"ES256","typ":"LOGOUT+jwt"}`, strings.Replace(good, `"sid":"`, `"sid":"","x":"`, 1))
 	f.Add("{}", `{"alg":"HS256","alg":"none"}`, text(goodClaims()))
