@@ -156,16 +156,15 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	if refreshes && tokens.Refresh == "" {
 		return nil, "", &refusal{status: http.StatusBadGateway, check: "refresh_token", cause: errNoRefreshToken, page: pageFailed}
 	}
-	s = newSession(verified, g.keep, now, time.Duration(g.Session.Lifetime))
 	// Many providers give claims at userinfo only; it is asked when something
 	// that has to be there is not, here or at the gate that began the sign-in.
-	if metadata.UserinfoEndpoint != "" && (len(decide(s.claims, g.scopes, g.rules)) > 0 || l.demand.lacks(verified)) {
-		more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
-		if err != nil {
-			return nil, "", providerRefusal(err)
-		}
-		s = newSession(merge(verified, more), g.keep, now, time.Duration(g.Session.Lifetime))
+	said, err := g.gather(ctx, metadata, verified, tokens.Access, func(c claims.Claims) bool {
+		return len(decide(g.keep.of(c), g.scopes, g.rules)) == 0 && !l.demand.lacks(c)
+	})
+	if err != nil {
+		return nil, "", providerRefusal(err)
 	}
+	s = newSession(said, g.keep, now, time.Duration(g.Session.Lifetime))
 	g.afterOrders(s)
 	if refreshes {
 		s.grant = grant{refresh: tokens.Refresh, nonce: l.nonceParam()}
@@ -196,36 +195,6 @@ func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session
 		return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: err, page: pageDown}
 	}
 	return g.sealSession(ring, o, s.light())
-}
-
-// merge adds userinfo's claims to those of the ID token, whose own stay: they
-// are signed. Verified-ness goes with its value, so that a token's email is not
-// called verified by what userinfo says of another one.
-func merge(token, userinfo claims.Claims) claims.Claims {
-	merged := make(claims.Claims, len(token)+len(userinfo))
-	for name, value := range userinfo {
-		if slices.Contains(protocolClaims, name) || name == "sid" || name == "auth_time" || name == "acr" || name == "amr" {
-			continue
-		}
-		// A name with dots would be found before what the token has at that path.
-		if _, signed := token.Lookup(name); signed {
-			continue
-		}
-		merged[name] = value
-	}
-	for value, companion := range map[string]string{"email": "email_verified", "phone_number": "phone_number_verified"} {
-		signed, there := token[value]
-		if _, said := token[companion]; there && !said && userinfo[value] != signed {
-			delete(merged, companion)
-		}
-		if _, said := token[companion]; said && !there {
-			delete(merged, value)
-		}
-	}
-	for name, value := range token {
-		merged[name] = value
-	}
-	return merged
 }
 
 // verifier is what the configuration, and where it leaves that open discovery,

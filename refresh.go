@@ -177,17 +177,14 @@ func (g *Gate) claimsAnew(ctx context.Context, s *session, tokens *provider.Toke
 			return nil, err
 		}
 	}
-	switch {
-	case m.UserinfoEndpoint != "" && g.lacks(found, s):
-		more, err := g.provider.Userinfo(ctx, tokens.Access, s.subject())
-		if err != nil {
-			return nil, err
-		}
-		found = merge(found, more)
-	case tokens.ID == "":
-		found = s.claims // the provider knows the user still, and says no more of him
+	said, err := g.gather(ctx, m, found, tokens.Access, func(c claims.Claims) bool { return !g.lacks(c, s) })
+	if err != nil {
+		return nil, err
 	}
-	c := g.keep.of(found)
+	if tokens.ID == "" && m.UserinfoEndpoint == "" {
+		said = s.claims // the provider knows the user still, and says no more of him
+	}
+	c := g.keep.of(said)
 	for _, name := range signInClaims {
 		if before, there := s.claims[name]; there {
 			c[name] = before
