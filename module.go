@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/zap"
 
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
@@ -60,6 +61,8 @@ type Gate struct {
 	fresh    idtoken.Verifier // what require_fresh and require_acr ask of a session; for Fresh
 	wants    demand           // the same, of a sign-in
 	store    sharedStore      // of what refreshes bring
+
+	published jose.JSONWebKeySet // of our own keys, what others may see
 
 	revocable   *revocation.Client
 	signOuts    *revocation.Journal // in the store
