@@ -178,13 +178,14 @@ func providerRefusal(err error) *refusal {
 // tokenAdvice says where to look when a check of the ID token fails every time;
 // the other checks fail only when the provider or somebody on the way is wrong.
 var tokenAdvice = map[string]string{
-	"alg":       "name in signing_alg what the provider signs this client's tokens with",
-	"signature": "compare client_secret (HS…), or the provider's published keys, with what it signs with",
-	"iss":       "issuer has to be what the provider puts into its tokens",
-	"aud":       "compare client_id with the provider's",
-	"exp":       "compare this machine's clock with the provider's",
-	"iat":       "compare this machine's clock with the provider's",
-	"nbf":       "compare this machine's clock with the provider's",
+	"alg":        "name in signing_alg what the provider signs this client's tokens with",
+	"decryption": "give the provider this site's …/jwks.json as the client's jwks_uri, and have it encrypt ID tokens for one of those keys; or, if they are not to be encrypted, take encryption_key away",
+	"signature":  "compare client_secret (HS…), or the provider's published keys, with what it signs with",
+	"iss":        "issuer has to be what the provider puts into its tokens",
+	"aud":        "compare client_id with the provider's",
+	"exp":        "compare this machine's clock with the provider's",
+	"iat":        "compare this machine's clock with the provider's",
+	"nbf":        "compare this machine's clock with the provider's",
 }
 
 func tokenRefusal(err error) *refusal {

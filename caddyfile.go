@@ -35,7 +35,8 @@ func init() {
 //		scope         <scope>...
 //		auth_param    <name> <value>
 //		allow_param   <name>...
-//		signing_alg   <alg>...
+//		signing_alg   <alg>... | none
+//		encryption_key <file>...
 //		clock_skew    <duration>
 //		provider_ca   <pem file>...
 //		callback_url  <url>
@@ -120,7 +121,7 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // laterOptions are words of the directive that this version does not enforce.
 // They are refused, and by name: an option that is passed over guards nothing.
 var laterOptions = []string{
-	"response_mode", "encryption_key", "userinfo",
+	"response_mode", "userinfo",
 }
 
 // optionWord is what an option's name could look like, and no secret does.
@@ -178,6 +179,8 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		o.AllowParam, err = someValues(d)
 	case "signing_alg":
 		o.SigningAlg, err = someValues(d)
+	case "encryption_key":
+		o.EncryptionKey, err = someValues(d)
 	case "clock_skew":
 		var skew caddy.Duration
 		skew, err = duration(d)

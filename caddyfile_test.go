@@ -73,6 +73,8 @@ func setGoldenEnvironment(t *testing.T) {
 		"AUTHENTIQ_PRESET":  "x-forwarded",
 		"AUTHENTIQ_CLAIM":   "address.country",
 		"AUTHENTIQ_CA":      certificateFile(t),
+		"AUTHENTIQ_NEW_PEM": keyFile(t, newRSA()),
+		"AUTHENTIQ_OLD_PEM": keyFile(t, newEC()),
 		"AUTHENTIQ_NEW_KEY": randomSecret(),
 		"AUTHENTIQ_OLD_KEY": randomSecret(),
 		"BASIC_AUTH_HASH":   randomSecret(),

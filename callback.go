@@ -147,7 +147,7 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	}
 	verifier := g.verifier(metadata)
 	l.demand.add(verifier)
-	verified, err := verifier.Verify(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access})
+	verified, signed, err := verifier.VerifySigned(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access, Direct: metadata.VouchesForTokens()})
 	if err != nil {
 		return nil, "", l.demand.refusal(err)
 	}
@@ -169,7 +169,7 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	if refreshes {
 		s.grant = grant{refresh: tokens.Refresh, nonce: l.nonceParam()}
 	}
-	return s, tokens.ID, nil
+	return s, signed, nil
 }
 
 var errNoRefreshToken = errors.New("the provider sent no refresh token, and session refresh is on: most send one for `scope … offline_access`, some with `auth_param prompt consent` or `auth_param access_type offline`; or turn refresh off")
@@ -195,31 +195,6 @@ func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session
 		return nil, &refusal{status: http.StatusServiceUnavailable, check: "store", cause: err, page: pageDown}
 	}
 	return g.sealSession(ring, o, s.light())
-}
-
-// verifier is what the configuration, and where it leaves that open discovery,
-// says of ID tokens.
-func (g *Gate) verifier(m *provider.Metadata) *idtoken.Verifier {
-	v := &idtoken.Verifier{
-		Issuer: g.Issuer, ClientID: g.ClientID, Algorithms: g.SigningAlg,
-		Skew: g.demand.Skew, MaxAge: g.demand.MaxAge, ACR: g.demand.ACR, Now: g.app.now.Now,
-	}
-	if len(v.Algorithms) == 0 {
-		for _, alg := range m.SigningAlgs {
-			if idtoken.Supported(alg) && !idtoken.Symmetric(alg) {
-				v.Algorithms = append(v.Algorithms, alg)
-			}
-		}
-	}
-	if len(v.Algorithms) == 0 {
-		v.Algorithms = []string{"RS256"} // which every provider has (OpenID Connect Discovery section 3)
-	}
-	if idtoken.Symmetric(v.Algorithms[0]) {
-		v.Keys = &idtoken.Secret{Key: []byte(g.ClientSecret), Algorithms: v.Algorithms}
-	} else {
-		v.Keys = g.provider.Keys(v.Algorithms)
-	}
-	return v
 }
 
 // welcome hands over the new session and sends the user to where he wanted to

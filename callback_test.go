@@ -162,7 +162,6 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 	now := time.Now()
 	ours := s.provider.ClientID()
 	issuer := s.provider.Issuer
-	const badToken = http.StatusBadGateway
 	resign := func(alg string, key any, header map[string]any) authentiqtest.Hooks {
 		return callbackToken(func(_, payload, _ string) string {
 			raw, err := base64.RawURLEncoding.DecodeString(payload)
@@ -455,7 +454,9 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 		{"a list", callbackText(userinfo, 200, asJSON, "["+whole+"]"), badToken, "userinfo", "object"},
 		{"another content type", callbackText(userinfo, 200, "text/html", whole), badToken, "userinfo", "text/html"},
 		{"no content type", callbackText(userinfo, 200, "", whole), badToken, "userinfo", "want application/json"},
-		{"a signed answer that nobody asked for", callbackText(userinfo, 200, "application/jwt", "e30."+callbackB64([]byte(whole))+"."), badToken, "userinfo", "application/jwt"},
+		{"a JWT that nobody has signed", callbackText(userinfo, 200, "application/jwt", "e30."+callbackB64([]byte(whole))+"."), badToken, "userinfo", "the JWT: alg"},
+		{"a JWT where none is", callbackText(userinfo, 200, "application/jwt", whole), badToken, "userinfo", "the JWT: format"},
+		{"a JWT that is called JSON", callbackText(userinfo, 200, asJSON, "e30."+callbackB64([]byte(whole))+"."), badToken, "userinfo", "JSON"},
 		{"no JSON", callbackText(userinfo, 200, asJSON, "sorry"), badToken, "userinfo", "JSON"},
 		{"201", callbackText(userinfo, 201, asJSON, whole), badToken, "userinfo", "201"},
 		{"401", callbackText(userinfo, 401, asJSON, whole), badToken, "userinfo", "401"},

@@ -62,6 +62,7 @@ type Gate struct {
 	wants    demand           // the same, of a sign-in
 	store    sharedStore      // of what refreshes bring
 
+	decrypter *idtoken.Decrypter // of encryption_key; nil without one
 	published jose.JSONWebKeySet // of our own keys, what others may see
 
 	revocable   *revocation.Client
@@ -119,9 +120,19 @@ type Options struct {
 	// The algorithms that an ID token may be signed with; the token's own word
 	// never counts. HS256, HS384, HS512 (with the client secret) or RS256,
 	// RS384, RS512, ES256, ES384, ES512, PS256, PS384, PS512, EdDSA (with the
-	// provider's keys), not both kinds together.
+	// provider's keys), not both kinds together. `none`, and that alone, takes ID
+	// tokens without a signature from the token endpoint of a confidential client,
+	// which weakens: only the connection vouches for them then, and no logout token is
+	// believed. A signed answer of userinfo is held to the same.
 	// Default: HS256 (authentiq), what discovery offers of the second kind (oidc).
 	SigningAlg []string `json:"signing_alg,omitempty"`
+
+	// Files with private keys that open encrypted ID tokens, newest first: PEM, a JWK
+	// or a JWK Set, RSA of 2048 bits or more or EC on P-256, P-384 or P-521; four keys
+	// at most. With them, an ID or logout token that is not encrypted is refused. The
+	// public half of the newest of each kind is at jwks.json.
+	// Default: none, and encrypted tokens are refused.
+	EncryptionKey []string `json:"encryption_key,omitempty"`
 
 	// How far the provider's clock may be off, either way. At most 10m.
 	// Default: 60s.
@@ -311,6 +322,10 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if err := g.configure(); err != nil {
 		return err
 	}
+	if err := g.openKeys(); err != nil {
+		return err
+	}
+	g.warnOfTokens()
 	if names := g.foreignScopes(); len(names) > 0 {
 		g.logger.Warn("scopes of Authentiq's are asked of another provider, which may not know them; profile, email, phone and address are everybody's", zap.Strings("scope", names))
 	}

@@ -61,6 +61,7 @@ func (o *Options) inherit(defaults Options) {
 	}
 	o.AllowParam = orList(o.AllowParam, defaults.AllowParam)
 	o.SigningAlg = orList(o.SigningAlg, defaults.SigningAlg)
+	o.EncryptionKey = orList(o.EncryptionKey, defaults.EncryptionKey)
 	o.ClockSkew = cmp.Or(o.ClockSkew, defaults.ClockSkew)
 	o.ProviderCA = orList(o.ProviderCA, defaults.ProviderCA)
 	o.CallbackURL = cmp.Or(o.CallbackURL, defaults.CallbackURL)
@@ -181,6 +182,15 @@ func (g *Gate) configureClient() error {
 	}
 	symmetric := 0
 	for _, alg := range g.SigningAlg {
+		if alg == idtoken.Unsigned {
+			if len(g.SigningAlg) > 1 {
+				return errors.New("signing_alg none: stands alone, or whoever can leave the signature out decides that there is none")
+			}
+			if g.ClientAuth.Method == "none" {
+				return errors.New("signing_alg none: is for a confidential client only, because only the token endpoint vouches for such a token; a public client's tokens are signed with RS256 or ES256")
+			}
+			return nil
+		}
 		if !idtoken.Supported(alg) {
 			return fmt.Errorf("signing_alg %q: not available in this version", alg)
 		}

@@ -7,6 +7,7 @@ package authentiq
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -25,6 +26,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
@@ -161,6 +163,10 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	markedKey := base64.StdEncoding.EncodeToString([]byte(marker + string(randomBytes(32))))
 	notPEM := textFile(t, marker)
 	missing := filepath.Join(t.TempDir(), "missing")
+	ecKey := newEC()
+	ecFile, ecAgain, edFile := keyFile(t, ecKey), keyFile(t, ecKey), keyFile(t, ed25519.NewKeyFromSeed(randomBytes(ed25519.SeedSize)))
+	sigFile := textFile(t, string(mustJSON(t, jose.JSONWebKey{Key: ecKey, Use: "sig", KeyID: marker})))
+	oldFile := textFile(t, string(mustJSON(t, jose.JSONWebKey{Key: newRSA(), Use: "enc", Algorithm: "RSA1_5"})))
 	sameBytes := strings.Repeat("q", 32)
 
 	for _, c := range []struct {
@@ -218,7 +224,22 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"a second provider_ca that is not PEM", options{"provider_ca": []string{certificateFile(t), notPEM}}, []string{"provider_ca", notPEM}},
 		{"a provider_ca that is a folder", options{"provider_ca": []string{t.TempDir()}}, []string{"provider_ca"}},
 		{"an empty provider_ca", options{"provider_ca": []string{""}}, []string{"provider_ca"}},
-		{"signing_alg none", options{"signing_alg": []string{"none"}}, []string{"signing_alg", "none"}},
+		{"signing_alg none for a public client", options{"client_secret": nil, "signing_alg": []string{"none"}}, []string{"signing_alg none", "confidential"}},
+		{"signing_alg none for a public client that says so", options{"client_secret": nil, "signing_alg": []string{"none"}, "client_auth": options{"method": "none"}}, []string{"signing_alg none", "confidential"}},
+		{"signing_alg none before another", options{"signing_alg": []string{"none", "HS256"}}, []string{"signing_alg none", "alone"}},
+		{"signing_alg none after another", options{"signing_alg": []string{"RS256", "none"}}, []string{"signing_alg none", "alone"}},
+		{"signing_alg none twice", options{"signing_alg": []string{"none", "none"}}, []string{"signing_alg none", "alone"}},
+		{"signing_alg None", options{"signing_alg": []string{"None"}}, []string{"signing_alg", "None"}},
+		{"an encryption_key that is not there", options{"encryption_key": []string{missing}}, []string{"encryption_key", missing}},
+		{"an empty encryption_key", options{"encryption_key": []string{""}}, []string{"encryption_key"}},
+		{"an encryption_key that is none", options{"encryption_key": []string{notPEM}}, []string{"encryption_key: " + notPEM, "no private key"}},
+		{"a second encryption_key that is none", options{"encryption_key": []string{ecFile, notPEM}}, []string{"encryption_key: " + notPEM}},
+		{"an encryption_key that is a certificate", options{"encryption_key": []string{certificateFile(t)}}, []string{"encryption_key", "no private key"}},
+		{"an encryption_key that can't decrypt", options{"encryption_key": []string{edFile}}, []string{"encryption_key: " + edFile, "can't decrypt"}},
+		{"an encryption_key that is for signatures", options{"encryption_key": []string{sigFile}}, []string{"encryption_key: " + sigFile, `"sig"`}},
+		{"an encryption_key for RSA1_5", options{"encryption_key": []string{oldFile}}, []string{"encryption_key: " + oldFile, `"RSA1_5"`}},
+		{"one encryption_key in two files", options{"encryption_key": []string{ecFile, ecAgain}}, []string{"encryption_key", "one twice"}},
+		{"five encryption keys", options{"encryption_key": []string{ecFile, keyFile(t, newEC()), keyFile(t, newEC()), keyFile(t, newEC()), keyFile(t, newEC())}}, []string{"encryption_key", "at most 4"}},
 		{"an unknown signing_alg", options{"signing_alg": []string{"RS1"}}, []string{"signing_alg", "RS1"}},
 		{"signing_alg in lower case", options{"signing_alg": []string{"rs256"}}, []string{"signing_alg", "rs256"}},
 		{"an empty signing_alg", options{"signing_alg": []string{""}}, []string{"signing_alg"}},

@@ -40,6 +40,7 @@ func (g *Gate) resolvePlaceholders() error {
 		{"scope", pointers(g.Scope)},
 		{"allow_param", pointers(g.AllowParam)},
 		{"signing_alg", pointers(g.SigningAlg)},
+		{"encryption_key", pointers(g.EncryptionKey)},
 		{"provider_ca", pointers(g.ProviderCA)},
 		{"callback_url", []*string{&g.CallbackURL}},
 		{"path_prefix", []*string{&g.PathPrefix}},

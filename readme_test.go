@@ -64,7 +64,7 @@ func caddyfiles(t *testing.T) []string {
 var readmeFolders = regexp.MustCompile(`/(?:run|mnt|srv|etc/caddy)/[A-Za-z0-9._/-]*`)
 
 // readmeParts gives a Caddyfile what it needs of the machine: each variable and
-// secret file a random value, other files a certificate, all below a folder of
+// secret file a random value, each file of a key a new one, other files a certificate, all below a folder of
 // the test's.
 func readmeParts(t *testing.T, block string) string {
 	t.Helper()
@@ -80,8 +80,11 @@ func readmeParts(t *testing.T, block string) string {
 	block = readmeFolders.ReplaceAllStringFunc(block, func(name string) string {
 		here := filepath.Join(folder, name)
 		text := certificate
-		if strings.HasPrefix(name, "/run/") {
+		switch {
+		case strings.HasPrefix(name, "/run/"):
 			text = randomSecret() + "\n"
+		case strings.Contains(filepath.Base(name), "-key"):
+			text = document(t, keyFile(t, newEC()))
 		}
 		if err := os.MkdirAll(filepath.Dir(here), 0o700); err != nil {
 			t.Fatal(err)

@@ -171,7 +171,7 @@ func (g *Gate) claimsAnew(ctx context.Context, s *session, tokens *provider.Toke
 	found := claims.Claims{"sub": s.claims["sub"]}
 	if tokens.ID != "" {
 		found, err = g.verifier(m).Verify(ctx, tokens.ID, idtoken.Expect{
-			Nonce: s.grant.nonce, AccessToken: tokens.Access, Earlier: &idtoken.Earlier{Claims: s.claims, Issued: s.began},
+			Nonce: s.grant.nonce, AccessToken: tokens.Access, Earlier: &idtoken.Earlier{Claims: s.claims, Issued: s.began}, Direct: m.VouchesForTokens(),
 		})
 		if err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ func (g *Gate) gather(ctx context.Context, m *provider.Metadata, verified claims
 	if m.UserinfoEndpoint == "" || enough(verified) {
 		return verified, nil
 	}
-	more, err := g.provider.Userinfo(ctx, accessToken, verified.String("sub"))
+	more, err := g.provider.Userinfo(ctx, accessToken, verified.String("sub"), g.userinfoVerifier(m))
 	if err != nil {
 		return nil, err
 	}

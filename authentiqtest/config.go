@@ -52,6 +52,15 @@ type Config struct {
 	// PS384, PS512, ES384, ES512 and EdDSA, or none. Default: HS256, for a public client RS256.
 	SigningAlg string
 
+	// Encryption has ID tokens and logout tokens encrypted after they are signed. Default: nil, they are not.
+	Encryption *Encryption
+
+	// UserinfoSigningAlg has userinfo answer a JWT that is signed by this algorithm. Default: "", plain JSON.
+	UserinfoSigningAlg string
+
+	// UserinfoEncrypted has userinfo answer a JWT that is encrypted as ID tokens are, signed or not.
+	UserinfoEncrypted bool
+
 	// Users are those who can sign in. Default: [DemoUsers].
 	Users []User
 
@@ -90,6 +99,21 @@ func (c Config) settle() (Config, error) {
 	}
 	if err := c.allowAlg(c.SigningAlg); err != nil {
 		return c, err
+	}
+	if c.UserinfoSigningAlg != "" {
+		if err := c.allowAlg(c.UserinfoSigningAlg); err != nil {
+			return c, fmt.Errorf("userinfo: %w", err)
+		}
+	}
+	if c.UserinfoEncrypted && c.Encryption == nil {
+		return c, errors.New("UserinfoEncrypted needs an Encryption")
+	}
+	if c.Encryption != nil {
+		if _, err := encrypt(*c.Encryption, nil, nil); err != nil {
+			return c, fmt.Errorf("Encryption: %w", err)
+		}
+		copied := *c.Encryption
+		c.Encryption = &copied
 	}
 	users, err := settleUsers(c.Users)
 	if err != nil {

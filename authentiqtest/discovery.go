@@ -36,6 +36,9 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		}
 	}
 
+	encryptionAlgs := []string{"RSA-OAEP", "RSA-OAEP-256", "ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW"}
+	encryptionEncs := []string{"A128CBC-HS256", "A256CBC-HS512", "A128GCM", "A256GCM"}
+
 	doc := map[string]any{
 		"issuer":                 s.Issuer,
 		"authorization_endpoint": s.EndpointURL(Authorize),
@@ -54,6 +57,12 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		"prompt_values_supported":               []string{"none", "login", "consent", "select_account"},
 		"id_token_signing_alg_values_supported": algs,
 		"token_endpoint_auth_methods_supported": clientAuth,
+		"userinfo_signing_alg_values_supported": algs,
+
+		"id_token_encryption_alg_values_supported": encryptionAlgs,
+		"id_token_encryption_enc_values_supported": encryptionEncs,
+		"userinfo_encryption_alg_values_supported": encryptionAlgs,
+		"userinfo_encryption_enc_values_supported": encryptionEncs,
 
 		"revocation_endpoint_auth_methods_supported": clientAuth,
 

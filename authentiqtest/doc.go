@@ -29,7 +29,7 @@ once.
 
 [Server.SetHooks] changes what is about to be sent, from one claim to the bytes of a token or a whole endpoint.
 [Server.Down] and [Server.Up] make the provider unreachable and reachable again on the same port, [Server.RotateKeys]
-replaces its keys, and [Server.Sign] and [Server.SignWith] make tokens that it never sent. [Server.Requests] tells what
+replaces its keys, [Server.SetEncryption] has tokens encrypted, and [Server.Sign] and [Server.SignWith] make tokens that it never sent. [Server.Requests] tells what
 the client asked for, and [Server.Revoked] which tokens it has given back.
 
 # What it is not

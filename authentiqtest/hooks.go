@@ -17,8 +17,8 @@ import (
 // are, and hold none of the server's locks: a hook may call the server's methods, all but [Server.Close], which would
 // wait for the hook.
 //
-// For an ID token the order is IDTokenClaims, IDTokenPayload, IDTokenHeader, the signature, IDToken, and then
-// TokenResponse with the finished token in it.
+// For an ID token the order is IDTokenClaims, IDTokenPayload, IDTokenHeader, the signature, where it is encrypted
+// EncryptedHeader and Encrypted, IDToken, and then TokenResponse with the finished token in it.
 type Hooks struct {
 	// Discovery changes the provider's configuration document.
 	Discovery func(doc map[string]any)
@@ -38,14 +38,28 @@ type Hooks struct {
 	// that no float64 holds, and text that isn't JSON.
 	IDTokenPayload func(payload []byte) []byte
 
+	// EncryptedHeader changes the header of an encrypted token: cty is there; alg, enc and kid are not, as the server is
+	// set to them. It is for ID tokens, logout tokens and userinfo.
+	EncryptedHeader func(h map[string]any)
+
+	// Encrypted replaces what is put inside an encrypted token, of the same three kinds: a token that is not signed,
+	// claims as they are, another encrypted token.
+	Encrypted func(inside string) string
+
 	// IDToken replaces the compact token as it is sent: a flipped signature, a missing part, a token from elsewhere.
 	IDToken func(compact string) string
 
 	// TokenResponse changes the JSON answer of a successful token request. For a failed one there is Handler.
 	TokenResponse func(m map[string]any)
 
-	// Userinfo changes the JSON answer of a successful userinfo request.
+	// Userinfo changes the JSON answer of a successful userinfo request, or the claims of its JWT.
 	Userinfo func(m map[string]any)
+
+	// UserinfoHeader changes the header of a userinfo answer that is signed, and the signature is made over it.
+	UserinfoHeader func(h map[string]any)
+
+	// UserinfoJWT replaces a userinfo answer that is signed or encrypted, as it is sent.
+	UserinfoJWT func(compact string) string
 
 	// Keys changes the JSON Web Key Set: "keys" is a []any of map[string]any.
 	Keys func(jwks map[string]any)

@@ -60,10 +60,18 @@ func (s *Server) idToken(hooks *Hooks, g grant, user User, accessToken string) (
 	if err != nil {
 		return "", err
 	}
+	compact, hint, err := s.seal(hooks, compact)
+	if err != nil {
+		return "", err
+	}
+	encrypted := compact != hint
 	if hooks.IDToken != nil {
 		compact = hooks.IDToken(compact)
 	}
-	s.rememberIDToken(compact, g.sid)
+	if !encrypted { // else the hint is what was inside (OpenID Connect Core section 3.1.2.1)
+		hint = compact
+	}
+	s.rememberIDToken(hint, g.sid)
 	return compact, nil
 }
 

@@ -15,8 +15,8 @@ import (
 // logoutTokenLifetime is the two minutes that the specification recommends as the most.
 const logoutTokenLifetime = 2 * time.Minute
 
-// LogoutToken makes a logout token for a user, a session, or both; an empty sub or sid is left out. It is signed as ID
-// tokens are. Each change may alter the claims before that. Posting it to the client is the caller's part, and the
+// LogoutToken makes a logout token for a user, a session, or both; an empty sub or sid is left out. It is signed and
+// encrypted as ID tokens are. Each change may alter the claims before that. Posting it to the client is the caller's part, and the
 // session at the provider stays as it is.
 func (s *Server) LogoutToken(sub, sid string, change ...func(claims map[string]any)) (string, error) {
 	alg, err := parseAlg(s.signingAlg())
@@ -50,6 +50,9 @@ func (s *Server) LogoutToken(sub, sid string, change ...func(claims map[string]a
 	header["typ"] = "logout+jwt"
 	token, err := s.sign(keys, alg.name, header, payload)
 	if err != nil {
+		return "", fmt.Errorf("authentiqtest: %w", err)
+	}
+	if token, _, err = s.seal(s.hooks.Load(), token); err != nil {
 		return "", fmt.Errorf("authentiqtest: %w", err)
 	}
 	return token, nil

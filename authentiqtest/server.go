@@ -36,10 +36,13 @@ type Server struct {
 	closed   bool
 	inflight sync.WaitGroup // requests being served
 
-	mu        sync.Mutex // guards all that follows
-	users     []User
-	alg       string
-	automatic automatic
+	mu                sync.Mutex // guards all that follows
+	users             []User
+	alg               string
+	automatic         automatic
+	encryption        *Encryption // never written to
+	userinfoAlg       string
+	userinfoEncrypted bool
 	state
 }
 
@@ -82,6 +85,10 @@ func NewServer(cfg Config) (*Server, error) {
 		cookie: "authentiqtest-" + strconv.Itoa(addr.Port),
 		users:  cfg.Users,
 		alg:    cfg.SigningAlg,
+
+		encryption:        cfg.Encryption,
+		userinfoAlg:       cfg.UserinfoSigningAlg,
+		userinfoEncrypted: cfg.UserinfoEncrypted,
 	}
 	if !cfg.NoTrailingSlash {
 		s.Issuer += "/"

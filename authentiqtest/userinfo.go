@@ -6,6 +6,9 @@
 package authentiqtest
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 )
@@ -50,8 +53,28 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request, hooks *Hooks) 
 	}
 	doc := user.share(g.scopes)
 	doc["sub"] = user.ID
+	alg, encrypted := s.userinfoForm()
+	if alg != "" { // OpenID Connect Core section 5.3.2
+		doc["iss"], doc["aud"] = s.Issuer, s.cfg.ClientID
+	}
 	if hooks.Userinfo != nil {
 		hooks.Userinfo(doc)
 	}
-	writeJSON(w, http.StatusOK, doc)
+	if alg == "" && !encrypted {
+		writeJSON(w, http.StatusOK, doc)
+		return
+	}
+	payload, err := json.Marshal(doc)
+	if err != nil {
+		writeFailure(w, fmt.Errorf("writing userinfo: %w", err))
+		return
+	}
+	jwt, err := s.userinfoJWT(hooks, alg, encrypted, payload)
+	if err != nil {
+		writeFailure(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jwt")
+	w.WriteHeader(http.StatusOK)
+	_, _ = io.WriteString(w, jwt) // the client may have gone, and there is nobody else to tell
 }

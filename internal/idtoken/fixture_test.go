@@ -48,6 +48,7 @@ var (
 	otherRSAKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 	p256Key     = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
 	p384Key     = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
+	p521Key     = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)) })
 	otherP256   = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
 	edKey       = sync.OnceValue(func() ed25519.PrivateKey { _, k, err := ed25519.GenerateKey(nil); return must(k, err) })
 	secretKey   = sync.OnceValue(func() []byte { b := make([]byte, 64); _, err := rand.Read(b); return must(b, err) })
@@ -67,6 +68,8 @@ func keyFor(alg string) any {
 		return p256Key()
 	case "ES384":
 		return p384Key()
+	case "ES512":
+		return p521Key()
 	case "EdDSA":
 		return edKey()
 	}
@@ -229,6 +232,9 @@ func published(document []byte) *Remote {
 
 // keysFor is the key set that vouches for alg.
 func keysFor(alg string) oidc.KeySet {
+	if alg == Unsigned {
+		return nil // none is asked
+	}
 	if Symmetric(alg) {
 		return &Secret{Key: secretKey(), Algorithms: []string{alg}}
 	}

@@ -53,12 +53,20 @@ func (v *Verifier) VerifyLogout(ctx context.Context, raw string, o LogoutOptions
 }
 
 func (v *Verifier) verifyLogout(ctx context.Context, raw string, o LogoutOptions) (*Logout, error) {
+	// Encrypted where ID tokens are (section 2.6, item 1).
+	raw, err := v.unwrap(raw)
+	if err != nil {
+		return nil, err
+	}
+	// Signed whatever is configured for ID tokens, which come over a connection of
+	// ours (section 2.6, item 3; OpenID Connect Core 3.1.3.7, item 6).
+	if unsignedOnly(v.Algorithms) {
+		return nil, fail("alg", "a logout token has to be signed, and signing_alg none names nothing that it could be signed with")
+	}
 	h, err := readHeader(raw, v.Algorithms)
 	if err != nil {
 		return nil, err
 	}
-	// Whatever is configured for ID tokens, which come over a connection of ours
-	// (section 2.6, item 3; OpenID Connect Core 3.1.3.7, item 6).
 	if !Supported(h.algorithm) {
 		return nil, fail("alg", "a logout token has to be signed")
 	}

@@ -37,8 +37,13 @@ import (
 // before any parsing, so that a hostile token costs no more than its length.
 const MaxSize = 64 << 10
 
-// algorithms are those that a configuration may name, RFC 7518 section 3.1
-// without "none" and EdDSA of RFC 8037, with the hash that at_hash takes.
+// Unsigned is the algorithm of a token that nobody has signed (RFC 7518 section
+// 3.6). A Verifier has it alone or not at all, and it counts only for an ID token
+// that is Direct.
+const Unsigned = "none"
+
+// algorithms are those of signatures that a configuration may name, RFC 7518 section
+// 3.1 and EdDSA of RFC 8037, with the hash that at_hash takes.
 var algorithms = map[string]crypto.Hash{
 	"HS256": crypto.SHA256, "HS384": crypto.SHA384, "HS512": crypto.SHA512,
 	"RS256": crypto.SHA256, "RS384": crypto.SHA384, "RS512": crypto.SHA512,
@@ -76,6 +81,7 @@ type Verifier struct {
 	ClientID   string      // must be in aud, and be azp where there is one (items 3 to 5)
 	Algorithms []string    // from the configuration, never from the token (item 7, RFC 8725 section 3.1)
 	Keys       oidc.KeySet // Secret or Remote, built for the same Algorithms
+	Decrypter  *Decrypter  // where tokens have to be encrypted; nil: they must not be
 	Skew       time.Duration
 	Now        func() time.Time
 	MaxAge     *time.Duration // the max_age that was asked for; auth_time is then required (item 13)
@@ -87,6 +93,7 @@ type Expect struct {
 	Nonce       string   // must be equal (item 11)
 	AccessToken string   // hashed for at_hash, where the token has one (section 3.1.3.8)
 	Earlier     *Earlier // what the sign-in gave, for a token that a refresh has brought
+	Direct      bool     // our own token request brought it, over TLS or from this machine; without that, Unsigned counts for nothing (item 6)
 }
 
 // Earlier is what a refreshed token has to agree with (section 12.2). Its nonce
@@ -99,14 +106,39 @@ type Earlier struct {
 // Verify checks raw and returns all its claims. A token that fails a check
 // gives an *Error, keys that could not be fetched a *KeysUnavailableError.
 func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.Claims, error) {
+	c, _, err := v.VerifySigned(ctx, raw, want)
+	return c, err
+}
+
+// VerifySigned is Verify, and also returns the signed token, which an encrypted one
+// has in it: that is what the provider takes as a hint (section 3.1.2.1).
+func (v *Verifier) VerifySigned(ctx context.Context, raw string, want Expect) (c claims.Claims, signed string, err error) {
+	if signed, err = v.unwrap(raw); err != nil {
+		return nil, "", err
+	}
+	if c, err = v.verify(ctx, signed, want); err != nil {
+		return nil, "", err
+	}
+	return c, signed, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, raw string, want Expect) (claims.Claims, error) {
 	h, err := readHeader(raw, v.Algorithms)
 	if err != nil {
 		return nil, err
 	}
+	if h.unsigned && !want.Direct {
+		return nil, fail("alg", "a token that is not signed counts only where our own token request brings it, over https or from this machine")
+	}
 	if h.is(logoutType) {
 		return nil, fail("typ", "is that of a logout token")
 	}
-	c, _, err := v.signed(ctx, raw)
+	var c claims.Claims
+	if h.unsigned {
+		c, err = payload(raw)
+	} else {
+		c, _, err = v.signed(ctx, raw)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +157,9 @@ func (v *Verifier) Verify(ctx context.Context, raw string, want Expect) (claims.
 		if got, _ := c["nonce"].(string); want.Nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(want.Nonce)) != 1 {
 			return nil, fail("nonce", "is not that of this sign-in")
 		}
+	}
+	if h.unsigned {
+		return c, nil // without an algorithm at_hash has no hash, and both tokens came in one answer
 	}
 	if err := accessTokenHash(c, h.algorithm, want.AccessToken); err != nil {
 		return nil, err
@@ -148,10 +183,26 @@ func (v *Verifier) signed(ctx context.Context, raw string) (c claims.Claims, pay
 	return c, payload, nil
 }
 
+// payload returns the claims of a token whose header was read and says that nobody
+// has signed it.
+func payload(raw string) (claims.Claims, error) {
+	parts := strings.Split(raw, ".")
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil, fail("format", "is no token in compact form")
+	}
+	c, err := claims.Decode(text)
+	if err != nil {
+		return nil, fail("payload", "%w", err)
+	}
+	return c, nil
+}
+
 // header is what counts of a token's header.
 type header struct {
 	algorithm string
-	typ       any // nil if there is none
+	unsigned  bool // nobody has signed it, and that is what was asked for
+	typ       any  // nil if there is none
 }
 
 // is reports whether the header says that the token is of a type. It is a media
@@ -163,14 +214,17 @@ func (h *header) is(typ string) bool {
 }
 
 // readHeader reads the header of a compact JWS and refuses every algorithm that
-// the configuration does not name, "none" in all its spellings included, before
-// any key is looked at.
+// the configuration does not name, other spellings of "none" included, before any
+// key is looked at.
 func readHeader(raw string, allowed []string) (*header, error) {
 	if len(raw) > MaxSize {
 		return nil, fail("size", "%d bytes, at most %d are read", len(raw), MaxSize)
 	}
 	if strings.Count(raw, ".") != 2 || !canonical(raw) {
 		return nil, fail("format", "is no signed token in compact form")
+	}
+	if unsignedOnly(allowed) {
+		return readUnsigned(raw)
 	}
 	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(allowed))
 	if err != nil {
@@ -185,8 +239,38 @@ func readHeader(raw string, allowed []string) (*header, error) {
 			return nil, fail("header", "has %s, and no extension is understood", extension)
 		}
 	}
-	return &header{read.Algorithm, read.ExtraHeaders[jose.HeaderType]}, nil
+	return &header{algorithm: read.Algorithm, typ: read.ExtraHeaders[jose.HeaderType]}, nil
 }
+
+// readUnsigned reads the header of a token that nobody has signed, and refuses all
+// others: no key was configured for them.
+func readUnsigned(raw string) (*header, error) {
+	head, rest, _ := strings.Cut(raw, ".")
+	text, err := base64.RawURLEncoding.DecodeString(head)
+	if err != nil {
+		return nil, fail("format", "is no token in compact form")
+	}
+	read, err := claims.Decode(text)
+	if err != nil {
+		return nil, fail("header", "%w", err)
+	}
+	if alg, _ := read["alg"].(string); alg != Unsigned {
+		return nil, fail("alg", "want none (signing_alg says so), got %.40q", alg)
+	}
+	if !strings.HasSuffix(rest, ".") { // RFC 7518 section 3.6
+		return nil, fail("signature", "is there, and alg is none")
+	}
+	for _, extension := range []string{"crit", "b64"} {
+		if _, present := read[extension]; present {
+			return nil, fail("header", "has %s, and no extension is understood", extension)
+		}
+	}
+	return &header{algorithm: Unsigned, unsigned: true, typ: read["typ"]}, nil
+}
+
+// unsignedOnly reports whether a configuration names Unsigned, and that alone: with
+// another algorithm, no token without a signature is one.
+func unsignedOnly(allowed []string) bool { return len(allowed) == 1 && allowed[0] == Unsigned }
 
 // canonical reports whether the parts of raw are base64url as RFC 7515 section
 // 2 has it. The decoders pass over line breaks and over bits beyond the last
@@ -265,20 +349,27 @@ func (v *Verifier) expiry(c claims.Claims) error {
 
 // issuance checks iat, which is required, and nbf.
 func (v *Verifier) issuance(c claims.Claims) error {
-	now := v.Now()
-	for _, name := range []string{"iat", "nbf"} {
-		if _, present := c[name]; !present && name == "nbf" {
-			continue
-		}
+	if err := v.begun("iat")(c); err != nil {
+		return err
+	}
+	if _, present := c["nbf"]; !present {
+		return nil
+	}
+	return v.begun("nbf")(c)
+}
+
+// begun checks that the time of a claim has come.
+func (v *Verifier) begun(name string) func(claims.Claims) error {
+	return func(c claims.Claims) error {
 		t, err := Instant(c, name)
 		if err != nil {
 			return err
 		}
-		if early := t.Sub(now); early > v.Skew {
+		if early := t.Sub(v.Now()); early > v.Skew {
 			return fail(name, "is %s ahead of our clock, clock_skew allows %s", early.Round(time.Second), v.Skew)
 		}
+		return nil
 	}
-	return nil
 }
 
 // subject: at most 255 ASCII characters (section 2). White space and control

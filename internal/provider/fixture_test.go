@@ -191,7 +191,10 @@ var calls = map[string]call{
 		_, err := o.Refresh(ctx, Client{ID: "client", Secret: secretMarker, AuthMethod: "client_secret_post"}, tokenMarker)
 		return err
 	}},
-	"userinfo": {"/userinfo", func(ctx context.Context, o *op) error { _, err := o.Userinfo(ctx, tokenMarker, "alice"); return err }},
+	"userinfo": {"/userinfo", func(ctx context.Context, o *op) error {
+		_, err := o.Userinfo(ctx, tokenMarker, "alice", nil)
+		return err
+	}},
 	"revocation": {"/revoke", func(ctx context.Context, o *op) error {
 		return o.Revoke(ctx, Client{ID: "client", Secret: secretMarker, AuthMethod: "client_secret_post"}, tokenMarker, "refresh_token")
 	}},

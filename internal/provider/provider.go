@@ -46,6 +46,7 @@ type Metadata struct {
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	JWKSURI               string   `json:"jwks_uri"`
 	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
+	UserinfoSigningAlgs   []string `json:"userinfo_signing_alg_values_supported"`
 	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
 	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
 	ResponseIss           bool     `json:"authorization_response_iss_parameter_supported"`
@@ -316,6 +317,10 @@ func authMethod(listed []string) (string, error) {
 	}
 	return "", fmt.Errorf("the provider takes none of client_secret_basic and client_secret_post, only %.200q", listed)
 }
+
+// VouchesForTokens reports whether the connection to the token endpoint vouches for
+// what comes over it.
+func (m *Metadata) VouchesForTokens() bool { return CheckURL(m.TokenEndpoint) == nil }
 
 // CheckURL refuses addresses that the provider must not have: anything but
 // https, save http on loopback, and user names, queries that could shadow ours

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 )
 
 // Client is who asks.
@@ -159,8 +160,9 @@ var ErrOtherUser = errors.New("sub differs from that of the ID token")
 
 // Userinfo asks for the claims that go with an access token (OpenID Connect
 // Core 5.3) and compares their sub with that of the ID token: without it
-// another user's claims could be slipped in (section 5.3.2).
-func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string) (claims.Claims, error) {
+// another user's claims could be slipped in (section 5.3.2). jwts decides about an
+// answer that is a JWT; nil takes none.
+func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string, jwts *idtoken.Verifier) (claims.Claims, error) {
 	const op = "userinfo"
 	m, err := p.Metadata(ctx)
 	if err != nil {
@@ -174,17 +176,27 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string) (claim
 		return nil, &Error{Op: op, Err: err}
 	}
 	req.Header.Set("Authorization", "Bearer "+accessToken)
-	req.Header.Set("Accept", "application/json")
+	accept := "application/json"
+	if jwts != nil {
+		accept += ", application/jwt" // which of them is a matter of the client's registration
+	}
+	req.Header.Set("Accept", accept)
 	body, header, err := p.get(req)
 	if err != nil {
 		return nil, p.failed(op, err)
 	}
-	if mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); mediaType != "application/json" {
-		return nil, &Error{Op: op, Err: fmt.Errorf("the answer is %.60q, want application/json", mediaType)}
+	var c claims.Claims
+	switch mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); {
+	case mediaType == "application/json":
+		c, err = claims.Decode(body)
+	case mediaType == "application/jwt" && jwts != nil:
+		c, err = jwts.VerifyUserinfo(ctx, strings.TrimSpace(string(body)))
+	default:
+		err = fmt.Errorf("the answer is %.60q, want %s", mediaType, accept)
 	}
-	c, err := claims.Decode(body)
 	if err != nil {
-		return nil, &Error{Op: op, Err: err}
+		var keys *idtoken.KeysUnavailableError
+		return nil, &Error{Op: op, Err: err, Unreachable: errors.As(err, &keys)}
 	}
 	if got := c.String("sub"); got == "" || got != sub {
 		return nil, &Error{Op: op, Err: ErrOtherUser}
