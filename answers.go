@@ -35,6 +35,7 @@ type refusal struct {
 	cause    error  // for the log
 	page     pages.Page
 	returnTo string // where to try again for; "" offers nothing
+	again    string // by which prompt the provider has to be asked then, see prompts
 	told     bool   // the log has rung for it, once for all requests
 }
 
@@ -45,6 +46,9 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 	page.Reference = newReference()
 	if f.returnTo != "" {
 		page.Actions = []pages.Action{{Label: labelSignInAgain, Address: g.signInPath(r, f.returnTo)}}
+		if f.again != "" && g.silent() { // the same once more would be answered the same
+			page.Actions = []pages.Action{{Label: labelSignIn, Address: g.signInAgain(r, f.again, f.returnTo)}}
+		}
 	}
 	log := g.logger.Info
 	if f.status >= 500 && !f.told {
@@ -210,8 +214,10 @@ func tokenRefusal(err error) *refusal {
 func authorizationError(code string) *refusal {
 	f := &refusal{check: "authorization response", cause: fmt.Errorf("error %.64q", code), page: pageFailed}
 	switch code {
-	case "access_denied", "login_required", "interaction_required", "consent_required", "account_selection_required":
+	case "access_denied":
 		f.status, f.page = http.StatusForbidden, pageCancelled
+	case "login_required", "interaction_required", "consent_required", "account_selection_required":
+		f.status, f.page, f.again = http.StatusForbidden, pageWantsToAsk, wantsToAsk[code]
 	case "temporarily_unavailable":
 		f.status, f.page = http.StatusServiceUnavailable, pageDown
 	case "server_error":

@@ -59,6 +59,10 @@ func TestInARealBrowser(t *testing.T) {
 		{"a form that was sent too late is not lost in silence", walkForm},
 		{"the cookies are as the browser should keep them", walkCookies},
 		{"with same_site strict people get in, from links on other sites too", walkStrict},
+		{"a response comes back as a form, whatever SameSite keeps from it", walkFormPost},
+		{"a response comes back in the fragment, and nothing of it stays", walkFragmentResponse},
+		{"a fragment that somebody made up leads nowhere", walkFragmentAttacks},
+		{"in both ways people come to where they were going, on another host too", walkWaysDomain},
 		{"hosts of a session domain share a session and its end", walkDomain},
 		{"a sign-out comes back from the provider, to where it was asked to", walkSignOut},
 		{"the button that a link from another site leads to signs out", walkAskSignOut},
@@ -590,7 +594,7 @@ func (c *chromium) street(t *testing.T, sites string, change ...func(*authentiqt
 	}
 	s.port, s.storage, s.global = port, c.storage, "auto_https disable_redirects"
 	s.loadCaddyfile(strings.ReplaceAll(sites, "APPLICATION", webApp(t)))
-	for _, host := range []string{"app.example.test", "wiki.example.test", "elsewhere.test"} {
+	for _, host := range []string{"app.example.test", "wiki.example.test", "elsewhere.test", "framing.test"} {
 		if strings.Contains(sites, "https://"+host) {
 			await(t, "a certificate for "+host, func() bool {
 				conn, err := tls.Dial("tcp", "127.0.0.1:"+port, &tls.Config{ServerName: host, InsecureSkipVerify: true})

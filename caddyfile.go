@@ -35,6 +35,8 @@ func init() {
 //		scope         <scope>...
 //		auth_param    <name> <value>
 //		allow_param   <name>...
+//		response_type code [id_token]
+//		response_mode query | form_post | fragment
 //		signing_alg   <alg>... | none
 //		encryption_key <file>...
 //		clock_skew    <duration>
@@ -121,7 +123,7 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // laterOptions are words of the directive that this version does not enforce.
 // They are refused, and by name: an option that is passed over guards nothing.
 var laterOptions = []string{
-	"response_mode", "userinfo",
+	"userinfo",
 }
 
 // optionWord is what an option's name could look like, and no secret does.
@@ -177,6 +179,15 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		err = o.unmarshalAuthParam(d)
 	case "allow_param":
 		o.AllowParam, err = someValues(d)
+	case "response_type":
+		var words []string
+		words, err = someValues(d)
+		o.ResponseType = strings.Join(words, " ")
+		if err == nil && o.ResponseType != typeCode && o.ResponseType != typeCodeIDToken && !placeholder.MatchString(o.ResponseType) {
+			err = d.Errf("response_type %q: want code, or code id_token", o.ResponseType)
+		}
+	case "response_mode":
+		o.ResponseMode, err = oneWord(d, responseModes...)
 	case "signing_alg":
 		o.SigningAlg, err = someValues(d)
 	case "encryption_key":

@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,23 +23,12 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 )
 
-// serveCallback takes the authorization response. It stops at the first check
+// takeResponse takes an authorization response. It stops at the first check
 // that fails, and asks the provider for nothing before all that need not be
 // asked have passed.
-func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
-	skipAccessLog(r) // its query has the code
-	if r.Method == http.MethodPost {
-		return g.serveCallbackForm(w, r)
-	}
-	if r.Method != http.MethodGet {
-		return methodNotAllowed(w, "GET")
-	}
-	o, query, refused := g.arrival(r)
-	if refused != nil {
-		return g.refuse(w, r, *refused)
-	}
-	for _, name := range []string{"code", "state", "iss", "error", "error_description"} {
-		if len(query[name]) > 1 { // RFC 6749 section 3.1
+func (g *Gate) takeResponse(w http.ResponseWriter, r *http.Request, v *visit, o origin, response url.Values) error {
+	for _, name := range responseParams {
+		if len(response[name]) > 1 { // RFC 6749 section 3.1
 			return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "query", cause: errors.New(name + " is there more than once"), page: pageBroken})
 		}
 	}
@@ -47,7 +37,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 		return g.unavailable(w, r, err)
 	}
 	now := g.app.now.Now()
-	l, slotCookie := g.findLogin(ring, o, query.Get("state"), v.cookies)
+	l, slotCookie := g.findLogin(ring, o, response.Get("state"), v.cookies)
 	if l == nil {
 		return g.refuse(w, r, g.withoutLogin(r, v, errNoLogin, "/"))
 	}
@@ -58,7 +48,7 @@ func (g *Gate) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) e
 	if !g.app.state.spent.spend(l.state, now) {
 		return g.refuse(w, r, g.withoutLogin(r, v, errors.New("used before"), l.returnTo))
 	}
-	s, idToken, refused := g.signIn(r, l, query, now)
+	s, idToken, refused := g.signIn(r, l, response, now)
 	if refused == nil {
 		if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
 			g.endSession(w, r, o, v, "another sign-in failed")
@@ -116,7 +106,7 @@ func (g *Gate) withoutLogin(r *http.Request, v *visit, cause error, returnTo str
 }
 
 // signIn makes a session of an authorization response whose state is ours.
-func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time) (s *session, idToken string, refused *refusal) {
+func (g *Gate) signIn(r *http.Request, l *login, response url.Values, now time.Time) (s *session, idToken string, refused *refusal) {
 	broken := func(check, why string) *refusal {
 		return &refusal{status: http.StatusBadRequest, check: check, cause: errors.New(why), page: pageBroken}
 	}
@@ -126,30 +116,39 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	}
 	// RFC 9207 section 2.4: a response of another provider, mixed in to have our
 	// code sent to it, tells by its iss.
-	if iss, present := query["iss"]; present && iss[0] != g.Issuer {
+	if iss, present := response["iss"]; present && iss[0] != g.Issuer {
 		return nil, "", broken("iss", "is not the issuer that was asked")
-	} else if !present && metadata.ResponseIss {
+	} else if !present && metadata.ResponseIss && !g.vouchedFor(response) {
 		return nil, "", broken("iss", "is missing, and the provider says that it sends it")
 	}
-	if code, present := query["error"]; present {
+	if code, present := response["error"]; present {
 		return nil, "", authorizationError(code[0])
 	}
-	code := query.Get("code")
+	code := response.Get("code")
 	if code == "" {
 		return nil, "", broken("code", "is missing")
 	}
 	ctx := context.WithoutCancel(r.Context()) // the code is spent, even if the browser gives up
+	verifier := g.verifier(metadata)
+	l.demand.add(verifier)
+	var front claims.Claims
+	if g.frontToken() {
+		if front, refused = verifyFront(ctx, verifier, l, response); refused != nil {
+			return nil, "", refused
+		}
+	}
 	tokens, err := g.provider.Exchange(ctx, g.client, provider.Grant{
 		Code: code, Verifier: l.codeVerifier(), RedirectURI: g.redirectURI(l.origin),
 	})
 	if err != nil {
 		return nil, "", providerRefusal(err)
 	}
-	verifier := g.verifier(metadata)
-	l.demand.add(verifier)
-	verified, signed, err := verifier.VerifySigned(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access, Direct: metadata.VouchesForTokens()})
+	verified, signed, err := verifier.VerifySigned(ctx, tokens.ID, idtoken.Expect{Nonce: l.nonceParam(), AccessToken: tokens.Access, Code: code, Direct: metadata.VouchesForTokens()})
 	if err != nil {
 		return nil, "", l.demand.refusal(err)
+	}
+	if front != nil && front["sub"] != verified["sub"] { // iss was compared with ours twice
+		return nil, "", &refusal{status: http.StatusBadGateway, check: "sub", cause: errTwoUsers, page: pageFailed}
 	}
 	// The gate that began the sign-in may be another one, which rechecks.
 	refreshes := g.Session.Refresh == "on" || l.demand.refresh
@@ -171,6 +170,30 @@ func (g *Gate) signIn(r *http.Request, l *login, query url.Values, now time.Time
 	}
 	return s, signed, nil
 }
+
+// verifyFront checks the ID token that came with a code, for the code's sake: nobody
+// redeems one that the provider does not vouch for. Who the user is, is taken from the
+// token that the code gives (OpenID Connect Core 3.3.3.6).
+func verifyFront(ctx context.Context, verifier *idtoken.Verifier, l *login, response url.Values) (claims.Claims, *refusal) {
+	if response.Get("id_token") == "" {
+		return nil, &refusal{status: http.StatusBadRequest, check: "id_token", cause: errNoFrontToken, page: pageBroken}
+	}
+	c, err := verifier.Verify(ctx, response.Get("id_token"), idtoken.Expect{Nonce: l.nonceParam(), Code: response.Get("code"), Front: true})
+	if err == nil {
+		return c, nil
+	}
+	f := l.demand.refusal(err)
+	if f.status == http.StatusBadGateway { // it came through the browser, by whoever's hands
+		f.status, f.page = http.StatusBadRequest, pageBroken
+	}
+	f.cause = fmt.Errorf("beside the code: %w", f.cause)
+	return nil, f
+}
+
+var (
+	errNoFrontToken = errors.New("is missing beside the code, and response_type is code id_token: the provider does not give it to this client, or somebody has taken it away")
+	errTwoUsers     = errors.New("ID token: sub: is another one than in the ID token that came with the code")
+)
 
 var errNoRefreshToken = errors.New("the provider sent no refresh token, and session refresh is on: most send one for `scope … offline_access`, some with `auth_param prompt consent` or `auth_param access_type offline`; or turn refresh off")
 
@@ -226,9 +249,10 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 	if l.origin != o {
 		target = l.origin.String() + target
 	}
-	if g.Session.SameSite == "strict" {
+	if g.Session.SameSite == "strict" || g.ResponseMode != modeQuery {
 		// The provider's page led here, so the browser would hold a strict cookie
-		// back from a redirect; a page of ours that goes on is same-site.
+		// back from a redirect; a page of ours that goes on is same-site. And our form
+		// led here, whose page's policy would hold for all redirects after it.
 		page := pageOnward
 		page.Onward, page.Actions = target, []pages.Action{{Label: labelGoOn, Address: target}}
 		return pages.Write(w, r, http.StatusOK, page)

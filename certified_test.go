@@ -368,7 +368,7 @@ const (
 func (b *browser) walk(a answer, account string) (answer, []string) {
 	b.t.Helper()
 	var asked []string
-	for range 8 {
+	for range 10 {
 		page := b.parse(a)
 		switch {
 		case page.field("login") != nil:
@@ -379,6 +379,10 @@ func (b *browser) walk(a answer, account string) (answer, []string) {
 			a = b.press(a, "Continue")
 		case page.title() == "Submitting Callback": // by a script, where there are scripts
 			a = b.press(a, "Continue")
+		case page.title() == pageHandOver.Title:
+			a = b.passOn(a)
+		case page.title() == pageOnward.Title:
+			a = goOn(b.t, a, b.get)
 		default:
 			return a, asked
 		}
@@ -674,6 +678,121 @@ func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// passOn does what the page that hands a response over has its script do.
+func (b *browser) passOn(a answer) answer {
+	b.t.Helper()
+	address := *a.Request.URL
+	address.Fragment, address.RawFragment = "", ""
+	fields := formFields(a)
+	if fields.Get(handedOver) == "" {
+		fields.Set(handedOver, a.Request.URL.EscapedFragment())
+	}
+	return b.handOver(address.String(), fields)
+}
+
+func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
+	s := &certifiedStreet{street: emptyStreet(t)}
+	config := certifiedConfig{SigningAlgs: []string{"RS256", "ES256"}, Settings: certifiedInToken}
+	// An ID token may go through the browser to https, or to a program on this
+	// machine, whose addresses are these two.
+	hybrids := map[string]string{"form": "http://127.0.0.1:" + s.port, "hash": "http://localhost:" + s.port}
+	for name, origin := range hybrids {
+		config.Clients = append(config.Clients, map[string]any{
+			"client_id": name, "client_secret": sessionKey(), "application_type": "native",
+			"response_types": []string{"code id_token"}, "grant_types": []string{"authorization_code", "implicit"},
+			"redirect_uris": []string{origin + "/authentiq/callback"},
+		})
+	}
+	newCertifiedStreetAt(t, s, config, map[string]certifiedSite{
+		"query":     {nil, "response_mode query"},
+		"form-post": {nil, "response_mode form_post"},
+		"fragment":  {nil, "response_mode fragment"},
+		"es256":     {map[string]any{"id_token_signed_response_alg": "ES256"}, "signing_alg ES256\nresponse_mode form_post"},
+		"strict":    {nil, "response_mode form_post\nsession {\nsame_site strict\n}"},
+	})
+	for _, name := range []string{"query", "form-post", "fragment", "es256", "strict"} {
+		t.Run(name, func(t *testing.T) {
+			b, _ := s.signsIn(t, name, "alice")
+			before := len(s.events(eventSignInStarted))
+			b.get(s.at(name, "/again")).seen(t)
+			if len(s.events(eventSignInStarted)) != before {
+				t.Error("the session does not serve")
+			}
+		})
+		t.Run(name+", cancelled", func(t *testing.T) {
+			b := newBrowser(t)
+			a, _ := b.walk(b.follow(b.get(s.at(name, "/")), "[ Cancel ]"), "alice")
+			s.refused(t, a, http.StatusForbidden, "authorization response")
+		})
+	}
+	sites := ""
+	for name, origin := range hybrids {
+		mode := map[string]string{"form": "response_mode form_post", "hash": ""}[name]
+		sites += fmt.Sprintf("%s {\nauthentiq {\nissuer ISSUER\nclient_id %s\nclient_secret %q\nresponse_type code id_token\n%s\n}\nreverse_proxy UPSTREAM\n}\n", origin, name, s.provider.client(name)["client_secret"], mode)
+	}
+	s.loadCaddyfile(sites)
+	for name, origin := range hybrids {
+		t.Run("code id_token, "+name, func(t *testing.T) {
+			b := newBrowser(t)
+			s.provider.requests("")
+			a, _ := b.walk(b.get(origin+"/deep"), "alice")
+			if a.StatusCode != http.StatusOK {
+				t.Fatalf("%d at %q: %.500s\n%s", a.StatusCode, b.visited, a.body, s.logged())
+			}
+			if got := a.seen(t); got.Line != "GET /deep HTTP/1.1" || got.value(t, "X-Authentiq-Email") != "alice@example.com" {
+				t.Errorf("%q %q", got.Line, got.owned())
+			}
+			if redeemed := s.provider.requests("/token"); len(redeemed) != 1 {
+				t.Errorf("the code was redeemed %d times", len(redeemed))
+			}
+		})
+		t.Run("code id_token with another code, "+name, func(t *testing.T) {
+			_, victim := s.toCertifiedResponse(t, newBrowser(t), origin)
+			b := newBrowser(t)
+			callback, response := s.toCertifiedResponse(t, b, origin)
+			response.Set("code", victim.Get("code"))
+			s.provider.requests("")
+			a := b.handOver(callback, url.Values{handedOver: {response.Encode()}})
+			s.refused(t, a, http.StatusBadRequest, "c_hash")
+			response.Set("id_token", victim.Get("id_token"))
+			callback, fresh := s.toCertifiedResponse(t, b, origin)
+			response.Set("state", fresh.Get("state"))
+			s.refused(t, b.handOver(callback, url.Values{handedOver: {response.Encode()}}), http.StatusBadRequest, "nonce")
+			if redeemed := s.provider.requests("/token"); len(redeemed) != 0 {
+				t.Error("a stranger's code was redeemed")
+			}
+		})
+	}
+}
+
+// toCertifiedResponse walks up to our page that has a response to hand over.
+func (s *certifiedStreet) toCertifiedResponse(t *testing.T, b *browser, origin string) (callback string, response url.Values) {
+	t.Helper()
+	a := b.get(origin + "/")
+	for range 8 {
+		page := b.parse(a)
+		if page.title() == pageHandOver.Title {
+			text := formFields(a).Get(handedOver)
+			if text == "" {
+				text = a.Request.URL.EscapedFragment()
+			}
+			response, err := url.ParseQuery(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return origin + "/authentiq/callback", response
+		}
+		switch {
+		case page.field("login") != nil:
+			a = b.press(a, "Sign-in", "login", "alice", "password", "whatever")
+		default:
+			a = b.press(a, "Continue")
+		}
+	}
+	t.Fatal("the provider does not answer")
+	return "", nil
 }
 
 func TestTheKeysOfACertifiedProviderRotate(t *testing.T) {

@@ -329,7 +329,7 @@ func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
 	s := newStreet(t, gate("auth_param ui_locales \"da en\"\nauth_param claims {\"id_token\":{}}\nallow_param login_hint prompt"))
 	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
 		// What an endpoint's own query says must not stand beside ours.
-		doc["authorization_endpoint"] = doc["authorization_endpoint"].(string) + "?tenant=7&scope=evil&state=evil&response_type=token"
+		doc["authorization_endpoint"] = doc["authorization_endpoint"].(string) + "?tenant=7&scope=evil&state=evil&response_type=token&response_mode=fragment&request_uri=https://evil.example/r"
 	}})
 	s.flowRediscover(t, gate("auth_param ui_locales \"da en\"\nallow_param login_hint prompt"))
 	plain := []string{"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state", "tenant", "ui_locales"}

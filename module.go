@@ -108,14 +108,28 @@ type Options struct {
 
 	// More parameters for the authorization request, by name. `max_age`
 	// (seconds) and `acr_values` are then checked in the ID token (OpenID
-	// Connect Core 3.1.3.7, items 12 and 13). What the flow itself sends can't
+	// Connect Core 3.1.3.7, items 12 and 13); `display`, `prompt`, `login_hint` and
+	// `ui_locales` have to be as 3.1.2.1 has them. What the flow itself sends can't
 	// be set.
 	AuthParam map[string]string `json:"auth_param,omitempty"`
 
 	// Names of parameters that the query of the sign-in endpoint may pass on to
 	// the provider, such as `login_hint`, `prompt`, `ui_locales`. Anybody can
-	// make up that query. Default: none.
+	// make up that query: what is not as the specification has it is left out.
+	// Default: none.
 	AllowParam []string `json:"allow_param,omitempty"`
+
+	// What the provider is asked to send back through the browser: `code`, or
+	// `code id_token`, a code and an ID token that vouches for it, which is verified
+	// before the code is used. The token has to be signed with a key of the provider's.
+	// Default: `code`.
+	ResponseType string `json:"response_type,omitempty"`
+
+	// How that comes back: in the `query` of the callback's address, as a form
+	// (`form_post`), or in its `fragment`, which a page of ours hands over. What comes
+	// in another way is refused. `query` is not for an ID token.
+	// Default: `query`, for `code id_token` `fragment`.
+	ResponseMode string `json:"response_mode,omitempty"`
 
 	// The algorithms that an ID token may be signed with; the token's own word
 	// never counts. HS256, HS384, HS512 (with the client secret) or RS256,

@@ -60,6 +60,8 @@ func (o *Options) inherit(defaults Options) {
 		o.AuthParam = defaults.AuthParam
 	}
 	o.AllowParam = orList(o.AllowParam, defaults.AllowParam)
+	o.ResponseType = cmp.Or(o.ResponseType, defaults.ResponseType)
+	o.ResponseMode = cmp.Or(o.ResponseMode, defaults.ResponseMode)
 	o.SigningAlg = orList(o.SigningAlg, defaults.SigningAlg)
 	o.EncryptionKey = orList(o.EncryptionKey, defaults.EncryptionKey)
 	o.ClockSkew = cmp.Or(o.ClockSkew, defaults.ClockSkew)
@@ -114,7 +116,7 @@ func orList(list, otherwise []string) []string {
 // storage.
 func (g *Gate) configure() error {
 	for _, step := range []func() error{
-		g.configureProvider, g.configureClient, g.configureScopes, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureAnswers, g.configureClaims,
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureAnswers, g.configureClaims,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -256,6 +258,9 @@ func (g *Gate) configureParams() error {
 		}
 		if value == "" { // would count as not sent (RFC 6749 section 3.1)
 			return fmt.Errorf("auth_param %s: is empty", name)
+		}
+		if err := checkParam(g.Dialect, name, value); err != nil {
+			return fmt.Errorf("auth_param %s: %w", name, err)
 		}
 		switch name {
 		case "max_age":

@@ -200,6 +200,18 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"tls", options{"client_auth": options{"method": "tls"}}, []string{"client_auth tls: not available"}},
 		{"an unknown client_auth", options{"client_auth": options{"method": "Client_Secret_Basic"}}, []string{"client_auth", "want client_secret_basic"}},
 
+		// How the response comes back.
+		{"an unknown response_mode", options{"response_mode": "form_post.jwt"}, []string{`response_mode "form_post.jwt"`, "query or form_post or fragment"}},
+		{"a response_mode in capitals", options{"response_mode": "Query"}, []string{`response_mode "Query"`}},
+		{"an implicit response_type", options{"response_type": "id_token", "signing_alg": []string{"RS256"}}, []string{`response_type "id_token"`, "code id_token"}},
+		{"a response_type with an access token", options{"response_type": "code token"}, []string{`response_type "code token"`}},
+		{"a response_type in another order", options{"response_type": "id_token code"}, []string{"response_type", "want code, or code id_token"}},
+		{"an ID token in the query", options{"response_type": "code id_token", "response_mode": "query", "signing_alg": []string{"RS256"}}, []string{"response_mode query", "code id_token", "fragment or form_post"}},
+		{"an ID token beside the code, by Authentiq's HS256", options{"response_type": "code id_token"}, []string{"response_type code id_token", "signing_alg HS256", "RS256 or ES256"}},
+		{"an ID token beside the code, by HS512", options{"response_type": "code id_token", "client_secret": markedSecret() + markedSecret(), "signing_alg": []string{"HS512"}}, []string{"response_type code id_token", "signing_alg HS512"}},
+		{"response_mode as another parameter", options{"auth_param": options{"response_mode": "form_post"}}, []string{"auth_param", "response_mode", "the flow itself"}},
+		{"response_type for strangers", options{"allow_param": []string{"response_type"}}, []string{"allow_param", "response_type", "the flow itself"}},
+
 		// Provider.
 		{"an http issuer outside loopback", options{"issuer": "http://op.example.com"}, []string{"issuer", "https"}},
 		{"an http issuer on a private network", options{"issuer": "http://10.0.0.1"}, []string{"issuer", "https"}},

@@ -39,6 +39,8 @@ func (g *Gate) resolvePlaceholders() error {
 		{"client_auth", []*string{&g.ClientAuth.Method}},
 		{"scope", pointers(g.Scope)},
 		{"allow_param", pointers(g.AllowParam)},
+		{"response_type", []*string{&g.ResponseType}},
+		{"response_mode", []*string{&g.ResponseMode}},
 		{"signing_alg", pointers(g.SigningAlg)},
 		{"encryption_key", pointers(g.EncryptionKey)},
 		{"provider_ca", pointers(g.ProviderCA)},

@@ -46,22 +46,6 @@ func (g *Gate) serveBackchannelLogout(w http.ResponseWriter, r *http.Request, _ 
 	return g.takeLogout(w, r, form)
 }
 
-// serveCallbackForm answers a POST at the callback, where Authentiq's integrations
-// take logout tokens. No other form is known there.
-func (g *Gate) serveCallbackForm(w http.ResponseWriter, r *http.Request) error {
-	form, err := readForm(w, r)
-	if err != nil || !form.Has(logoutTokenParam) {
-		return methodNotAllowed(w, http.MethodGet)
-	}
-	query, _ := url.ParseQuery(requestURL(r).RawQuery)
-	for _, name := range []string{"code", "state", "error", "id_token"} {
-		if form.Has(name) || query.Has(name) {
-			return g.refuseLogout(w, r, "form", fmt.Errorf("%s comes with %s: it is one or the other", logoutTokenParam, name))
-		}
-	}
-	return g.takeLogout(w, r, form)
-}
-
 // readForm reads the form that a request brings.
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/x-www-form-urlencoded" {

@@ -78,7 +78,7 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 		}
 	}
 	for _, name := range g.AllowParam {
-		if values := query[name]; len(values) == 1 {
+		if values := query[name]; !extra.Has(name) && g.passesOn(name, values) {
 			extra.Set(name, values[0])
 		}
 	}
@@ -128,6 +128,9 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	if err != nil {
 		return g.providerFailed(w, r, err, returnTo)
 	}
+	if refused := g.cannotAnswer(metadata); refused != nil {
+		return g.refuse(w, r, *refused)
+	}
 	ring, err := g.keyring(r.Context())
 	if err != nil {
 		return g.unavailable(w, r, err)
@@ -170,6 +173,9 @@ func (g *Gate) authorizationURL(endpoint string, l *login, slot int, extra url.V
 		return "", err
 	}
 	q := u.Query()
+	for _, name := range flowParams { // an endpoint's own query does not say them
+		q.Del(name)
+	}
 	for name, value := range g.AuthParam {
 		q.Set(name, value)
 	}
@@ -177,7 +183,7 @@ func (g *Gate) authorizationURL(endpoint string, l *login, slot int, extra url.V
 		q[name] = values
 	}
 	l.demand.ask(q)
-	q.Set("response_type", "code")
+	g.askForResponse(q)
 	q.Set("client_id", g.ClientID)
 	q.Set("redirect_uri", g.redirectURI(l.origin))
 	if !extra.Has("scope") {

@@ -226,7 +226,7 @@ func (s signoutStop) RoundTrip(req *http.Request) (*http.Response, error) {
 // onward returns where a page goes on to by itself, a local address; empty if it
 // stays.
 func onward(a answer) string {
-	m := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=(/[^/"][^"]*)">`).FindStringSubmatch(a.body)
+	m := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=(/(?:[^/"][^"]*)?)">`).FindStringSubmatch(a.body)
 	if m == nil {
 		return ""
 	}

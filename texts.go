@@ -27,6 +27,9 @@ const (
 // textNotSent is for somebody who was sending a form.
 const textNotSent = "What you were sending was not sent on: sign in, then send it again."
 
+// textNoScript is for somebody whose browser runs no scripts.
+const textNoScript = "It takes a script to hand it over, and this browser runs none here: allow scripts of this site, and sign in again."
+
 // Pages, but for what they list and offer.
 var (
 	pageSignIn = pages.Page{
@@ -60,6 +63,14 @@ var (
 	pageCancelled = pages.Page{
 		Title: "You are not signed in",
 		Text:  []string{"The sign-in was cancelled, or what this site asks for was not shared."},
+	}
+	pageWantsToAsk = pages.Page{
+		Title: "You are not signed in",
+		Text:  []string{"The sign-in service has to ask you something first: to sign in there, or whether this site may be told what it asks for."},
+	}
+	pageHandOver = pages.Page{
+		Title: "One moment",
+		Text:  []string{"The answer of the sign-in service is on its way to this site."},
 	}
 	pageDenied = pages.Page{
 		Title: "You can’t enter here",

@@ -80,9 +80,20 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, hooks *Hooks) {
 	}
 }
 
-// grant sends a code to the client.
+// grant sends a code to the client, and an ID token that vouches for it where one was asked for.
 func (s *Server) grant(w http.ResponseWriter, r *http.Request, hooks *Hooks, a *authRequest, current session, granted []string) {
-	s.answer(w, r, hooks, a, url.Values{"code": {s.newCode(a, current, granted)}})
+	code, g := s.newCode(a, current, granted)
+	q := url.Values{"code": {code}}
+	if a.idToken {
+		user, _ := s.user(g.userID)
+		token, err := s.idToken(hooks, g, user, hashed{"c_hash", code})
+		if err != nil {
+			writeFailure(w, err)
+			return
+		}
+		q.Set("id_token", token)
+	}
+	s.answer(w, r, hooks, a, q)
 }
 
 // refuse sends an error to the client.

@@ -18,6 +18,7 @@ import (
 type authRequest struct {
 	redirectURI  string
 	responseMode string
+	idToken      bool // one is asked for beside the code
 	state        string
 	hasState     bool
 	nonce        string
@@ -64,9 +65,21 @@ func (s *Server) readAuthRequest(redirectURI string, p url.Values) (*authRequest
 		return a, &refusal{"invalid_request", description}
 	}
 
+	var kinds []string // without order (OAuth 2.0 Multiple Response Types, section 5)
+	if types := p["response_type"]; len(types) == 1 {
+		kinds = strings.Fields(types[0])
+		slices.Sort(kinds)
+	}
+	if a.idToken = slices.Equal(kinds, []string{"code", "id_token"}); a.idToken {
+		a.responseMode = "fragment"
+	}
 	switch mode := p.Get("response_mode"); mode {
 	case "":
-	case "query", "fragment", "form_post":
+	case "query":
+		if a.idToken {
+			return invalid("response_mode query is not for an ID token")
+		}
+	case "fragment", "form_post":
 		a.responseMode = mode
 	default:
 		return invalid("response_mode is not supported")
@@ -80,12 +93,14 @@ func (s *Server) readAuthRequest(redirectURI string, p url.Values) (*authRequest
 			return a, &refusal{name + "_not_supported", name + " is not supported"}
 		}
 	}
-	switch p.Get("response_type") {
-	case "code":
-	case "":
+	switch {
+	case a.idToken && a.nonce == "":
+		return invalid("nonce is missing, and response_type has id_token") // OpenID Connect Core 3.3.2.1
+	case a.idToken, slices.Equal(kinds, []string{"code"}):
+	case len(kinds) == 0:
 		return invalid("response_type is missing")
 	default:
-		return a, &refusal{"unsupported_response_type", "only the response type code is supported"}
+		return a, &refusal{"unsupported_response_type", "only the response types code and code id_token are supported"}
 	}
 
 	switch {

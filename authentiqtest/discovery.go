@@ -26,7 +26,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		grants = append(grants, "refresh_token")
 	}
 	scopes := []string{openID}
-	claims := []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "sid", "at_hash", "jti", "scope"}
+	claims := []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "sid", "at_hash", "c_hash", "jti", "scope"}
 	for _, sc := range scopeTable {
 		scopes = append(scopes, sc.name)
 		for _, claim := range sc.claims {
@@ -50,7 +50,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 
 		"scopes_supported":                      scopes,
 		"claims_supported":                      claims,
-		"response_types_supported":              []string{"code"},
+		"response_types_supported":              []string{"code", "code id_token"},
 		"response_modes_supported":              []string{"query", "fragment", "form_post"},
 		"grant_types_supported":                 grants,
 		"subject_types_supported":               []string{"public"},

@@ -526,3 +526,43 @@ func TestUsersMayChange(t *testing.T) {
 		t.Error("a user without ID")
 	}
 }
+
+func TestAnIDTokenBesideTheCodeVouchesForIt(t *testing.T) {
+	op := newServer(t, authentiqtest.Config{SigningAlg: "RS256"})
+	op.SignInAs(authentiqtest.Alice)
+	b := newBrowser(t, op)
+	back := func(change ...string) url.Values {
+		t.Helper()
+		a := b.get(authentiqtest.Authorize, b.ask(change...))
+		at, fragment, _ := strings.Cut(a.Header.Get("Location"), "#")
+		q, err := url.ParseQuery(fragment)
+		if err != nil || at != callback {
+			t.Fatalf("%d %q: %v", a.StatusCode, a.Header.Get("Location"), err)
+		}
+		return q
+	}
+	for _, types := range []string{"code id_token", "id_token code"} {
+		q := back("response_type", types)
+		front := payload(t, q.Get("id_token"))
+		sum := sha256.Sum256([]byte(q.Get("code")))
+		equal(t, front, "c_hash", base64.RawURLEncoding.EncodeToString(sum[:16]))
+		absent(t, front, "at_hash")
+		again := payload(t, b.post(authentiqtest.Token, b.exchange(q.Get("code"))).json(t)["id_token"].(string))
+		absent(t, again, "c_hash")
+		for _, name := range []string{"iss", "sub", "aud", "nonce", "sid", "email"} {
+			equal(t, again, name, front[name])
+		}
+		equal(t, front, "nonce", "the nonce")
+		if front["jti"] == again["jti"] {
+			t.Error("it is the same token")
+		}
+	}
+	for name, change := range map[string][]string{
+		"without a nonce": {"response_type", "code id_token", "nonce", ""},
+		"in the query":    {"response_type", "code id_token", "response_mode", "query"},
+	} {
+		if q := back(change...); q.Get("error") != "invalid_request" || q.Get("state") != "the state" || q.Has("id_token") || q.Has("code") {
+			t.Errorf("%s: %v", name, q)
+		}
+	}
+}

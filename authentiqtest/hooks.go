@@ -18,12 +18,14 @@ import (
 // wait for the hook.
 //
 // For an ID token the order is IDTokenClaims, IDTokenPayload, IDTokenHeader, the signature, where it is encrypted
-// EncryptedHeader and Encrypted, IDToken, and then TokenResponse with the finished token in it.
+// EncryptedHeader and Encrypted, IDToken, and then TokenResponse with the finished token in it. The ID token of the
+// authorization response, which a client asks for by response_type code id_token, has the same turns, and then
+// AuthorizationResponse; it is the one with a c_hash.
 type Hooks struct {
 	// Discovery changes the provider's configuration document.
 	Discovery func(doc map[string]any)
 
-	// AuthorizationResponse changes the parameters that go back to the client, of a success (code, state, iss) and of
+	// AuthorizationResponse changes the parameters that go back to the client, of a success (code, state, iss, id_token) and of
 	// an error (error, error_description, state, iss).
 	AuthorizationResponse func(q url.Values)
 

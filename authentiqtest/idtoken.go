@@ -13,8 +13,12 @@ import (
 	"strings"
 )
 
+// hashed is what an ID token vouches for, and the claim that it does so by: at_hash for the access token that comes with
+// it, c_hash for the code.
+type hashed struct{ claim, text string }
+
 // idToken makes the ID token of a grant, as it is sent.
-func (s *Server) idToken(hooks *Hooks, g grant, user User, accessToken string) (string, error) {
+func (s *Server) idToken(hooks *Hooks, g grant, user User, beside hashed) (string, error) {
 	alg, err := parseAlg(s.signingAlg())
 	if err != nil {
 		return "", err
@@ -37,7 +41,7 @@ func (s *Server) idToken(hooks *Hooks, g grant, user User, accessToken string) (
 		claims["acr"] = g.acr
 	}
 	if alg.family != familyNone { // without an algorithm there is no hash to take
-		claims["at_hash"] = alg.halfHash(accessToken)
+		claims[beside.claim] = alg.halfHash(beside.text)
 	}
 	if hooks.IDTokenClaims != nil {
 		hooks.IDTokenClaims(claims)
@@ -75,7 +79,7 @@ func (s *Server) idToken(hooks *Hooks, g grant, user User, accessToken string) (
 	return compact, nil
 }
 
-// halfHash is at_hash, of OpenID Connect Core section 3.1.3.6.
+// halfHash is at_hash and c_hash, of OpenID Connect Core sections 3.1.3.6 and 3.3.2.11.
 func (a algorithm) halfHash(text string) string {
 	h := a.hash.New()
 	h.Write([]byte(text))

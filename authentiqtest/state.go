@@ -160,8 +160,8 @@ func (s *Server) aliveLocked(sid string, now time.Time) bool {
 	return false
 }
 
-// newCode makes a code for a request that was granted.
-func (s *Server) newCode(a *authRequest, current session, granted []string) string {
+// newCode makes a code for a request that was granted, and returns what it stands for.
+func (s *Server) newCode(a *authRequest, current session, granted []string) (string, grant) {
 	code, now := rand.Text(), s.cfg.Now()
 	issued := &issuedCode{
 		grant: grant{
@@ -178,7 +178,7 @@ func (s *Server) newCode(a *authRequest, current session, granted []string) stri
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.codes.put(code, issued, now, now.Add(codeLifetime))
-	return code
+	return code, issued.grant
 }
 
 // useCode redeems a code. Whoever presents it uses it up, also when what they send with it is wrong. A second use takes

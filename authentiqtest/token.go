@@ -50,7 +50,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, hooks *Hooks) {
 	}
 
 	issued := s.newTokens(g, r.PostForm.Get("code"))
-	idToken, err := s.idToken(hooks, g, user, issued.access)
+	idToken, err := s.idToken(hooks, g, user, hashed{"at_hash", issued.access})
 	if err != nil {
 		writeFailure(w, err)
 		return

@@ -4,7 +4,7 @@
 // believed. Everything in it is pure but for the key set, which may fetch.
 //
 // A signature check alone leaves most of OpenID Connect Core 3.1.3.7 to the
-// caller: iss, aud, azp, exp, iat, sub, nonce, at_hash, auth_time and acr. All
+// caller: iss, aud, azp, exp, iat, sub, nonce, at_hash, c_hash, auth_time and acr. All
 // of them are checked here on one strict decode, and that same decode is what
 // is forwarded: two decoders that disagree about {"sub":"alice","SUB":"root"}
 // are a way past any check.
@@ -14,7 +14,7 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	_ "crypto/sha256" // the hashes of at_hash
+	_ "crypto/sha256" // the hashes of at_hash and c_hash
 	_ "crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
@@ -58,6 +58,9 @@ func Supported(alg string) bool { _, ok := algorithms[alg]; return ok }
 // Symmetric reports whether alg is an HMAC, keyed with the client secret.
 func Symmetric(alg string) bool { return Supported(alg) && strings.HasPrefix(alg, "HS") }
 
+// Public reports whether alg is a signature with a key that only the provider has.
+func Public(alg string) bool { return Supported(alg) && !Symmetric(alg) && alg != "none" }
+
 // Error says which check a token failed. Its text is for the operator's log: it
 // names the check and what was expected.
 type Error struct {
@@ -92,6 +95,8 @@ type Verifier struct {
 type Expect struct {
 	Nonce       string   // must be equal (item 11)
 	AccessToken string   // hashed for at_hash, where the token has one (section 3.1.3.8)
+	Code        string   // hashed for c_hash, where the token has one (section 3.3.2.11)
+	Front       bool     // it came through the browser, beside Code: c_hash has to be there
 	Earlier     *Earlier // what the sign-in gave, for a token that a refresh has brought
 	Direct      bool     // our own token request brought it, over TLS or from this machine; without that, Unsigned counts for nothing (item 6)
 }
@@ -133,6 +138,11 @@ func (v *Verifier) verify(ctx context.Context, raw string, want Expect) (claims.
 	if h.is(logoutType) {
 		return nil, fail("typ", "is that of a logout token")
 	}
+	// What only a key of the provider's vouches for may come by way of a stranger:
+	// a secret is the client's too, and without a signature nobody vouches.
+	if want.Front && !Public(h.algorithm) {
+		return nil, fail("alg", "%.20s is no signature of the provider's, and the token came through the browser", h.algorithm)
+	}
 	var c claims.Claims
 	if h.unsigned {
 		c, err = payload(raw)
@@ -159,9 +169,18 @@ func (v *Verifier) verify(ctx context.Context, raw string, want Expect) (claims.
 		}
 	}
 	if h.unsigned {
-		return c, nil // without an algorithm at_hash has no hash, and both tokens came in one answer
+		return c, nil // without an algorithm at_hash and c_hash have no hash, and both tokens came in one answer
 	}
-	if err := accessTokenHash(c, h.algorithm, want.AccessToken); err != nil {
+	if err := halfHash(c, "at_hash", h.algorithm, want.AccessToken, "access token"); err != nil {
+		return nil, err
+	}
+	if _, there := c["c_hash"]; want.Front && !there {
+		return nil, fail("c_hash", "is missing, so nobody vouches for the code")
+	}
+	if want.Code == "" && !want.Front {
+		return c, nil // a refresh has no code
+	}
+	if err := halfHash(c, "c_hash", h.algorithm, want.Code, "code"); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -443,19 +462,19 @@ func (v *Verifier) Fresh(c claims.Claims, at time.Time) error {
 	return nil
 }
 
-// accessTokenHash checks at_hash (section 3.1.3.8), optional in the code flow
-// but never ignored when it is there.
-func accessTokenHash(c claims.Claims, alg, accessToken string) error {
-	at, present := c["at_hash"]
+// halfHash checks at_hash or c_hash (sections 3.1.3.8, 3.3.2.10), which are optional
+// in the code flow but never ignored when they are there.
+func halfHash(c claims.Claims, name, alg, of, what string) error {
+	hash, present := c[name]
 	if !present {
 		return nil
 	}
 	h := algorithms[alg].New()
-	h.Write([]byte(accessToken))
+	h.Write([]byte(of))
 	sum := h.Sum(nil)
 	want := base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
-	if got, _ := at.(string); subtle.ConstantTimeCompare([]byte(got), []byte(want)) != 1 {
-		return fail("at_hash", "does not belong to the access token")
+	if got, _ := hash.(string); subtle.ConstantTimeCompare([]byte(got), []byte(want)) != 1 {
+		return fail(name, "does not belong to the %s", what)
 	}
 	return nil
 }

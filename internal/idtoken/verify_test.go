@@ -332,6 +332,60 @@ func TestVerifyChecksAtHashWhenItIsThere(t *testing.T) {
 	wantRefused(t, err, "at_hash", "access token")
 }
 
+// OpenID Connect Core 3.3.2.10, 3.3.2.11: beside a code, an ID token vouches for it,
+// or the code is anybody's.
+func TestVerifyWantsTheCodesHashOfATokenThatCameBesideIt(t *testing.T) {
+	t.Parallel()
+	const code = "SplxlOBeZQQYbYS6WxSbIA"
+	front, back := Expect{Nonce: testNonce, Code: code, Front: true}, Expect{Nonce: testNonce, Code: code}
+	for _, alg := range families {
+		t.Run(alg, func(t *testing.T) {
+			hashOf := func(text string, size int) string {
+				h := algorithms[alg].New()
+				h.Write([]byte(text))
+				return b64(h.Sum(nil)[:size])
+			}
+			size := algorithms[alg].Size() / 2
+			right := hashOf(code, size)
+			_, err := verifierFor(alg).Verify(t.Context(), sign(alg, object{"c_hash": right}), front)
+			if Symmetric(alg) {
+				// A secret is the client's too: what it has signed vouches for nothing
+				// that a stranger brings.
+				wantRefused(t, err, "alg", "through the browser")
+				return
+			}
+			if err != nil {
+				t.Errorf("the right one: %v", err)
+			}
+			_, err = verifierFor(alg).Verify(t.Context(), sign(alg, nil), front)
+			wantRefused(t, err, "c_hash", "missing")
+			if _, err := verifierFor(alg).Verify(t.Context(), sign(alg, nil), back); err != nil {
+				t.Errorf("of the token that the code gives it is not wanted: %v", err)
+			}
+			for name, wrong := range map[string]any{
+				"of another code": hashOf(code+"x", size), "of nothing": hashOf("", size), "cut short": right[:len(right)-2], "the whole hash": hashOf(code, 2*size),
+				"with padding": right + "=", "empty": "", "a number": 1, "a list": []any{right}, "true": true,
+			} {
+				for _, want := range []Expect{front, back} {
+					_, err := verifierFor(alg).Verify(t.Context(), sign(alg, object{"c_hash": wrong}), want)
+					if err == nil {
+						t.Errorf("c_hash %s was accepted", name)
+						continue
+					}
+					wantRefused(t, err, "c_hash", "code")
+				}
+			}
+			// An access token does not come along, so nothing vouches for one.
+			_, err = verifierFor(alg).Verify(t.Context(), sign(alg, object{"c_hash": right, "at_hash": hashOf(testAccess, size)}), front)
+			wantRefused(t, err, "at_hash", "access token")
+			// Nor does one of a refresh have a code.
+			if _, err := verifierFor(alg).Verify(t.Context(), sign(alg, object{"c_hash": right}), refreshed); err != nil {
+				t.Errorf("at a refresh: %v", err)
+			}
+		})
+	}
+}
+
 // OpenID Connect Core 3.1.3.7 items 12 and 13: what was asked for is only worth
 // something when the answer is looked at.
 func TestVerifyChecksFreshnessThatWasAskedFor(t *testing.T) {

@@ -398,3 +398,58 @@ func TestPageFormsMayLeadOnlyWhereTheyWereTold(t *testing.T) {
 		t.Errorf("%s", csp)
 	}
 }
+
+// handovers are the two pages that have a script.
+func handovers(text string) map[string]Page {
+	return map[string]Page{
+		"of a form":     {Title: text, Text: []string{text}, Handover: &Handover{Address: "/callback", Field: "response", Value: text, Label: text}},
+		"of a fragment": {Title: text, Text: []string{text}, Actions: []Action{{Label: text, Address: "/a"}}, Handover: &Handover{Address: "/callback", Field: "response", Lost: text}},
+	}
+}
+
+// Only the one script is allowed, by its hash, and it is there as it is allowed.
+func TestHandoverHasOneScriptWhichItsPolicyAllows(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"plain", "code=a&state=b", "<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`, "</script><script>alert(1)</script>", "</noscript><script>alert(1)</script>", "{{.Script}}", "javascript:alert(1)"} {
+		for name, p := range handovers(text) {
+			resp := write(t, http.MethodGet, p)
+			csp := resp.Header.Get("Content-Security-Policy")
+			if strings.Count(csp, "script-src") != 1 || strings.Contains(csp, "unsafe") || !strings.Contains(csp, "default-src 'none'; ") || !strings.Contains(csp, "form-action 'self'; frame-ancestors 'none'") || strings.Contains(csp, "connect-src") {
+				t.Errorf("%s: %s", name, csp)
+			}
+			if policy := resp.Header.Get("Referrer-Policy"); policy != "same-origin" || resp.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: %q", name, resp.Header)
+			}
+			var scripts, fields int
+			for _, n := range elements(t, p) {
+				switch n.Data {
+				case "script":
+					scripts++
+					sum := sha256.Sum256([]byte(content(n)))
+					if want := "script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.HasSuffix(csp, want) || len(n.Attr) > 0 {
+						t.Errorf("%s: the policy %s does not allow %s", name, csp, want)
+					}
+					for _, never := range []string{"eval", "innerHTML", "fetch", "http", "Function"} {
+						if strings.Contains(content(n), never) {
+							t.Errorf("%s: the script has %s", name, never)
+						}
+					}
+				case "input":
+					fields++
+					if attribute(n, "type") != "hidden" || attribute(n, "name") != "response" || attribute(n, "value") != p.Handover.Value {
+						t.Errorf("%s: %v", name, n.Attr)
+					}
+				case "form":
+					if attribute(n, "method") != "post" || attribute(n, "action") != "/callback" || attribute(n, "autocomplete") != "off" {
+						t.Errorf("%s: %v", name, n.Attr)
+					}
+				case "img", "link", "iframe", "base":
+					t.Errorf("%s: %q makes a <%s>", name, text, n.Data)
+				}
+			}
+			if scripts != 1 || fields != 1 {
+				t.Errorf("%s: %q makes %d scripts and %d fields", name, text, scripts, fields)
+			}
+		}
+	}
+}

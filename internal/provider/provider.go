@@ -50,6 +50,8 @@ type Metadata struct {
 	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
 	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
 	ResponseIss           bool     `json:"authorization_response_iss_parameter_supported"`
+	ResponseTypes         []string `json:"response_types_supported"`
+	ResponseModes         []string `json:"response_modes_supported"`
 }
 
 // Config shapes a Provider.

@@ -1,0 +1,3 @@
+const form = document.forms.handover, answer = form.elements[0]
+form.submit()
+answer.value = ""
