@@ -19,7 +19,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/pages"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
@@ -228,15 +227,20 @@ func authorizationError(code string) *refusal {
 	return f
 }
 
-// tooLarge refuses claims that don't fit into cookies, and names those that weigh
-// most: to people by name, to the log with their size.
-func tooLarge(c claims.Claims, size int) *refusal {
+// tooLarge refuses a session that doesn't fit into cookies, and names what weighs
+// most: to people by name, to the log with its size.
+func tooLarge(s *session, size int) *refusal {
 	type weight struct {
 		name  string
 		bytes int
 	}
 	var weights []weight
-	for name, value := range c {
+	for name, token := range s.credentials.all() {
+		if token != "" {
+			weights = append(weights, weight{name, len(token)})
+		}
+	}
+	for name, value := range s.claims {
 		if text, err := json.Marshal(value); err == nil {
 			weights = append(weights, weight{name, len(text)})
 		}
@@ -248,7 +252,7 @@ func tooLarge(c claims.Claims, size int) *refusal {
 		f.page.Items = append(f.page.Items, w.name)
 		largest = append(largest, fmt.Sprintf("%s (%d bytes)", w.name, w.bytes))
 	}
-	f.cause = fmt.Errorf("the claims take %d bytes, and some 5,000 fit into cookies; the largest, as JSON: %s; ask for fewer scopes, keep fewer claims (session claims, beside those that headers and rules need), or have the provider send less", size, strings.Join(largest, ", "))
+	f.cause = fmt.Errorf("the claims, and tokens if they are kept, take %d bytes, and some 5,000 fit into cookies; the largest, as JSON: %s; ask for fewer scopes, keep fewer claims (session claims, beside those that headers and rules need) or no tokens (session tokens), or have the provider send less", size, strings.Join(largest, ", "))
 	return f
 }
 

@@ -68,6 +68,7 @@ func TestInARealBrowser(t *testing.T) {
 		{"the button that a link from another site leads to signs out", walkAskSignOut},
 		{"a page that nobody has to sign in for knows who has", walkPass},
 		{"somebody who kept his email to himself shares it and gets in", walkShare},
+		{"somebody who kept what only this provider knows shares it and gets in", walkShareCustom},
 		{"a session of several cookies shrinks to one", walkLargeSession},
 		{"what goes wrong leaves a page with a way on", walkFailures},
 	} {
@@ -461,6 +462,24 @@ func walkShare(t *testing.T, c *chromium) {
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice, "alice@example.com")
 }
 
+func walkShareCustom(t *testing.T, c *chromium) {
+	s := c.street(t, strings.NewReplacer("dialect       authentiq", "dialect oidc\nsigning_alg HS256", "scope         aq:name email phone address aq:location", "scope profile staff~r\nscope_claims staff employee_number").Replace(webSite("")))
+	users := authentiqtest.DemoUsers()
+	users[0].Claims["employee_number"] = "4711"
+	if err := s.provider.SetUsers(users); err != nil {
+		t.Fatal(err)
+	}
+	b := c.window(t, "status of 403")
+	b.open(s.web("app", "/reports/7?x=1"))
+	b.atProvider(s)
+	b.click(chromedp.CSS("input[name=scope][value=staff]"))
+	b.signIn(s, authentiqtest.Alice)
+	b.sees(s.web("app", "/authentiq/callback"), http.StatusForbidden, "You can’t enter here", "“staff” has to be shared.")
+	b.press("Share it")
+	b.signIn(s, authentiqtest.Alice)
+	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
+}
+
 func walkLargeSession(t *testing.T, c *chromium) {
 	s := c.street(t, webSite(""))
 	large := authentiqtest.DemoUsers()
@@ -582,6 +601,7 @@ func (c *chromium) street(t *testing.T, sites string, change ...func(*authentiqt
 	t.Helper()
 	port := testnet.Port(t)
 	s := newStreet(t, "respond nothing", func(config *authentiqtest.Config) {
+		config.Scopes = map[string][]string{"staff": {"employee_number"}}
 		for _, host := range []string{"app", "wiki"} {
 			prefix := "https://" + host + ".example.test:" + port + "/authentiq/"
 			config.RedirectURIs = append(config.RedirectURIs, prefix+"callback")

@@ -33,12 +33,14 @@ func init() {
 //		client_secret <secret>
 //		client_auth   client_secret_basic | client_secret_post | none
 //		scope         <scope>...
+//		scope_claims  <scope> <claim>...
 //		auth_param    <name> <value>
 //		allow_param   <name>...
 //		response_type code [id_token]
 //		response_mode query | form_post | fragment
 //		signing_alg   <alg>... | none
 //		encryption_key <file>...
+//		userinfo      auto | always | never
 //		clock_skew    <duration>
 //		provider_ca   <pem file>...
 //		callback_url  <url>
@@ -49,7 +51,7 @@ func init() {
 //		require_acr   <value>...
 //		user_claim    <claim>
 //		headers       <preset>...
-//		header        <name> <claim>
+//		header        <name> <claim> | {access_token} | {access_token_expires_at} | {id_token}
 //		header_encoding utf8 | percent | rfc2047 | base64
 //		session_endpoint basic | full | off
 //		pages         on | off
@@ -59,6 +61,7 @@ func init() {
 //			stream_grace <duration>
 //			refresh   on | off
 //			recheck   <duration>
+//			tokens    on | off
 //			claims    <claim>...
 //			key_rotation <duration>
 //			keys      <key>...
@@ -72,7 +75,7 @@ func init() {
 //		insecure_http
 //	}
 //
-// auth_param, header and require may be there several times. The matcher becomes the
+// auth_param, header, require and scope_claims may be there several times. The matcher becomes the
 // handler's own: every request passes through it, those that match need a
 // session.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -120,12 +123,6 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return g.Options.unmarshalCaddyfile(d)
 }
 
-// laterOptions are words of the directive that this version does not enforce.
-// They are refused, and by name: an option that is passed over guards nothing.
-var laterOptions = []string{
-	"userinfo",
-}
-
 // optionWord is what an option's name could look like, and no secret does.
 var optionWord = regexp.MustCompile(`^[A-Za-z_-]{1,24}$`)
 
@@ -134,9 +131,6 @@ var optionWord = regexp.MustCompile(`^[A-Za-z_-]{1,24}$`)
 func unknownOption(d *caddyfile.Dispenser, block string) error {
 	if !optionWord.MatchString(d.Val()) {
 		return d.Errf("%sunknown option: a line has to begin with the name of one", block)
-	}
-	if slices.Contains(laterOptions, d.Val()) {
-		return d.Errf("%s%s: not available in this version", block, d.Val())
 	}
 	return d.Errf("%s%s: unknown option", block, d.Val())
 }
@@ -149,7 +143,7 @@ func (o *Options) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if seen[option] && option != "require" && option != "auth_param" && option != "header" {
+		if seen[option] && option != "require" && option != "auth_param" && option != "header" && option != "scope_claims" {
 			return d.Errf("%s: is there already", option)
 		}
 		seen[option] = true
@@ -175,6 +169,10 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		o.ClientAuth.Method, err = oneValue(d)
 	case "scope":
 		o.Scope, err = someValues(d)
+	case "scope_claims":
+		err = o.unmarshalScopeClaims(d)
+	case "userinfo":
+		o.Userinfo, err = oneWord(d, userinfoWords...)
 	case "auth_param":
 		err = o.unmarshalAuthParam(d)
 	case "allow_param":
@@ -270,6 +268,8 @@ func (s *SessionOptions) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			s.Refresh, err = oneWord(d, "on", "off")
 		case "recheck":
 			s.Recheck, err = someTime(d, "session "+option)
+		case "tokens":
+			s.Tokens, err = oneWord(d, "on", "off")
 		case "claims":
 			s.Claims, err = someValues(d)
 		case "key_rotation":
@@ -307,6 +307,21 @@ func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {
 		o.AuthParam = make(map[string]string)
 	}
 	o.AuthParam[args[0]] = args[1]
+	return nil
+}
+
+func (o *Options) unmarshalScopeClaims(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 2 || slices.Contains(args, "") {
+		return d.Errf("scope_claims: want a scope and the claims that it gives")
+	}
+	if _, there := o.ScopeClaims[args[0]]; there {
+		return d.Errf("scope_claims %s: is there already", args[0])
+	}
+	if o.ScopeClaims == nil {
+		o.ScopeClaims = make(map[string][]string)
+	}
+	o.ScopeClaims[args[0]] = args[1:]
 	return nil
 }
 

@@ -157,9 +157,7 @@ func (g *Gate) signIn(r *http.Request, l *login, response url.Values, now time.T
 	}
 	// Many providers give claims at userinfo only; it is asked when something
 	// that has to be there is not, here or at the gate that began the sign-in.
-	said, err := g.gather(ctx, metadata, verified, tokens.Access, func(c claims.Claims) bool {
-		return len(decide(g.keep.of(c), g.scopes, g.rules)) == 0 && !l.demand.lacks(c)
-	})
+	said, err := g.gather(ctx, metadata, verified, tokens.Access, g.needs(verified, &l.demand))
 	if err != nil {
 		return nil, "", providerRefusal(err)
 	}
@@ -167,6 +165,10 @@ func (g *Gate) signIn(r *http.Request, l *login, response url.Values, now time.T
 	g.afterOrders(s)
 	if refreshes {
 		s.grant = grant{refresh: tokens.Refresh, nonce: l.nonceParam()}
+	}
+	tokens.ID = signed // and not what it was encrypted in
+	if s.credentials, err = g.firstCredentials(tokens, &l.demand); err != nil {
+		return nil, "", providerRefusal(err)
 	}
 	return s, signed, nil
 }

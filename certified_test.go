@@ -40,6 +40,7 @@ type certifiedConfig struct {
 	Users        map[string]map[string]any `json:"users,omitempty"`        // claims by account name
 	SigningAlgs  []string                  `json:"signingAlgs,omitempty"`  // what ID tokens may be signed with; RS256 if empty
 	PKCERequired bool                      `json:"pkceRequired,omitempty"` // of every client
+	JWTAPI       bool                      `json:"jwtAPI,omitempty"`       // access tokens are large JWTs for an API
 	Clock        int                       `json:"clock,omitempty"`        // seconds ahead
 	Settings     map[string]any            `json:"settings,omitempty"`     // whatever else oidc-provider is configured with
 }

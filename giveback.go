@@ -3,8 +3,8 @@
 package authentiq
 
 // giveback.go tells the provider that a session which was signed out here needs
-// its refresh token no more (RFC 7009): a copy of the cookie is worth nothing
-// here, and the token in it must be worth nothing there.
+// its tokens no more (RFC 7009): a copy of the cookie is worth nothing here, and
+// the tokens in it must be worth nothing there.
 //
 // The answer does not wait for that, and does not depend on it.
 
@@ -23,8 +23,8 @@ import (
 // giveBackTimeout is for one token, lock and call.
 const giveBackTimeout = 9 * time.Second
 
-// giveBack revokes the newest refresh token of s at the provider, and forgets what
-// is stored of s, in the background. Stop waits for it.
+// giveBack revokes the newest tokens of s at the provider, and forgets what is
+// stored of s, in the background. Stop waits for it.
 func (g *Gate) giveBack(ctx context.Context, site string, s *session) {
 	ctx = context.WithoutCancel(ctx)
 	g.app.state.refreshes.begin("sign-out "+s.id, func() outcome {
@@ -35,7 +35,7 @@ func (g *Gate) giveBack(ctx context.Context, site string, s *session) {
 				err = fmt.Errorf("%v\n%s", cause, debug.Stack())
 			}
 			if err != nil && !errors.Is(err, provider.ErrNoRevocation) {
-				g.logger.Warn(eventNotGivenBack, zap.Error(err), zap.String("sub", s.subject()), zap.String("effect", "the session is over here, and the provider goes on taking its refresh token until that ends there"))
+				g.logger.Warn(eventNotGivenBack, zap.Error(err), zap.String("sub", s.subject()), zap.String("effect", "the session is over here, and the provider goes on taking its tokens until they end there"))
 			}
 		}()
 		ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
@@ -55,7 +55,11 @@ func (g *Gate) revokeGrant(ctx context.Context, site string, s *session) error {
 		}
 	}
 	var troubles []error
-	for _, place := range g.generationStores() {
+	places := g.generationStores()
+	if !s.grant.there() {
+		places = nil // it was never renewed
+	}
+	for _, place := range places {
 		unlock, err := place.Lock(ctx, key)
 		if err != nil {
 			return err // the token that is known may be spent by now
@@ -73,6 +77,14 @@ func (g *Gate) revokeGrant(ctx context.Context, site string, s *session) error {
 	}
 	if newest.grant.refresh != "" {
 		troubles = append(troubles, g.provider.Revoke(ctx, g.client, newest.grant.refresh, "refresh_token"))
+	}
+	if newest.credentials.access != "" {
+		err := g.provider.Revoke(ctx, g.client, newest.credentials.access, "access_token")
+		var failed *provider.Error
+		// A provider need not take those back (section 2), and they end soon.
+		if !errors.As(err, &failed) || failed.Code != "unsupported_token_type" {
+			troubles = append(troubles, err)
+		}
 	}
 	return errors.Join(troubles...)
 }

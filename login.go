@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	loginVersion   = 2
+	loginVersion   = 3
 	secretLength   = 16 // bytes of state and nonce
 	verifierLength = 32 // bytes of a PKCE verifier, 43 characters (RFC 7636 section 4.1)
 )

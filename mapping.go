@@ -27,7 +27,8 @@ type mapping struct {
 	issuer    string
 	userClaim string
 	presets   []string
-	headers   []HeaderMapping
+	headers   []HeaderMapping // of claims
+	handed    []HeaderMapping // of tokens
 	encoding  string
 	owned     *ownedNames
 }
@@ -71,7 +72,7 @@ var encodings = []string{"utf8", "percent", "rfc2047", "base64"}
 // refused: which of them won would be chance.
 func newMapping(o *Options) (*mapping, error) {
 	m := &mapping{
-		issuer: o.Issuer, userClaim: o.UserClaim, presets: o.Headers, headers: slices.Clone(o.Header), encoding: o.HeaderEncoding,
+		issuer: o.Issuer, userClaim: o.UserClaim, presets: o.Headers, encoding: o.HeaderEncoding,
 		owned: &ownedNames{prefixes: []string{ownedPrefix}, names: make(map[string]struct{})},
 	}
 	if m.userClaim == "" {
@@ -115,7 +116,7 @@ func newMapping(o *Options) (*mapping, error) {
 			}
 		}
 	}
-	for i, h := range m.headers {
+	for _, h := range o.Header {
 		option := "header " + h.Name
 		if !httpguts.ValidHeaderFieldName(h.Name) || len(h.Name) > foldLength {
 			return nil, fmt.Errorf("header %q: is no header name", h.Name)
@@ -123,13 +124,18 @@ func newMapping(o *Options) (*mapping, error) {
 		if f := folded(h.Name); slices.Contains(reservedHeaders, f) || strings.HasPrefix(f, "content-") {
 			return nil, fmt.Errorf("%s: can't be mapped, it steers the request", option)
 		}
-		if err := checkClaimPath(h.Claim); err != nil {
+		if err := checkHeaderSource(h.Claim); err != nil {
 			return nil, fmt.Errorf("%s: claim %q: %w", option, h.Claim, err)
 		}
 		if err := own(option, h.Name); err != nil {
 			return nil, err
 		}
-		m.headers[i].Name = textproto.CanonicalMIMEHeaderKey(h.Name)
+		h.Name = canonical(h.Name)
+		if isCredential(h.Claim) {
+			m.handed = append(m.handed, h)
+		} else {
+			m.headers = append(m.headers, h)
+		}
 	}
 	return m, nil
 }

@@ -106,6 +106,13 @@ type Options struct {
 	// Default: `aq:name email~rs` (authentiq), `profile email` (oidc).
 	Scope []string `json:"scope,omitempty"`
 
+	// What scopes give that are not Authentiq's or OpenID Connect's own: the claims
+	// of each, by the scope's name. Such a scope may be required (`groups~r`): then
+	// all of its claims have to be there, and not be empty. Only for scopes that are
+	// asked for.
+	// Default: none.
+	ScopeClaims map[string][]string `json:"scope_claims,omitempty"`
+
 	// More parameters for the authorization request, by name. `max_age`
 	// (seconds) and `acr_values` are then checked in the ID token (OpenID
 	// Connect Core 3.1.3.7, items 12 and 13); `display`, `prompt`, `login_hint` and
@@ -147,6 +154,12 @@ type Options struct {
 	// public half of the newest of each kind is at jwks.json.
 	// Default: none, and encrypted tokens are refused.
 	EncryptionKey []string `json:"encryption_key,omitempty"`
+
+	// When the provider's userinfo endpoint is asked: `auto` when something that is
+	// required is not in the ID token, `always` at each sign-in and recheck, `never`.
+	// Where it was asked and fails, or answers for somebody else, nobody is signed in.
+	// Default: `auto`.
+	Userinfo string `json:"userinfo,omitempty"`
 
 	// How far the provider's clock may be off, either way. At most 10m.
 	// Default: 60s.
@@ -255,7 +268,9 @@ type HeaderMapping struct {
 	Name string `json:"name,omitempty"`
 
 	// The claim's name, or a path with dots into an object (`address.country`).
-	// Lists are joined by commas, objects are one line of ASCII JSON.
+	// Lists are joined by commas, objects are one line of ASCII JSON. Or, with
+	// session tokens on, `{access_token}`, `{access_token_expires_at}` (Unix seconds)
+	// or `{id_token}`; tokens in Authorization come after `Bearer `.
 	Claim string `json:"claim,omitempty"`
 }
 
@@ -289,6 +304,12 @@ type SessionOptions struct {
 	// request. Only with refresh. From 1s.
 	// Default: 5m.
 	Recheck caddy.Duration `json:"recheck,omitempty"`
+
+	// `on` keeps the access token in the session, and the ID token where a header
+	// names it, so that header lines can hand them to the application. With refresh
+	// they are renewed; a token that is over is not handed on.
+	// Default: `off`.
+	Tokens string `json:"tokens,omitempty"`
 
 	// The claims that a session keeps, which makes its cookie smaller. Those that
 	// our headers, rules and scopes need are always kept.

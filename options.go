@@ -55,7 +55,9 @@ func (o *Options) inherit(defaults Options) {
 	o.ClientID = cmp.Or(o.ClientID, defaults.ClientID)
 	o.ClientSecret = cmp.Or(o.ClientSecret, defaults.ClientSecret)
 	o.ClientAuth = cmp.Or(o.ClientAuth, defaults.ClientAuth)
+	o.ScopeClaims = o.inheritScopeClaims(defaults.ScopeClaims)
 	o.Scope = orList(o.Scope, defaults.Scope)
+	o.Userinfo = cmp.Or(o.Userinfo, defaults.Userinfo)
 	if o.AuthParam == nil {
 		o.AuthParam = defaults.AuthParam
 	}
@@ -96,6 +98,7 @@ func (o *Options) inherit(defaults Options) {
 	merged.StreamGrace = cmp.Or(merged.StreamGrace, defaults.Session.StreamGrace)
 	merged.Refresh = cmp.Or(merged.Refresh, defaults.Session.Refresh)
 	merged.Recheck = cmp.Or(merged.Recheck, defaults.Session.Recheck)
+	merged.Tokens = cmp.Or(merged.Tokens, defaults.Session.Tokens)
 	merged.Claims = orList(merged.Claims, defaults.Session.Claims)
 	merged.KeyRotation = cmp.Or(merged.KeyRotation, defaults.Session.KeyRotation)
 	merged.Keys = orList(merged.Keys, defaults.Session.Keys)
@@ -116,7 +119,7 @@ func orList(list, otherwise []string) []string {
 // storage.
 func (g *Gate) configure() error {
 	for _, step := range []func() error{
-		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureAnswers, g.configureClaims,
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureAnswers, g.configureClaims, g.configureCredentials,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -226,7 +229,17 @@ func (g *Gate) configureScopes() (err error) {
 			words = []string{"aq:name", "email~rs"}
 		}
 	}
-	if g.scopes, err = scope.ParseAll(words); err != nil {
+	for name, given := range g.ScopeClaims {
+		for _, claim := range given {
+			if err := checkClaimPath(claim); err != nil {
+				return fmt.Errorf("scope_claims %q: claim %q: %w", name, claim, err)
+			}
+		}
+	}
+	var gives *scope.GivesError
+	if g.scopes, err = scope.ParseWith(words, g.ScopeClaims); errors.As(err, &gives) {
+		return fmt.Errorf("scope_claims %w", err)
+	} else if err != nil {
 		return fmt.Errorf("scope: %w", err)
 	}
 	g.rules, err = newRules(g.Require)
@@ -272,6 +285,10 @@ func (g *Gate) configureParams() error {
 				age := time.Duration(seconds) * time.Second
 				g.demand.MaxAge = &age
 			}
+		case "claims":
+			if err := checkClaimsParam(value); err != nil {
+				return fmt.Errorf("auth_param claims: %w", err)
+			}
 		case "acr_values":
 			if g.demand.ACR = strings.Fields(value); len(g.demand.ACR) == 0 {
 				return errors.New("auth_param acr_values: is empty")
@@ -282,7 +299,7 @@ func (g *Gate) configureParams() error {
 		if name == "" || slices.Contains(flowParams, name) {
 			return fmt.Errorf("allow_param %q: is set by the flow itself", name)
 		}
-		if name == "return_to" || name == "max_age" || name == "acr_values" {
+		if name == "return_to" || name == "max_age" || name == "acr_values" || name == "claims" {
 			return fmt.Errorf("allow_param %s: a stranger's query may not choose it", name)
 		}
 		if _, both := g.AuthParam[name]; both {
@@ -314,6 +331,16 @@ func (g *Gate) configureStepUp() error {
 	}
 	g.wants = newDemand(&g.fresh, &g.demand)
 	g.wants.lookAt(g.scopes, g.rules)
+	return g.configureUserinfo()
+}
+
+// configureUserinfo settles when userinfo is asked.
+func (g *Gate) configureUserinfo() error {
+	g.Userinfo = cmp.Or(g.Userinfo, userinfoWords[0])
+	if !slices.Contains(userinfoWords, g.Userinfo) {
+		return fmt.Errorf("userinfo %q: want %s", g.Userinfo, strings.Join(userinfoWords, ", "))
+	}
+	g.wants.always, g.wants.never = g.Userinfo == "always", g.Userinfo == "never"
 	return nil
 }
 

@@ -43,6 +43,7 @@ func (g *Gate) resolvePlaceholders() error {
 		{"response_mode", []*string{&g.ResponseMode}},
 		{"signing_alg", pointers(g.SigningAlg)},
 		{"encryption_key", pointers(g.EncryptionKey)},
+		{"userinfo", []*string{&g.Userinfo}},
 		{"provider_ca", pointers(g.ProviderCA)},
 		{"callback_url", []*string{&g.CallbackURL}},
 		{"path_prefix", []*string{&g.PathPrefix}},
@@ -54,6 +55,7 @@ func (g *Gate) resolvePlaceholders() error {
 		{"session_endpoint", []*string{&g.SessionEndpoint}},
 		{"pages", []*string{&g.Pages}},
 		{"session refresh", []*string{&g.Session.Refresh}},
+		{"session tokens", []*string{&g.Session.Tokens}},
 		{"session claims", pointers(g.Session.Claims)},
 		{"session keys", pointers(g.Session.Keys)},
 		{"session cookie", []*string{&g.Session.Cookie}},
@@ -67,10 +69,20 @@ func (g *Gate) resolvePlaceholders() error {
 		}{"require " + g.Require[i].Claim, append(pointers(g.Require[i].Values), &g.Require[i].Claim)})
 	}
 	for i := range g.Header {
+		line := []*string{&g.Header[i].Name, &g.Header[i].Claim}
+		if isCredential(g.Header[i].Claim) {
+			line = line[:1] // it is replaced at each request, by the gate itself
+		}
 		texts = append(texts, struct {
 			option string
 			text   []*string
-		}{"header " + g.Header[i].Name, []*string{&g.Header[i].Name, &g.Header[i].Claim}})
+		}{"header " + g.Header[i].Name, line})
+	}
+	for name, given := range g.ScopeClaims {
+		texts = append(texts, struct {
+			option string
+			text   []*string
+		}{"scope_claims " + name, pointers(given)})
 	}
 	for _, t := range texts {
 		for _, text := range t.text {

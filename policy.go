@@ -57,6 +57,7 @@ type shortfall struct {
 	scope      bool   // claim is a scope's name
 	unverified bool   // it was shared, but nobody has verified it
 	mismatch   bool   // it is there, but not what is required
+	of         string // which claims of the scope are missing, where the configuration says what it gives
 }
 
 // reason says it for the log.
@@ -70,6 +71,8 @@ func (s shortfall) reason() string {
 		return kind + ": not verified"
 	case s.mismatch:
 		return kind + ": another value"
+	case s.of != "":
+		return kind + ": missing " + s.of
 	default:
 		return kind + ": missing"
 	}
@@ -78,7 +81,7 @@ func (s shortfall) reason() string {
 // decide returns what c falls short of; nothing means that the user may pass.
 func decide(c claims.Claims, scopes scope.Set, rules []rule) (missing []shortfall) {
 	for _, m := range scopes.Missing(c) {
-		missing = append(missing, shortfall{claim: m.Scope.Name, scope: true, unverified: m.Unverified})
+		missing = append(missing, shortfall{claim: m.Scope.Name, scope: true, unverified: m.Unverified, of: m.Claims})
 	}
 	for i := range rules {
 		if s, ok := rules[i].check(c); !ok {

@@ -38,7 +38,7 @@ const (
 // due reports whether the provider has to vouch for s again.
 func (g *Gate) due(s *session) bool {
 	age := g.app.now.Now().Unix() - s.checked
-	return g.Session.Refresh == "on" && (age >= int64(time.Duration(g.Session.Recheck)/time.Second) || age < -maxAhead)
+	return g.Session.Refresh == "on" && (age >= int64(time.Duration(g.Session.Recheck)/time.Second) || age < -maxAhead || g.hasNothingToHandOn(s))
 }
 
 // recheck returns s as the provider has last vouched for it, or nil if it no
@@ -133,13 +133,14 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	}
 	g.app.state.refreshes.answered(g.clientKey())
 	next := *s
-	next.identity, next.user = nil, "" // whoever adopts it presents it
+	next.identity, next.user, next.handed = nil, "", nil // whoever adopts it presents it
 	next.generation++
 	next.grant.refresh = cmp.Or(tokens.Refresh, s.grant.refresh)
 	c, err := g.claimsAnew(ctx, s, tokens)
 	if refusesSession(err) {
 		return g.end(ctx, key, s, "claims", err)
 	}
+	next.credentials = g.credentialsAnew(&s.credentials, tokens, err == nil)
 	if err == nil {
 		next.claims, next.checked = c, g.app.now.Now().Unix()
 	}
@@ -170,18 +171,20 @@ func (g *Gate) claimsAnew(ctx context.Context, s *session, tokens *provider.Toke
 	}
 	found := claims.Claims{"sub": s.claims["sub"]}
 	if tokens.ID != "" {
-		found, err = g.verifier(m).Verify(ctx, tokens.ID, idtoken.Expect{
+		// From here on the token is the signed one, whatever it was encrypted in.
+		found, tokens.ID, err = g.verifier(m).VerifySigned(ctx, tokens.ID, idtoken.Expect{
 			Nonce: s.grant.nonce, AccessToken: tokens.Access, Earlier: &idtoken.Earlier{Claims: s.claims, Issued: s.began}, Direct: m.VouchesForTokens(),
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	said, err := g.gather(ctx, m, found, tokens.Access, func(c claims.Claims) bool { return !g.lacks(c, s) })
+	more := g.needsAnew(found, s)
+	said, err := g.gather(ctx, m, found, tokens.Access, more)
 	if err != nil {
 		return nil, err
 	}
-	if tokens.ID == "" && m.UserinfoEndpoint == "" {
+	if tokens.ID == "" && (more == notNeeded || m.UserinfoEndpoint == "") {
 		said = s.claims // the provider knows the user still, and says no more of him
 	}
 	c := g.keep.of(said)

@@ -27,6 +27,9 @@ const idleParts = 16
 func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, s *session) (err error) {
 	renew := g.renewal(r, v, s)
 	v.identify(r, g.mapping.owned, s)
+	if s.handed != nil {
+		v.handOn(r, g.mapping, s, g.app.now.Now().Unix())
+	}
 	private := &privateWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, renew: renew}
 	private.stream.enter(g, s, w, r)
 	defer func() {

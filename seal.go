@@ -186,7 +186,13 @@ func (g *Gate) keyThere(ctx context.Context, value string) bool {
 func (g *Gate) present(s *session) {
 	s.standing = g.standing(s)
 	var left []string
-	if s.identity, left = g.mapping.fields(s.claims); len(left) > 0 {
+	s.identity, left = g.mapping.fields(s.claims)
+	if g.mapping.handed != nil {
+		var more []string
+		s.handed, more = g.mapping.handOn(&s.credentials)
+		left = append(left, more...)
+	}
+	if len(left) > 0 {
 		g.logger.Info(eventHeaderLeftOut, zap.Strings("headers", left), zap.String("sub", s.subject()))
 	}
 	if user := g.mapping.user(s.claims); sendable(user) {
@@ -236,7 +242,7 @@ func (g *Gate) sealSession(ring *keyring, o origin, s *session) ([]carried, *ref
 		return nil, &refusal{status: http.StatusInternalServerError, check: "sealing", cause: err, page: pageBroken}
 	}
 	if len(cookies) == 0 {
-		return nil, tooLarge(s.claims, len(payload))
+		return nil, tooLarge(s, len(payload))
 	}
 	return cookies, nil
 }

@@ -33,7 +33,10 @@ type session struct {
 	grant      grant
 	claims     claims.Claims
 
+	credentials credentials // what header lines hand to the application
+
 	identity []field             // the identity headers, made once
+	handed   []field             // those with tokens, while they are good
 	user     string              // who the user is by user_claim
 	standing *revocation.Session // what is asked whether it was signed out
 	instead  *session            // what the cookie had, if this is newer
@@ -107,7 +110,8 @@ func newSession(c claims.Claims, keep keptClaims, now time.Time, lifetime time.D
 	return s
 }
 
-// encode writes the payload: version, id, times, generation, grant, claims.
+// encode writes the payload: version, id, times, generation, grant, credentials if
+// there are any, claims.
 func (s *session) encode() ([]byte, error) {
 	id, err := base64.RawURLEncoding.DecodeString(s.id)
 	if err != nil || len(id) != idLength {
@@ -121,7 +125,12 @@ func (s *session) encode() ([]byte, error) {
 	}
 	b = binary.AppendUvarint(b, uint64(s.began))
 	b = binary.AppendUvarint(b, s.generation)
+	kind := len(b)
 	b = s.grant.append(b)
+	if s.credentials.there() {
+		b[kind] |= grantWithCredentials
+		b = s.credentials.append(b)
+	}
 	return claims.AppendBinary(b, s.claims)
 }
 
@@ -136,7 +145,7 @@ func decodeSession(b []byte) (*session, error) {
 		*t = s.signedIn + r.difference()
 	}
 	s.began, s.generation = int64(r.number()), r.number()
-	s.grant = readGrant(&r)
+	s.grant, s.credentials = readGrant(&r)
 	if r.failed {
 		return nil, errPayload
 	}
@@ -150,6 +159,8 @@ const (
 	grantNone = iota
 	grantHere
 	grantStored
+
+	grantWithCredentials = 4 // is added where those follow
 )
 
 func (g *grant) append(b []byte) []byte {
@@ -165,12 +176,18 @@ func (g *grant) append(b []byte) []byte {
 	return appendToken(b, g.refresh)
 }
 
-func readGrant(r *reader) grant {
-	kind := r.take(1)
-	if r.failed || kind[0] == grantNone {
-		return grant{}
+func readGrant(r *reader) (g grant, c credentials) {
+	first := r.take(1)
+	if r.failed {
+		return g, c
 	}
-	return grant{stored: kind[0] == grantStored, nonce: readToken(r), refresh: readToken(r)}
+	if kind := first[0] &^ grantWithCredentials; kind != grantNone {
+		g = grant{stored: kind == grantStored, nonce: readToken(r), refresh: readToken(r)}
+	}
+	if first[0]&grantWithCredentials != 0 {
+		c = readCredentials(r)
+	}
+	return g, c
 }
 
 // appendToken writes a token with what is base64url in it unpacked: sealing

@@ -1372,6 +1372,10 @@ func FuzzSessionPayload(f *testing.F) {
 		if s.grant.stored {
 			s.grant.refresh = ""
 		}
+		s.credentials = credentials{}
+		if i%3 == 0 {
+			s.credentials = credentials{access: token, id: token, expires: s.signedIn + int64(i)}
+		}
 		payload, err := s.encode()
 		if err != nil {
 			f.Fatal(err)
@@ -1395,8 +1399,9 @@ func FuzzSessionPayload(f *testing.F) {
 		made := newSession(claims.Claims{"sub": "somebody"}, nil, time.Unix(1_800_000_000, 0), time.Hour)
 		made.expires, made.seen, made.generation = expires%(1<<60), seen%(1<<60), generation
 		made.grant = grant{refresh: token, nonce: token}
+		made.credentials = credentials{access: token, id: token, expires: expires, idExpires: seen}
 		if token == "" {
-			made.grant = grant{}
+			made.grant, made.credentials = grant{}, credentials{}
 		}
 		b, err := made.encode()
 		if err != nil {

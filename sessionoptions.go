@@ -12,7 +12,6 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
 	"github.com/authentiq/caddy-authentiq/internal/revocation"
-	"github.com/authentiq/caddy-authentiq/internal/scope"
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http/httpguts"
 )
@@ -143,7 +142,7 @@ func (g *Gate) configureClaims() error {
 	keep("sub")
 	keep(g.mapping.claims()...)
 	for _, s := range g.scopes {
-		keep(scope.Claims(s.Name)...)
+		keep(s.Claims()...)
 	}
 	for _, r := range g.rules {
 		keep(r.claim)

@@ -141,6 +141,9 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	if err != nil {
 		return g.refuse(w, r, refusal{status: http.StatusInternalServerError, check: "sealing", cause: err, page: pageBroken})
 	}
+	if essential := g.claimsRequest(metadata, &d); essential != "" {
+		extra = withParam(extra, "claims", essential)
+	}
 	address, err := g.authorizationURL(metadata.AuthorizationEndpoint, l, slot, extra)
 	if err != nil {
 		return g.providerFailed(w, r, err, returnTo)

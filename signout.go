@@ -177,7 +177,7 @@ func (g *Gate) revoke(r *http.Request, s *session, reason string) {
 	if err := g.revokeSession(context.WithoutCancel(r.Context()), s); err != nil {
 		g.logger.Error(eventSignOut, zap.Error(err), zap.String("sub", s.subject()), zap.String("effect", "he is signed out at this machine, and at others as soon as the store can be written to"))
 	}
-	if o, ok := g.origin(r); ok && s.grant.there() {
+	if o, ok := g.origin(r); ok && (s.grant.there() || s.credentials.access != "") {
 		g.giveBack(r.Context(), g.site(o), s)
 	}
 	g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))

@@ -28,8 +28,13 @@ type demand struct {
 	maxAge int64    // seconds since the user signed in; 0 asks for nothing
 	acr    []string // any one of these
 
-	// The session is to keep a refresh token, with which this gate rechecks it.
-	refresh bool
+	// The session is to keep a refresh token, with which this gate rechecks it, and
+	// tokens that this gate hands to the application.
+	refresh, tokens, idToken bool
+
+	// What userinfo says, or what it does not, is not wanted by this gate only when
+	// something is missing.
+	always, never bool
 
 	// What the gate looks at, by scopes with marks and by names. It decides nothing:
 	// userinfo is asked when it is not in the ID token.
@@ -50,7 +55,10 @@ func (d *demand) lacks(c claims.Claims) bool {
 func (d *demand) lookAt(scopes scope.Set, rules []rule) {
 	var words []string
 	for _, s := range scopes {
-		if s.Required || s.Verified {
+		switch {
+		case s.Custom():
+			d.claims = append(d.claims, s.Deciding()...) // what it gives travels, its meaning does not
+		case s.Required || s.Verified:
 			words = append(words, s.String())
 		}
 	}
@@ -108,13 +116,20 @@ func (d *demand) refusal(err error) *refusal {
 	return f
 }
 
+// flags are those of a demand, in the order in which they are written.
+func (d *demand) flags() []*bool {
+	return []*bool{&d.refresh, &d.tokens, &d.idToken, &d.always, &d.never}
+}
+
 func (d *demand) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(d.maxAge))
-	if d.refresh {
-		b = append(b, 1)
-	} else {
-		b = append(b, 0)
+	flags := byte(0)
+	for i, flag := range d.flags() {
+		if *flag {
+			flags |= 1 << i
+		}
 	}
+	b = append(b, flags)
 	for _, text := range []string{strings.Join(d.acr, " "), d.scope, strings.Join(d.claims, "\x00")} {
 		b = binary.AppendUvarint(b, uint64(len(text)))
 		b = append(b, text...)
@@ -124,7 +139,11 @@ func (d *demand) append(b []byte) []byte {
 
 func readDemand(r *reader) (d demand) {
 	d.maxAge = int64(r.number())
-	d.refresh = r.number() == 1
+	if flags := r.take(1); !r.failed {
+		for i, flag := range d.flags() {
+			*flag = flags[0]&(1<<i) != 0
+		}
+	}
 	d.acr = strings.Fields(string(r.take(r.number())))
 	d.scope = string(r.take(r.number()))
 	if names := string(r.take(r.number())); names != "" {

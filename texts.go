@@ -126,7 +126,7 @@ func (s shortfall) describe() string {
 		return name + " has to be verified."
 	case s.mismatch:
 		return name + " does not let you in here."
-	case plainNames[s.claim] == "":
+	case plainNames[s.claim] == "" && !s.scope:
 		return name + " is missing." // nothing that people share as such
 	default:
 		return name + " has to be shared."

@@ -13,17 +13,54 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 )
 
-// gather returns the claims of a verified ID token, and those of userinfo if the
-// token's are not enough and the provider has it. An error is userinfo's.
-func (g *Gate) gather(ctx context.Context, m *provider.Metadata, verified claims.Claims, accessToken string, enough func(claims.Claims) bool) (claims.Claims, error) {
-	if m.UserinfoEndpoint == "" || enough(verified) {
+// userinfoWords are when it is asked; the first is the default.
+var userinfoWords = []string{"auto", "always", "never"}
+
+// need is whether userinfo has to be asked.
+type need int
+
+const (
+	notNeeded need = iota
+	wanted         // if the provider has it
+	needed         // or there is no session
+)
+
+// needs tells what is needed besides a verified ID token at a sign-in: here, where
+// it ends, and at the gate that began it.
+func (g *Gate) needs(verified claims.Claims, d *demand) need {
+	switch {
+	case g.Userinfo == "always" || d.always:
+		return needed
+	case g.Userinfo != "never" && len(decide(g.keep.of(verified), g.scopes, g.rules)) > 0, !d.never && d.lacks(verified):
+		return wanted
+	default:
+		return notNeeded
+	}
+}
+
+// needsAnew is the same for the ID token of a refresh.
+func (g *Gate) needsAnew(found claims.Claims, s *session) need {
+	switch {
+	case g.Userinfo == "always":
+		return needed
+	case g.Userinfo != "never" && g.lacks(found, s):
+		return wanted
+	default:
+		return notNeeded
+	}
+}
+
+// gather returns the claims of a verified ID token, and those of userinfo if that
+// has to be asked. An error is userinfo's.
+func (g *Gate) gather(ctx context.Context, m *provider.Metadata, verified claims.Claims, accessToken string, more need) (claims.Claims, error) {
+	if more == notNeeded || more == wanted && m.UserinfoEndpoint == "" {
 		return verified, nil
 	}
-	more, err := g.provider.Userinfo(ctx, accessToken, verified.String("sub"), g.userinfoVerifier(m))
+	said, err := g.provider.Userinfo(ctx, accessToken, verified.String("sub"), g.userinfoVerifier(m))
 	if err != nil {
 		return nil, err
 	}
-	return merge(verified, more), nil
+	return merge(verified, said), nil
 }
 
 // merge adds userinfo's claims to those of the ID token, whose own stay: they

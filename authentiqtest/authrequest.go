@@ -131,7 +131,7 @@ func (s *Server) readAuthRequest(redirectURI string, p url.Values) (*authRequest
 	if values := strings.Fields(p.Get("acr_values")); len(values) > 0 {
 		a.acr = values[0]
 	}
-	ask, err := parseScopes(p.Get("scope"))
+	ask, err := parseScopes(s.scopes, p.Get("scope"))
 	if err != nil {
 		return a, &refusal{"invalid_scope", err.Error()}
 	}

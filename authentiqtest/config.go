@@ -64,6 +64,12 @@ type Config struct {
 	// Users are those who can sign in. Default: [DemoUsers].
 	Users []User
 
+	// Scopes are more scopes that users can consent to, beside Authentiq's, and the claims that each shares.
+	Scopes map[string][]string
+
+	// JWTAccessTokens makes access tokens signed JWTs of some 2 KB (RFC 9068). Otherwise they are short and mean nothing.
+	JWTAccessTokens bool
+
 	// RefreshTokens adds a refresh token to the token response. Each works once, only while the user's session at the
 	// provider lasts, and not after the client has revoked it.
 	RefreshTokens bool

@@ -27,7 +27,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 	}
 	scopes := []string{openID}
 	claims := []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "sid", "at_hash", "c_hash", "jti", "scope"}
-	for _, sc := range scopeTable {
+	for _, sc := range s.scopes {
 		scopes = append(scopes, sc.name)
 		for _, claim := range sc.claims {
 			if !slices.Contains(claims, claim) {

@@ -24,7 +24,7 @@ func (s *Server) idToken(hooks *Hooks, g grant, user User, beside hashed) (strin
 		return "", err
 	}
 	now := s.cfg.Now()
-	claims := user.share(g.scopes)
+	claims := user.share(s.scopes, g.scopes)
 	claims["iss"] = s.Issuer
 	claims["sub"] = user.ID
 	claims["aud"] = s.cfg.ClientID

@@ -55,7 +55,7 @@ func TestParseScopes(t *testing.T) {
 		"email~s  phone~sr email~r nosuch": "openid~r email~rs phone~rs",
 		"aq:name~r aq:location":            "openid~r aq:name~r aq:location",
 	} {
-		ask, err := parseScopes(text)
+		ask, err := parseScopes(scopeTable, text)
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 			continue
@@ -69,7 +69,7 @@ func TestParseScopes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"email~", "email~R", "email~rr", "email~r~s", "nosuch~x"} {
-		if _, err := parseScopes(text); err == nil {
+		if _, err := parseScopes(scopeTable, text); err == nil {
 			t.Errorf("%q: no error", text)
 		}
 	}

@@ -93,7 +93,7 @@ func (s *Server) signInPage(w http.ResponseWriter, status int, a *authRequest, s
 		view.Users[chosen].Chosen = true
 	}
 	for _, ask := range a.ask {
-		if sc, ok := scopeByName(ask.name); ok {
+		if sc, ok := scopeByName(s.scopes, ask.name); ok {
 			view.Scopes = append(view.Scopes, scopeChoice{ask.name, sc.words, ask.required, ask.verified})
 		}
 	}

@@ -7,6 +7,7 @@ package authentiqtest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -60,7 +61,7 @@ func (a asked) String() string {
 // the provider doesn't know is left out, as OpenID Connect Core section 3.1.2.1 has it; one that occurs twice
 // is asked for with the marks of both. A mark that doesn't exist is an error, since ignoring it could make something
 // optional that was meant to be required.
-func parseScopes(text string) ([]asked, error) {
+func parseScopes(table []scope, text string) ([]asked, error) {
 	out := []asked{{name: openID, required: true}}
 	for _, word := range strings.Fields(text) {
 		name, marks, marked := strings.Cut(word, "~")
@@ -77,7 +78,7 @@ func parseScopes(text string) ([]asked, error) {
 				return nil, fmt.Errorf("scope %q has an unknown mark", word)
 			}
 		}
-		if _, known := scopeByName(name); !known {
+		if _, known := scopeByName(table, name); !known {
 			continue
 		}
 		if i := slices.IndexFunc(out, func(b asked) bool { return b.name == name }); i >= 0 {
@@ -90,12 +91,24 @@ func parseScopes(text string) ([]asked, error) {
 	return out, nil
 }
 
-func scopeByName(name string) (scope, bool) {
-	i := slices.IndexFunc(scopeTable, func(sc scope) bool { return sc.name == name })
+func scopeByName(table []scope, name string) (scope, bool) {
+	i := slices.IndexFunc(table, func(sc scope) bool { return sc.name == name })
 	if i < 0 {
 		return scope{}, false
 	}
-	return scopeTable[i], true
+	return table[i], true
+}
+
+// withScopes is Authentiq's table with scopes of another provider's.
+func withScopes(more map[string][]string) ([]scope, error) {
+	table := slices.Clone(scopeTable)
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		if _, known := scopeByName(table, name); known || name == openID {
+			return nil, fmt.Errorf("scope %q is there already", name)
+		}
+		table = append(table, scope{name, "your " + strings.Join(more[name], ", "), slices.Clone(more[name])})
+	}
+	return table, nil
 }
 
 // grantAll is the scopes asked for without those that the user leaves out. What is required stays.
@@ -130,12 +143,12 @@ func consentKey(ask []asked) string {
 
 // shares reports whether the granted scopes share a claim. Language and time zone always come along; a claim that
 // belongs to no scope does too, so that a test can give a user groups without a scope for them.
-func shares(granted []string, claim string) bool {
+func shares(table []scope, granted []string, claim string) bool {
 	if claim == "locale" || claim == "zoneinfo" {
 		return true
 	}
 	governed := false
-	for _, sc := range scopeTable {
+	for _, sc := range table {
 		if !slices.Contains(sc.claims, claim) {
 			continue
 		}

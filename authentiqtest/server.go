@@ -25,6 +25,7 @@ type Server struct {
 	Issuer string
 
 	cfg      Config // settled; never written after NewServer
+	scopes   []scope
 	addr     string // where Up listens again
 	cookie   string // the name of the session cookie
 	hooks    atomic.Pointer[Hooks]
@@ -57,6 +58,10 @@ type run struct {
 func NewServer(cfg Config) (*Server, error) {
 	given := cfg
 	cfg, err := cfg.settle()
+	var scopes []scope
+	if err == nil {
+		scopes, err = withScopes(cfg.Scopes)
+	}
 	if err != nil {
 		if given.Listener != nil {
 			_ = given.Listener.Close() // it was handed over; the error that matters is the one above
@@ -79,6 +84,7 @@ func NewServer(cfg Config) (*Server, error) {
 	s := &Server{
 		Issuer: "http://" + net.JoinHostPort(issuerHost(given.Addr, addr), strconv.Itoa(addr.Port)),
 		cfg:    cfg,
+		scopes: scopes,
 		addr:   addr.String(),
 		// Browsers keep one cookie jar for all ports of a host, so the port is in the name: two servers, or a server and
 		// the app it serves, don't take each other's.

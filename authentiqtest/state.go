@@ -200,9 +200,15 @@ func (s *Server) useCode(code string) (issuedCode, bool) {
 }
 
 // newTokens makes the tokens of a grant; code is the one they were exchanged for, if any.
-func (s *Server) newTokens(g grant, code string) tokens {
+func (s *Server) newTokens(g grant, code string) (tokens, error) {
 	now := s.cfg.Now()
 	t := tokens{access: rand.Text()}
+	if s.cfg.JWTAccessTokens {
+		var err error
+		if t.access, err = s.jwtAccessToken(g, t.access, now); err != nil {
+			return tokens{}, err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.access.put(t.access, g, now, now.Add(accessTokenLifetime))
@@ -213,7 +219,7 @@ func (s *Server) newTokens(g grant, code string) tokens {
 	if issued, ok := s.codes.get(code, now); ok {
 		issued.tokens = t
 	}
-	return t
+	return t, nil
 }
 
 // useRefreshToken redeems a refresh token, once, while the user's session lasts.

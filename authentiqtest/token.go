@@ -9,6 +9,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,7 +51,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, hooks *Hooks) {
 		return
 	}
 
-	issued := s.newTokens(g, r.PostForm.Get("code"))
+	issued, err := s.newTokens(g, r.PostForm.Get("code"))
+	if err != nil {
+		writeFailure(w, err)
+		return
+	}
 	idToken, err := s.idToken(hooks, g, user, hashed{"at_hash", issued.access})
 	if err != nil {
 		writeFailure(w, err)
@@ -70,6 +76,29 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, hooks *Hooks) {
 		hooks.TokenResponse(doc)
 	}
 	writeJSON(w, http.StatusOK, doc)
+}
+
+// jwtAccessToken is an access token that an API can read by itself, with all that providers put in: it is large.
+func (s *Server) jwtAccessToken(g grant, id string, now time.Time) (string, error) {
+	permissions := make([]string, 40)
+	for i := range permissions {
+		permissions[i] = fmt.Sprintf("urn:example:permission:%03d", i)
+	}
+	payload, err := json.Marshal(map[string]any{
+		"iss": s.Issuer, "sub": g.userID, "aud": "https://api.example.com", "client_id": s.cfg.ClientID, "jti": id,
+		"iat": now.Unix(), "exp": now.Add(accessTokenLifetime).Unix(), "scope": strings.Join(g.scopes, " "), "permissions": permissions,
+	})
+	if err != nil {
+		return "", fmt.Errorf("writing the access token: %w", err)
+	}
+	alg, err := parseAlg("RS256")
+	if err != nil {
+		return "", err
+	}
+	keys := s.keys.Load()
+	header := keys.header(alg)
+	header["typ"] = "at+jwt"
+	return s.sign(keys, alg.name, header, payload)
 }
 
 // redeem checks a code against what it is bound to.

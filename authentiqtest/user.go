@@ -158,10 +158,10 @@ func (s *Server) userLocked(id string) (User, bool) {
 }
 
 // share is a fresh copy of the claims that the granted scopes share.
-func (u User) share(granted []string) map[string]any {
+func (u User) share(table []scope, granted []string) map[string]any {
 	out := make(map[string]any)
 	for name, value := range u.Claims {
-		if !isProtocolClaim(name) && shares(granted, name) {
+		if !isProtocolClaim(name) && shares(table, granted, name) {
 			out[name] = clone(value)
 		}
 	}

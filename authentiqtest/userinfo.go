@@ -51,7 +51,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request, hooks *Hooks) 
 		unauthorized(`Bearer error="invalid_token"`)
 		return
 	}
-	doc := user.share(g.scopes)
+	doc := user.share(s.scopes, g.scopes)
 	doc["sub"] = user.ID
 	alg, encrypted := s.userinfoForm()
 	if alg != "" { // OpenID Connect Core section 5.3.2

@@ -92,9 +92,40 @@ func AuthHash(c Claims) map[string]any {
 		}
 	}
 	putLocale(extra, c)
+	// The integrations have no place for handles. This one is theirs for whatever else
+	// there is, so that nobody who reads the rest finds it in another shape.
+	if social := Social(c); social != nil {
+		extra["social"] = social
+	}
 	hash := map[string]any{"provider": "authentiq", "info": info, "extra": extra}
 	putTexts(hash, c, map[string]string{"uid": "sub", "sid": "sid"})
 	return hash
+}
+
+// Social returns the user's handles at other services, by service, from aq:social:twitter and its like: a text, or an
+// object, as the provider wrote it. nil when there are none.
+func Social(c Claims) map[string]any {
+	var out map[string]any
+	for _, service := range [...]string{"facebook", "linkedin", "twitter"} {
+		value := c["aq:social:"+service]
+		switch v := value.(type) {
+		case string:
+			if Blank(v) {
+				continue
+			}
+		case map[string]any:
+			if len(v) == 0 {
+				continue
+			}
+		default:
+			continue
+		}
+		if out == nil {
+			out = make(map[string]any)
+		}
+		out[service] = value
+	}
+	return out
 }
 
 // BasicHash is the part of it that a page needs to greet its user.

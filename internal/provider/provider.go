@@ -52,6 +52,7 @@ type Metadata struct {
 	ResponseIss           bool     `json:"authorization_response_iss_parameter_supported"`
 	ResponseTypes         []string `json:"response_types_supported"`
 	ResponseModes         []string `json:"response_modes_supported"`
+	ClaimsParameter       bool     `json:"claims_parameter_supported"`
 }
 
 // Config shapes a Provider.

@@ -33,7 +33,22 @@ type Grant struct {
 
 // Tokens is the part of a token response that is used. After a refresh, ID and
 // Refresh may be empty: the provider need not send them again.
-type Tokens struct{ Access, ID, Refresh string }
+type Tokens struct {
+	Access, ID, Refresh string
+
+	Type      string // of the access token, as RFC 6749 section 7.1 has it
+	ExpiresIn int64  // seconds that the access token lasts; 0 where it is not said
+	ExpiresAt int64  // until when, in Unix seconds of the provider's clock, where only that is said
+}
+
+// tokensOf takes what is used out of a token response.
+func tokensOf(token *oauth2.Token) *Tokens {
+	t := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken, Type: token.Type(), ExpiresIn: token.ExpiresIn}
+	if at, ok := token.Extra("expires_at").(float64); ok && t.ExpiresIn == 0 && at > 0 && at < 1<<53 {
+		t.ExpiresAt = int64(at)
+	}
+	return t
+}
 
 // Exchange redeems a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5). All
 // errors are *Error.
@@ -55,7 +70,9 @@ func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*T
 	if len(token.RefreshToken) > maxRefreshToken {
 		return nil, &Error{Op: op, Err: errRefreshTooLarge}
 	}
-	return &Tokens{Access: token.AccessToken, ID: id, Refresh: token.RefreshToken}, nil
+	tokens := tokensOf(token)
+	tokens.ID = id
+	return tokens, nil
 }
 
 // maxRefreshToken is the largest refresh token that is kept, in bytes.
@@ -79,7 +96,7 @@ func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken stri
 	if len(token.RefreshToken) > maxRefreshToken {
 		return nil, &Error{Op: op, Err: errRefreshTooLarge}
 	}
-	tokens := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken}
+	tokens := tokensOf(token)
 	switch id := token.Extra("id_token").(type) {
 	case nil:
 	case string:

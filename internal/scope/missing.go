@@ -4,12 +4,18 @@
 
 package scope
 
-import "github.com/authentiq/caddy-authentiq/internal/claims"
+import (
+	"slices"
+	"strings"
+
+	"github.com/authentiq/caddy-authentiq/internal/claims"
+)
 
 // Missing is a scope whose marks the claims don't satisfy.
 type Missing struct {
 	Scope      Scope
-	Unverified bool // it was shared, but the provider doesn't vouch for it
+	Unverified bool   // it was shared, but the provider doesn't vouch for it
+	Claims     string // which ones, of a scope that only the configuration knows
 }
 
 // Missing returns, in the set's order, what the claims leave open; nothing means that they satisfy the set.
@@ -19,6 +25,12 @@ type Missing struct {
 func (set Set) Missing(c claims.Claims) []Missing {
 	var missing []Missing
 	for _, s := range set {
+		if s.Required && s.gives != nil {
+			if absent := s.absent(c); absent != "" {
+				missing = append(missing, Missing{Scope: s, Claims: absent})
+			}
+			continue
+		}
 		if s.Required && !shared(s.Name, c) {
 			missing = append(missing, Missing{Scope: s})
 			continue
@@ -28,6 +40,22 @@ func (set Set) Missing(c claims.Claims) []Missing {
 		}
 	}
 	return missing
+}
+
+// absent names the claims of a custom scope that are not there or empty. All of them have to be: only who wrote the
+// configuration knows what they mean, and may leave out those that need not be there.
+func (s Scope) absent(c claims.Claims) string {
+	full := func(name string) bool { v, found := c.Lookup(name); return found && occupied(v) }
+	if !slices.ContainsFunc(s.gives.claims, func(name string) bool { return !full(name) }) {
+		return ""
+	}
+	var names []string
+	for _, name := range s.gives.claims {
+		if !full(name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // shared reports whether the user shared what the scope is about. For a scope with several claims one is enough: people
@@ -43,7 +71,7 @@ func shared(name string, c claims.Claims) bool {
 	case "email", "phone", "aq:username", "aq:locale", "aq:zoneinfo":
 		return anyText(c, subject(name))
 	case "profile":
-		return anyText(c, Claims(name)...)
+		return anyText(c, profile()...)
 	}
 	return false
 }

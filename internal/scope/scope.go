@@ -27,8 +27,12 @@ type Scope struct {
 	Required bool // ~r
 	Verified bool // ~s
 
-	verifiedFirst bool // written ~sr; only what travels to Authentiq shows it
+	verifiedFirst bool   // written ~sr; only what travels to Authentiq shows it
+	gives         *given // what a scope gives that isn't in the table; nil for those that are, and for those that nobody explained
 }
+
+// given is behind a pointer so that scopes can be compared.
+type given struct{ claims []string }
 
 var (
 	errNoName     = errors.New("it has no name")

@@ -7,6 +7,7 @@ package scope
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -18,7 +19,10 @@ var (
 	errEmpty         = errors.New("scope: an empty word")
 	errOpenID        = errors.New("openid is always required and takes no marks")
 	errNotVerifiable = errors.New("~s can't be enforced, only email and phone can be verified")
-	errNotRequirable = errors.New("~r can't be enforced, there is no telling which claims this scope gives")
+	errNotRequirable = errors.New("~r can't be enforced, there is no telling which claims this scope gives (scope_claims can)")
+	errInTable       = errors.New("what this scope gives is known, and can't be changed")
+	errNotAsked      = errors.New("this scope is not among those that are asked for")
+	errGivesNothing  = errors.New("want the claims that it gives")
 )
 
 // Set is the scopes in the order they are asked for. Each name is there once, and openid is one of them.
@@ -27,7 +31,29 @@ type Set []Scope
 // ParseAll reads words, each of which may hold several with spaces between them, and puts openid first if it isn't there.
 // A word of nothing is an error: it is what an environment variable that was never set looks like, and the scopes in it
 // were meant to be required.
-func ParseAll(words []string) (Set, error) {
+func ParseAll(words []string) (Set, error) { return ParseWith(words, nil) }
+
+// GivesError says what is wrong with what the configuration says of a scope.
+type GivesError struct {
+	Scope string
+	err   error
+}
+
+func (e *GivesError) Error() string { return fmt.Sprintf("%.64q: %v", e.Scope, e.err) }
+
+// ParseWith is ParseAll where the configuration says what scopes give that are not in the table: their names, and the
+// claims of each. Such a scope may be required. One that is in the table, or that is not asked for, is an error: whoever
+// wrote it believes that it does something.
+func ParseWith(words []string, gives map[string][]string) (Set, error) {
+	names := slices.Sorted(maps.Keys(gives))
+	for _, name := range names {
+		if inTable(name) {
+			return nil, &GivesError{name, errInTable}
+		}
+		if len(gives[name]) == 0 || slices.Contains(gives[name], "") {
+			return nil, &GivesError{name, errGivesNothing}
+		}
+	}
 	var set Set
 	for _, word := range words {
 		none := true
@@ -38,12 +64,17 @@ func ParseAll(words []string) (Set, error) {
 			}
 			none = false
 			var err error
-			if set, err = set.add(one); err != nil {
+			if set, err = set.add(one, gives); err != nil {
 				return nil, err
 			}
 		}
 		if none {
 			return nil, errEmpty
+		}
+	}
+	for _, name := range names {
+		if set.index(name) < 0 {
+			return nil, &GivesError{name, errNotAsked}
 		}
 	}
 	if set.index(openID) < 0 {
@@ -52,10 +83,13 @@ func ParseAll(words []string) (Set, error) {
 	return set, nil
 }
 
-func (set Set) add(word string) (Set, error) {
+func (set Set) add(word string, gives map[string][]string) (Set, error) {
 	s, err := Parse(word)
 	if err != nil {
 		return nil, err
+	}
+	if claims := gives[s.Name]; claims != nil {
+		s.gives = &given{slices.Clone(claims)}
 	}
 	if err := s.enforceable(); err != nil {
 		return nil, fmt.Errorf("scope %q: %w", word, err)
@@ -86,7 +120,7 @@ func (s Scope) enforceable() error {
 	if s.Verified && companion(s.Name) == "" {
 		return errNotVerifiable
 	}
-	if len(Claims(s.Name)) == 0 {
+	if len(s.Claims()) == 0 {
 		return errNotRequirable
 	}
 	return nil

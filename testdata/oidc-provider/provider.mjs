@@ -12,6 +12,8 @@
 //	users        claims by account name; an account without has its sub only
 //	signingAlgs  what ID tokens may be signed with; keys for it are made at start
 //	pkceRequired whether every client has to use PKCE
+//	jwtAPI       whether access tokens are large JWTs for an API, which userinfo
+//	             does not take
 //	clock        how many seconds its clock is ahead, negative for behind
 //	settings     whatever else oidc-provider is configured with
 //
@@ -31,7 +33,7 @@ import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 
 const {
-  port = 0, clients = [], users = {}, signingAlgs = ['RS256'], pkceRequired = false, clock = 0, settings = {},
+  port = 0, clients = [], users = {}, signingAlgs = ['RS256'], pkceRequired = false, jwtAPI = false, clock = 0, settings = {},
 } = JSON.parse(process.argv[2] ?? '{}');
 
 // Standard output is for answers; the library prints its notices there.
@@ -77,6 +79,16 @@ function makeKeys() {
   return [...kinds.values()].map((kind) => generateKeyPairSync(...kind).privateKey.export({ format: 'jwk' }));
 }
 
+// forAPI has every access token be one for the same API, which reads it by itself.
+const forAPI = !jwtAPI ? {} : {
+  resourceIndicators: {
+    enabled: true,
+    defaultResource: () => 'https://api.example.com',
+    useGrantedResource: () => true,
+    getResourceServerInfo: () => ({ scope: 'email', audience: 'https://api.example.com', accessTokenFormat: 'jwt' }),
+  },
+};
+
 function makeProvider(issuer) {
   const provider = new Provider(issuer, {
     adapter: Memory,
@@ -97,13 +109,14 @@ function makeProvider(issuer) {
       address: ['address'],
       groups: ['groups'],
     },
+    extraTokenClaims: () => (jwtAPI ? { permissions: Array.from({ length: 40 }, (_, i) => `urn:example:permission:${i}`) } : undefined),
     // A site on this machine may be told of a sign-out, which the library keeps
     // from addresses like these (its dispatcher).
     fetch: (url, { dispatcher, ...options }) => fetch(url, options),
     ...settings,
     // Its own pages to sign in, consent and sign out. They are meant for trying
     // it out, as here.
-    features: { devInteractions: { enabled: true }, ...settings.features },
+    features: { devInteractions: { enabled: true }, ...forAPI, ...settings.features },
   });
   for (const event of ['authorization.error', 'grant.error', 'userinfo.error', 'end_session.error', 'backchannel.error', 'server_error']) {
     provider.on(event, (ctx, error) => console.error(event, ctx.method, ctx.path, error.message, error.error_detail ?? error.stack));
