@@ -36,6 +36,8 @@ type refusal struct {
 	returnTo string // where to try again for; "" offers nothing
 	again    string // by which prompt the provider has to be asked then, see prompts
 	told     bool   // the log has rung for it, once for all requests
+
+	mayBeHint bool // a provider may have said so because of a hint of ours
 }
 
 // refuse answers with a page and logs which check failed, at info or above
@@ -135,7 +137,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 	if share {
 		page.Actions = append(page.Actions, pages.Action{Label: labelShare, Address: g.signInAgain(r, "share", returnTo)})
 	}
-	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain(r, "other", returnTo)})
+	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain(r, againOther, returnTo)})
 	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.Strings("claims", slices.Sorted(maps.Keys(s.claims))), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
 	return g.answer(w, r, http.StatusForbidden, page)
 }
@@ -211,7 +213,7 @@ func tokenRefusal(err error) *refusal {
 // OpenID Connect Core 3.1.2.6). Only codes that are known are logged as they
 // are; the description is a stranger's text.
 func authorizationError(code string) *refusal {
-	f := &refusal{check: "authorization response", cause: fmt.Errorf("error %.64q", code), page: pageFailed}
+	f := &refusal{check: "authorization response", cause: fmt.Errorf("error %.64q", code), page: pageFailed, mayBeHint: mayBeHint(code)}
 	switch code {
 	case "access_denied":
 		f.status, f.page = http.StatusForbidden, pageCancelled

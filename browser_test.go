@@ -69,6 +69,8 @@ func TestInARealBrowser(t *testing.T) {
 		{"a page that nobody has to sign in for knows who has", walkPass},
 		{"somebody who kept his email to himself shares it and gets in", walkShare},
 		{"somebody who kept what only this provider knows shares it and gets in", walkShareCustom},
+		{"whose session has ended needs one click on the phone, and nobody else does", walkOneClick},
+		{"another site has people sign in, by a link or a form", walkInitiated},
 		{"a session of several cookies shrinks to one", walkLargeSession},
 		{"what goes wrong leaves a page with a way on", walkFailures},
 	} {
@@ -306,7 +308,7 @@ func walkCookies(t *testing.T, c *chromium) {
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(home, http.StatusOK, asAlice)
 	after := b.cookies(endpoint)
-	if all, most := named(after), named(b.cookies(home)); all != "__Host-authentiq __Secure-authentiq-hint" || most != "__Host-authentiq" {
+	if all, most := named(after), named(b.cookies(home)); all != "__Host-authentiq __Host-authentiq-who __Secure-authentiq-hint" || most != "__Host-authentiq __Host-authentiq-who" {
 		t.Errorf("signed in, our endpoints get %s, other pages %s", all, most)
 	}
 	for _, c := range slices.Concat(login, after) {
@@ -338,8 +340,10 @@ func walkStrict(t *testing.T, c *chromium) {
 	b.open(s.web("app", "/reports/7?x=1"))
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
-	if kept := b.cookies(s.web("app", "/")); len(kept) != 1 || kept[0].SameSite != network.CookieSameSiteStrict {
-		t.Errorf("cookies: %+v", kept)
+	for _, c := range b.cookies(s.web("app", "/")) {
+		if want := map[string]network.CookieSameSite{hostCookie: network.CookieSameSiteStrict, hostCookie + whoSuffix: network.CookieSameSiteLax}[c.Name]; c.SameSite != want {
+			t.Errorf("%s: SameSite %s, want %q", c.Name, c.SameSite, want)
+		}
 	}
 	// The link comes without the session. The provider knows who it is, so that
 	// one more round through it asks nobody anything.
@@ -480,6 +484,86 @@ func walkShareCustom(t *testing.T, c *chromium) {
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
 }
 
+// walkOneClick ends sessions, and looks at what the provider makes of the next sign-in.
+func walkOneClick(t *testing.T, c *chromium) {
+	s := c.street(t, strings.Replace(webSite(""), "scope         aq:name", "scope         aq:push aq:name", 1))
+	b := c.window(t)
+	phone := func() {
+		t.Helper()
+		b.sees(s.provider.EndpointURL(authentiqtest.Authorize), http.StatusOK, "Look at your phone", "Alice Whitfield")
+	}
+	b.open(s.web("app", "/reports/7?x=1"))
+	b.signIn(s, authentiqtest.Alice)
+	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
+
+	// The provider says that he has signed out, and has forgotten this browser: it goes
+	// by the hint alone.
+	for i := range 2 {
+		token, err := s.provider.LogoutToken(authentiqtest.Alice, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		over := time.Now().Unix() // what begins in its second ends with it
+		b.script(fmt.Sprintf(`fetch("/authentiq/backchannel-logout", {method: "POST", body: new URLSearchParams({logout_token: %q})}); ""`, token))
+		await(t, "he is signed out", func() bool { return len(s.events(eventRemoteSignOut)) > i })
+		await(t, "the second is over", func() bool { return time.Now().Unix() > over })
+		b.forget(s.provider.EndpointURL(authentiqtest.Authorize))
+		b.open(s.web("app", "/reports/8?x=1"))
+		phone()
+		b.press("Confirm on the phone")
+		b.sees(s.web("app", "/reports/8?x=1"), http.StatusOK, asAlice)
+	}
+	// The browser has dropped the session, its time being over.
+	b.forget(s.provider.EndpointURL(authentiqtest.Authorize))
+	for _, c := range b.cookies(s.web("app", "/")) {
+		if c.Name == hostCookie {
+			call(b, network.DeleteCookies, network.DeleteCookiesParams{Name: c.Name, URL: s.web("app", "/")})
+		}
+	}
+	b.open(s.web("app", "/reports/9"))
+	phone()
+
+	// Somebody else is nobody in particular, now and the next time.
+	b.open(s.web("app", "/authentiq/sign-in?again=other&return_to=/reports/10"))
+	b.atProvider(s)
+	b.open(s.web("app", "/reports/10"))
+	b.atProvider(s)
+	b.signIn(s, authentiqtest.Alice)
+	b.sees(s.web("app", "/reports/10"), http.StatusOK, asAlice)
+
+	// And so is whoever comes after a sign-out.
+	b.press("Sign out")
+	b.signedOut(s, "app")
+	b.open(s.web("app", "/reports/11"))
+	b.atProvider(s)
+	b.signIn(s, authentiqtest.Bob)
+	b.sees(s.web("app", "/reports/11"), http.StatusOK, asBob)
+}
+
+// walkInitiated comes from another site's page, with and without a session.
+func walkInitiated(t *testing.T, c *chromium) {
+	const ask, target = "https://app.example.test:PORT/authentiq/sign-in", "https://app.example.test:PORT/reports/7?x=1"
+	s := c.street(t, webSite("")+"https://elsewhere.test:PORT {\n"+webTLS+
+		"header Content-Type text/html\nrespond `<!doctype html><title>Portal</title><link rel=icon href='data:,'>"+
+		"<a href='"+ask+"?iss=ISSUER&target_link_uri="+target+"'>By a link</a>"+
+		"<form method=post action='"+ask+"'><input type=hidden name=iss value='ISSUER'><input type=hidden name=target_link_uri value='"+target+"'><button>By a form</button></form>"+
+		"`\n}\n")
+	for _, way := range []string{"By a link", "By a form"} {
+		b := c.window(t)
+		b.open(s.elsewhere())
+		b.press(way)
+		b.signIn(s, authentiqtest.Alice)
+		b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
+		asked := s.flowAsked(authentiqtest.Authorize)
+		b.open(s.elsewhere())
+		b.press(way)
+		b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
+		if s.flowAsked(authentiqtest.Authorize) != asked {
+			t.Errorf("%s: who was signed in was sent to the provider", way)
+		}
+	}
+}
+
 func walkLargeSession(t *testing.T, c *chromium) {
 	s := c.street(t, webSite(""))
 	large := authentiqtest.DemoUsers()
@@ -492,10 +576,10 @@ func walkLargeSession(t *testing.T, c *chromium) {
 		users []authentiqtest.User
 		names string
 	}{
-		{large, "__Host-authentiq_0 __Host-authentiq_1 __Host-authentiq_2"},
-		{nil, "__Host-authentiq"},
-		{large, "__Host-authentiq_0 __Host-authentiq_1 __Host-authentiq_2"},
-		{nil, "__Host-authentiq"},
+		{large, "__Host-authentiq-who __Host-authentiq_0 __Host-authentiq_1 __Host-authentiq_2"},
+		{nil, "__Host-authentiq __Host-authentiq-who"},
+		{large, "__Host-authentiq-who __Host-authentiq_0 __Host-authentiq_1 __Host-authentiq_2"},
+		{nil, "__Host-authentiq __Host-authentiq-who"},
 	} {
 		if err := s.provider.SetUsers(turn.users); err != nil {
 			t.Fatal(err)

@@ -38,6 +38,7 @@ func init() {
 //		allow_param   <name>...
 //		response_type code [id_token]
 //		response_mode query | form_post | fragment
+//		login_hint    on | off
 //		signing_alg   <alg>... | none
 //		encryption_key <file>...
 //		userinfo      auto | always | never
@@ -186,6 +187,8 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		}
 	case "response_mode":
 		o.ResponseMode, err = oneWord(d, responseModes...)
+	case "login_hint":
+		o.LoginHint, err = oneWord(d, "on", "off")
 	case "signing_alg":
 		o.SigningAlg, err = someValues(d)
 	case "encryption_key":

@@ -49,9 +49,13 @@ func (g *Gate) takeResponse(w http.ResponseWriter, r *http.Request, v *visit, o 
 		return g.refuse(w, r, g.withoutLogin(r, v, errors.New("used before"), l.returnTo))
 	}
 	s, idToken, refused := g.signIn(r, l, response, now)
+	if refused != nil && refused.mayBeHint && l.guess.made != guessNone {
+		return g.unguessed(w, r, v, ring, l, response.Get("error"))
+	}
 	if refused == nil {
 		if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
 			g.endSession(w, r, o, v, "another sign-in failed")
+			g.rememberWho(w, ring, o, v.cookies, s, loginLifetime, maxChunks*chunkSize) // he may share what is missing
 			return g.deny(w, r, s, missing, l.returnTo)
 		}
 		var cookies []carried
@@ -234,6 +238,7 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 	g.dropSession(w, o, v.cookies, cookies...)
 	// Our own endpoints get the hint besides the session, in one request header.
 	room := maxChunks*chunkSize - size(cookies)
+	room -= g.rememberWho(w, ring, o, v.cookies, s, time.Duration(g.Session.Lifetime)+whoAfter, room)
 	if hint, ok := g.sealHint(ring, o, idToken); ok && len(hint.value) <= room {
 		g.setCookie(w, o, hint, lifetime, http.SameSiteLaxMode)
 	} else {
@@ -251,13 +256,17 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 	if l.origin != o {
 		target = l.origin.String() + target
 	}
-	if g.Session.SameSite == "strict" || g.ResponseMode != modeQuery {
-		// The provider's page led here, so the browser would hold a strict cookie
-		// back from a redirect; a page of ours that goes on is same-site. And our form
-		// led here, whose page's policy would hold for all redirects after it.
-		page := pageOnward
-		page.Onward, page.Actions = target, []pages.Action{{Label: labelGoOn, Address: target}}
-		return pages.Write(w, r, http.StatusOK, page)
+	return g.goOn(w, r, pageOnward, target)
+}
+
+// goOn sends on who has come back from the provider. Its page led here, so the browser
+// would hold a strict cookie back from a redirect; a page of ours that goes on is
+// same-site. And where our form led here, the policy of its page would hold for all
+// redirects after it.
+func (g *Gate) goOn(w http.ResponseWriter, r *http.Request, page pages.Page, target string) error {
+	if g.Session.SameSite != "strict" && r.Method != http.MethodPost {
+		return redirect(w, target)
 	}
-	return redirect(w, target)
+	page.Onward, page.Actions = target, []pages.Action{{Label: labelGoOn, Address: target}}
+	return pages.Write(w, r, http.StatusOK, page)
 }

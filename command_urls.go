@@ -36,6 +36,7 @@ any site will do for all with the same client_id on the same storage. Authentiq'
 integrations are told of a sign-out at the redirect URI itself, and so can a gate be.
 Which of the two logout addresses a provider calls, if it does, is the provider's
 choice; backchannel_logout_uri is the one that works for every browser.
+initiate_login_uri is for providers that have a page with all their applications.
 
 --json prints an array of objects with the names that OpenID Connect gives them for
 registration, and with the sites and notes.
@@ -84,6 +85,7 @@ func showURLs(out io.Writer, all []*registration) error {
 			{"backchannel_logout_uri", r.BackchannelLogoutURI},
 			{"frontchannel_logout_uri", r.FrontchannelLogoutURI},
 			{"frontchannel_logout_session_required", strconv.FormatBool(r.FrontchannelSession)},
+			{"initiate_login_uri", r.InitiateLoginURI},
 		} {
 			fmt.Fprintf(table, "  %s\t%s\n", row[0], row[1])
 		}

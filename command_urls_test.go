@@ -109,7 +109,7 @@ func TestTheCommandPrintsWhatToRegisterForEverySite(t *testing.T) {
 				}
 				line := strings.Join(r.Sites, ",") + " " + r.RedirectURIs[0]
 				below, ok := strings.CutSuffix(r.PostLogoutRedirectURIs[0], "/signed-out")
-				if !ok || r.BackchannelLogoutURI != below+"/backchannel-logout" || r.FrontchannelLogoutURI != below+"/frontchannel-logout" {
+				if !ok || r.BackchannelLogoutURI != below+"/backchannel-logout" || r.FrontchannelLogoutURI != below+"/frontchannel-logout" || r.InitiateLoginURI != below+"/sign-in" {
 					t.Errorf("%+v", r)
 				}
 				if r.RedirectURIs[0] != below+"/callback" {
@@ -175,7 +175,7 @@ func TestTheCommandPrintsJSONWithTheNamesOfRegistration(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &all); err != nil || len(all) != 1 {
 		t.Fatalf("%v: %s", err, &out)
 	}
-	if got, want := slices.Sorted(maps.Keys(all[0])), []string{"backchannel_logout_uri", "client_id", "frontchannel_logout_session_required", "frontchannel_logout_uri", "issuer", "notes", "post_logout_redirect_uris", "redirect_uris", "sites"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(all[0])), []string{"backchannel_logout_uri", "client_id", "frontchannel_logout_session_required", "frontchannel_logout_uri", "initiate_login_uri", "issuer", "notes", "post_logout_redirect_uris", "redirect_uris", "sites"}; !slices.Equal(got, want) {
 		t.Errorf("members %q, want %q", got, want)
 	}
 	if !strings.Contains(out.String(), `"https://<host>/authentiq/callback"`) || all[0]["frontchannel_logout_session_required"] != true {

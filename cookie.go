@@ -64,6 +64,18 @@ func (n cookieNames) of(o origin, domain string) string {
 	}
 }
 
+// who returns the name of the cookie that says who signed in last.
+func (n cookieNames) who(o origin, domain string) string { return n.of(o, domain) + whoSuffix }
+
+// saysWho reports whether name is such a cookie's, for any origin.
+func (n cookieNames) saysWho(name string) bool {
+	base, ok := strings.CutSuffix(name, whoSuffix)
+	if n.configured != "" {
+		return ok && base == n.configured
+	}
+	return ok && (base == hostCookie || base == plainCookie)
+}
+
 // Cookies that only our own endpoints get.
 const (
 	hintSuffix   = "-hint"   // the ID token, for sign-out at the provider
@@ -112,7 +124,10 @@ func (n cookieNames) takeCookies(h http.Header) (ours []carried) {
 		for pair := range strings.SplitSeq(line, ";") {
 			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
 			if name = strings.TrimRight(name, " \t"); n.owns(name) {
-				ours = append(ours, carried{strings.Clone(name), value})
+				if ours == nil {
+					ours = make([]carried, 0, 4) // a session, and who it was; ours at the endpoints
+				}
+				ours = append(ours, carried{name, value})
 				continue
 			}
 			kept = append(kept, pair)
@@ -156,13 +171,14 @@ func (n cookieNames) owns(name string) bool {
 // isChunk reports whether a cookie of ours is a part of a value.
 func isChunk(name string) bool { return len(name) > 2 && name[len(name)-2] == '_' }
 
-// family reports whether name is base, a chunk of it or a login slot of it.
+// family reports whether name is base, a chunk of it, a login slot of it, or the one
+// that says who it was.
 func family(name, base string) bool {
 	rest, ok := strings.CutPrefix(name, base)
 	if !ok {
 		return false
 	}
-	if rest == "" {
+	if rest == "" || rest == whoSuffix {
 		return true
 	}
 	if number, ok := strings.CutPrefix(rest, "_"); ok {

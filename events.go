@@ -23,6 +23,7 @@ const (
 	eventHandSignOut     = "signed out by hand"
 	eventLogoutRefused   = "remote sign-out refused"
 	eventRefused         = "sign-in refused"
+	eventHintRefused     = "hint not taken"
 	eventDenied          = "access denied"
 	eventHeaderLeftOut   = "header left out"
 	eventProviderTrouble = "provider unavailable"

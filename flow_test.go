@@ -334,13 +334,13 @@ func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
 	s.flowRediscover(t, gate("auth_param ui_locales \"da en\"\nallow_param login_hint prompt"))
 	plain := []string{"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state", "tenant", "ui_locales"}
 	hint := sorted(append(slices.Clone(plain), "login_hint", "prompt"))
-	hostile := "state=evil&nonce=evil&redirect_uri=https://evil.example/&client_id=evil&scope=evil&response_type=token&response_mode=fragment&request_uri=https://evil.example/r&request=x&code_challenge=x&code_challenge_method=plain&ui_locales=xx&max_age=9&acr_values=low&iss=https://evil.example&target_link_uri=https://evil.example"
+	hostile := "state=evil&nonce=evil&redirect_uri=https://evil.example/&client_id=evil&scope=evil&response_type=token&response_mode=fragment&request_uri=https://evil.example/r&request=x&code_challenge=x&code_challenge_method=plain&ui_locales=xx&max_age=9&acr_values=low&target_link_uri=https://evil.example"
 	for _, test := range []struct {
 		name, path string
 		want       []string
 	}{
 		{"a page load", "/", plain},
-		{"a page load with such a query", "/?login_hint=x&" + hostile, plain},
+		{"a page load with such a query", "/?login_hint=x&iss=https://evil.example&" + hostile, plain},
 		{"the sign-in endpoint", "/authentiq/sign-in", plain},
 		{"what may be passed on", "/authentiq/sign-in?login_hint=a%26state%3Devil&prompt=login", hint},
 		{"what may not be passed on", "/authentiq/sign-in?" + hostile, plain},

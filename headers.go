@@ -77,6 +77,7 @@ type visit struct {
 	session *session // of the last gate that let the request through
 	renewed bool     // the answer brings the session's cookie
 	refused bool     // a gate has answered, and not the application
+	anybody bool     // whoever signed in last is not the one who is about to
 }
 
 const visitVar = "authentiq"

@@ -32,12 +32,13 @@ const (
 	purposeLogin   purpose = "login"
 	purposeHint    purpose = "hint"
 	purposeReturn  purpose = "return"
+	purposeWho     purpose = "who"     // who signed in last
 	purposeScope   purpose = "scope"   // that a page asks for, in an address
 	purposeDemand  purpose = "demand"  // what a sign-in has to show, in an address
 	purposeRefresh purpose = "refresh" // what a refresh has brought, in the store
 )
 
-var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn, purposeScope, purposeDemand, purposeRefresh}
+var purposes = []purpose{purposeSession, purposeLogin, purposeHint, purposeReturn, purposeWho, purposeScope, purposeDemand, purposeRefresh}
 
 // key seals and opens. It is safe for concurrent use.
 type key struct {

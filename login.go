@@ -28,6 +28,7 @@ type login struct {
 	origin   origin // where it began, and where returnTo is
 	returnTo string // a local path
 	demand   demand // what this sign-in is for
+	guess    guess  // who is likely to sign in, if the provider was told
 }
 
 // loginLifetime is how long somebody may stay at the provider.
@@ -72,7 +73,7 @@ func (l *login) encode() []byte {
 		b = binary.AppendUvarint(b, uint64(len(text)))
 		b = append(b, text...)
 	}
-	return l.demand.append(b)
+	return l.guess.append(l.demand.append(b))
 }
 
 func decodeLogin(b []byte) (*login, error) {
@@ -90,6 +91,7 @@ func decodeLogin(b []byte) (*login, error) {
 	l.origin.host = string(r.take(r.number()))
 	l.returnTo = string(r.take(r.number()))
 	l.demand = readDemand(&r)
+	l.guess = readGuess(&r)
 	if r.failed || len(r.rest) > 0 {
 		return nil, errPayload
 	}

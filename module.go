@@ -138,6 +138,12 @@ type Options struct {
 	// Default: `query`, for `code id_token` `fragment`.
 	ResponseMode string `json:"response_mode,omitempty"`
 
+	// `on` tells the provider, when somebody has to sign in, who did so last in this
+	// browser and has not signed out since (login_hint); a sealed cookie remembers it for
+	// 30 days after the session. `off` does neither.
+	// Default: `on`.
+	LoginHint string `json:"login_hint,omitempty"`
+
 	// The algorithms that an ID token may be signed with; the token's own word
 	// never counts. HS256, HS384, HS512 (with the client secret) or RS256,
 	// RS384, RS512, ES256, ES384, ES512, PS256, PS384, PS512, EdDSA (with the

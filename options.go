@@ -64,6 +64,7 @@ func (o *Options) inherit(defaults Options) {
 	o.AllowParam = orList(o.AllowParam, defaults.AllowParam)
 	o.ResponseType = cmp.Or(o.ResponseType, defaults.ResponseType)
 	o.ResponseMode = cmp.Or(o.ResponseMode, defaults.ResponseMode)
+	o.LoginHint = cmp.Or(o.LoginHint, defaults.LoginHint)
 	o.SigningAlg = orList(o.SigningAlg, defaults.SigningAlg)
 	o.EncryptionKey = orList(o.EncryptionKey, defaults.EncryptionKey)
 	o.ClockSkew = cmp.Or(o.ClockSkew, defaults.ClockSkew)
@@ -390,6 +391,7 @@ func (g *Gate) configureAnswers() (err error) {
 		value *string
 		words []string // the first is the default
 	}{
+		{"login_hint", &g.LoginHint, []string{"on", "off"}},
 		{"unauthenticated", &g.Unauthenticated, []string{"sign_in", "deny", "pass"}},
 		{"session_endpoint", &g.SessionEndpoint, []string{"basic", "full", "off"}},
 		{"pages", &g.Pages, []string{"on", "off"}},

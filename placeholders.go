@@ -41,6 +41,7 @@ func (g *Gate) resolvePlaceholders() error {
 		{"allow_param", pointers(g.AllowParam)},
 		{"response_type", []*string{&g.ResponseType}},
 		{"response_mode", []*string{&g.ResponseMode}},
+		{"login_hint", []*string{&g.LoginHint}},
 		{"signing_alg", pointers(g.SigningAlg)},
 		{"encryption_key", pointers(g.EncryptionKey)},
 		{"userinfo", []*string{&g.Userinfo}},

@@ -30,6 +30,7 @@ type registration struct {
 	BackchannelLogoutURI   string   `json:"backchannel_logout_uri"`
 	FrontchannelLogoutURI  string   `json:"frontchannel_logout_uri"`
 	FrontchannelSession    bool     `json:"frontchannel_logout_session_required"`
+	InitiateLoginURI       string   `json:"initiate_login_uri"`
 	Notes                  []string `json:"notes,omitempty"`
 }
 
@@ -229,6 +230,7 @@ func registrationsAt(gate []byte, host string, entrances []entrance) (all []*reg
 			BackchannelLogoutURI:   ours("/backchannel-logout"),
 			FrontchannelLogoutURI:  ours("/frontchannel-logout"),
 			FrontchannelSession:    true,
+			InitiateLoginURI:       ours("/sign-in"),
 			Notes:                  notes,
 		})
 	}

@@ -162,5 +162,6 @@ func (g *Gate) endNamedSession(w http.ResponseWriter, r *http.Request, o origin,
 	}
 	g.dropSession(w, o, v.cookies)
 	g.dropHint(w, o, v.cookies)
+	g.forgetWho(w, o, v.cookies) // somebody has signed out in this browser
 	clearCache(w)
 }

@@ -226,7 +226,12 @@ func navigation(r *http.Request) bool {
 }
 
 func pageLoad(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Sec-Purpose") != "" || !navigation(r) {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && wholePage(r)
+}
+
+// wholePage is pageLoad for any method: a form's answer is one too.
+func wholePage(r *http.Request) bool {
+	if r.Header.Get("Sec-Purpose") != "" || !navigation(r) {
 		return false
 	}
 	return r.Header.Get("Sec-Fetch-Mode") == "" || r.Header.Get("Sec-Fetch-Dest") == "document"

@@ -211,14 +211,15 @@ func (g *Gate) keyring(ctx context.Context) (*keyring, error) {
 }
 
 // keyringFor is keyring with the keys that the cookies of a request name: another
-// machine may have sealed them with one that is not known here yet.
+// machine may have sealed them with one that is not known here yet. Who signed in last
+// may be under one that is long gone.
 func (g *Gate) keyringFor(ctx context.Context, ours []carried) (*keyring, error) {
 	ring, err := g.keyring(ctx)
 	if err != nil || g.keys != nil {
 		return ring, err
 	}
 	for _, c := range ours {
-		if isChunk(c.name) || len(c.value) <= keyIDLength || ring.byID(c.value[:keyIDLength]) != nil {
+		if isChunk(c.name) || g.cookies.saysWho(c.name) || len(c.value) <= keyIDLength || ring.byID(c.value[:keyIDLength]) != nil {
 			continue
 		}
 		if ring = g.app.keysWith(ctx, c.value[:keyIDLength]); ring == nil {

@@ -372,7 +372,7 @@ func TestATamperedCookieCostsOneRoundTripAndNoMore(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadySignIn(s)
 	u, _ := url.Parse(s.url("/"))
-	good := ourCookies(b, s.url("/"))[0]
+	good := cookiesSession(b, s.url("/"))[0]
 	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: good.Name, Value: flipped(good.Value, 50), Path: "/"}})
 
 	a := b.get(s.url("/again"))
@@ -382,7 +382,7 @@ func TestATamperedCookieCostsOneRoundTripAndNoMore(t *testing.T) {
 	if len(b.visited) != 4 { // page, provider, callback, page
 		t.Errorf("went to %q", b.visited)
 	}
-	if now := ourCookies(b, s.url("/")); len(now) != 1 || now[0].Value == good.Value {
+	if now := cookiesSession(b, s.url("/")); len(now) != 1 || len(ourCookies(b, s.url("/"))) != 2 || now[0].Value == good.Value {
 		t.Errorf("cookies now: %q", now)
 	}
 
@@ -608,8 +608,10 @@ func TestASignInThatFailsEndsTheSessionThatWasThere(t *testing.T) {
 				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.body)
 			}
 			s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", before), hits)
-			if left := ourLine(b, s.url("/")); left != "" {
-				t.Errorf("the browser still carries %.80q", left)
+			for _, left := range ourCookies(b, s.url("/")) {
+				if left.Name != plainCookie+whoSuffix { // who was here, which is no session
+					t.Errorf("the browser still carries %.80q", left)
+				}
 			}
 		})
 	}
@@ -967,12 +969,12 @@ func TestClaimsThatFitIntoCookiesWork(t *testing.T) {
 	t.Run("fewer after more", func(t *testing.T) {
 		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
 		b := steadySignIn(s)
-		if n := len(ourCookies(b, s.url("/"))); n != 3 {
+		if n := len(cookiesSession(b, s.url("/"))); n != 3 {
 			t.Errorf("%d cookies, want 3", n)
 		}
 		s.provider.SetHooks(authentiqtest.Hooks{})
 		b.get(s.url("/authentiq/sign-in")).seen(t)
-		if now := ourCookies(b, s.url("/")); len(now) != 1 || now[0].Name != plainCookie {
+		if now := cookiesSession(b, s.url("/")); len(now) != 1 || len(ourCookies(b, s.url("/"))) != 2 || now[0].Name != plainCookie {
 			t.Errorf("left are %v", now)
 		}
 		if got := b.get(s.url("/")); len(b.visited) != 1 || got.StatusCode != http.StatusOK {

@@ -51,6 +51,9 @@ func (g *Gate) sharesSession(o origin) bool {
 
 // serveSignIn begins a sign-in because somebody asked for it.
 func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if r.Method == http.MethodPost {
+		return g.serveInitiation(w, r)
+	}
 	if r.Method != http.MethodGet {
 		return methodNotAllowed(w, "GET")
 	}
@@ -70,6 +73,9 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 	if values := query["return_to"]; len(values) == 1 {
 		returnTo = g.localPath(values[0])
 	}
+	if query.Has(issParam) {
+		return g.initiate(w, r, v, o, query)
+	}
 	extra := url.Values{}
 	if prompt := prompts[query.Get("again")]; prompt != "" {
 		extra.Set("prompt", addPrompt(g.AuthParam["prompt"], prompt))
@@ -77,17 +83,28 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 			extra.Set("scope", joinScopes(string(scope), g.scopeParam()))
 		}
 	}
-	for _, name := range g.AllowParam {
-		if values := query[name]; !extra.Has(name) && g.passesOn(name, values) {
-			extra.Set(name, values[0])
-		}
+	if query.Get("again") == againOther {
+		v.anybody = true
+		g.forgetWho(w, o, v.cookies)
 	}
+	g.passOn(query, extra)
 	return g.startSignIn(w, r, v, o, returnTo, extra, g.demandOf(r, query))
 }
 
 // prompts are what the page of somebody who may not enter offers: to share what
 // is missing, or to come as somebody else (OpenID Connect Core 3.1.2.1).
-var prompts = map[string]string{"share": "consent", "other": "login"}
+var prompts = map[string]string{"share": "consent", againOther: "login"}
+
+const againOther = "other"
+
+// passOn copies what a query says and allow_param lets anybody say.
+func (g *Gate) passOn(query, extra url.Values) {
+	for _, name := range g.AllowParam {
+		if values := query[name]; !extra.Has(name) && g.passesOn(name, values) {
+			extra.Set(name, values[0])
+		}
+	}
+}
 
 // addPrompt adds a prompt to those that are configured, which nobody's link may
 // take away. Only `none` stands alone: it forbids all others.
@@ -137,6 +154,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	}
 	now := g.app.now.Now()
 	l := newLogin(now, o, returnTo, d)
+	extra = g.hint(ring, o, v, l, extra)
 	slot, cookie, err := g.keepLogin(w, ring, o, l, v.cookies, now)
 	if err != nil {
 		return g.refuse(w, r, refusal{status: http.StatusInternalServerError, check: "sealing", cause: err, page: pageBroken})
@@ -151,6 +169,9 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	g.setCookie(w, o, cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
 	skipAccessLog(r) // the answer's Location has state and nonce
 	g.logger.Info(eventSignInStarted, zap.String("path", requestURL(r).Path), clientIP(r), host(r))
+	if r.Method == http.MethodPost { // a response by a form of ours, which has the provider asked again
+		return g.goOn(w, r, pageAskedAgain, address)
+	}
 	return redirect(w, address)
 }
 

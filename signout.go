@@ -62,6 +62,7 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 		}
 	}
 	g.endSession(w, r, o, v, "asked for")
+	g.forgetWho(w, o, v.cookies) // whoever comes next need not know
 	clearCache(w)
 	skipAccessLog(r) // the answer's Location has the ID token
 	return redirect(w, target.String())

@@ -72,6 +72,10 @@ var (
 		Title: "One moment",
 		Text:  []string{"The answer of the sign-in service is on its way to this site."},
 	}
+	pageAskedAgain = pages.Page{
+		Title: "One moment",
+		Text:  []string{"The sign-in service is asked once more who you are."},
+	}
 	pageDenied = pages.Page{
 		Title: "You can’t enter here",
 		Text:  []string{"You have signed in, but something is missing:"},

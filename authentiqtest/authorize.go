@@ -33,7 +33,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, hooks *Hooks)
 	}
 
 	current, signedIn := s.session(r)
-	signedIn = signedIn && a.accepts(current, s.cfg.Now())
+	signedIn = signedIn && a.accepts(current, s.cfg.Now()) && a.isFor(current.userID)
 	granted, consented := current.consents[consentKey(a.ask)]
 	auto := s.automaticUser()
 	if _, ok := s.user(auto.userID); auto.userID != "" && !ok {
@@ -43,7 +43,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, hooks *Hooks)
 
 	switch {
 	case a.wants("none") && !signedIn:
-		s.refuse(w, r, hooks, a, &refusal{"login_required", "nobody is signed in at the provider"})
+		s.refuse(w, r, hooks, a, &refusal{"login_required", "nobody is signed in at the provider, or somebody else than was asked for"})
+	case auto.userID != "" && !a.isFor(auto.userID):
+		s.refuse(w, r, hooks, a, errOtherUser)
 	case auto.userID != "" && (auto.userID == current.userID || !a.wants("none")):
 		granted := grantAll(a.ask, auto.leaveOut)
 		shown := !signedIn || a.wants("login", "select_account")
@@ -52,6 +54,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, hooks *Hooks)
 		s.refuse(w, r, hooks, a, &refusal{"consent_required", "the user has not been asked for this yet"})
 	case signedIn && consented && !a.wants("login", "consent", "select_account"):
 		s.grant(w, r, hooks, a, current, granted)
+	case s.push(w, a):
 	default:
 		s.signInPage(w, http.StatusOK, a, current.userID, "")
 	}
@@ -71,10 +74,16 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, hooks *Hooks) {
 			s.signInPage(w, http.StatusBadRequest, a, "", "Choose who signs in.")
 			return
 		}
+		if !a.isFor(userID) {
+			s.refuse(w, r, hooks, a, errOtherUser)
+			return
+		}
 		granted := grantOnly(a.ask, r.PostForm["scope"])
 		s.grant(w, r, hooks, a, s.signIn(w, r, userID, a, granted, true), granted)
 	case "deny":
 		s.refuse(w, r, hooks, a, &refusal{"access_denied", "the user said no"})
+	case "other":
+		s.signInPage(w, http.StatusOK, a, "", "")
 	default:
 		s.signInPage(w, http.StatusBadRequest, a, "", "Press one of the two buttons.")
 	}

@@ -28,6 +28,7 @@ type authRequest struct {
 	maxAge       *time.Duration
 	acr          string
 	loginHint    string
+	onlyUser     string // of id_token_hint; nobody else may sign in
 }
 
 // readClient reads what must be right before anything is sent to the redirect URI: with a wrong one, a redirect would
@@ -85,7 +86,7 @@ func (s *Server) readAuthRequest(redirectURI string, p url.Values) (*authRequest
 		return invalid("response_mode is not supported")
 	}
 	if name, ok := repeated(p, "response_type", "response_mode", "scope", "state", "nonce", "code_challenge",
-		"code_challenge_method", "prompt", "max_age", "acr_values", "login_hint"); ok {
+		"code_challenge_method", "prompt", "max_age", "acr_values", "login_hint", "id_token_hint"); ok {
 		return invalid(name + " occurs more than once")
 	}
 	for _, name := range []string{"request", "request_uri", "registration"} {
@@ -136,7 +137,7 @@ func (s *Server) readAuthRequest(redirectURI string, p url.Values) (*authRequest
 		return a, &refusal{"invalid_scope", err.Error()}
 	}
 	a.ask = ask
-	return a, nil
+	return a, s.readIDTokenHint(a, p.Get("id_token_hint"))
 }
 
 func isS256(challenge string) bool {

@@ -22,7 +22,8 @@ the rules that a careful provider keeps: exact redirect URIs, PKCE, codes that w
 # Two ways to sign in
 
 By default /authorize answers with a page on which a person picks a user and what to share; that is what a demo shows,
-and a test can post the same form. After [Server.SignInAs] there is no page: every authorization request is answered at
+and a test can post the same form. Whom login_hint or id_token_hint names is offered first, and needs one click more if
+they have granted aq:push before. After [Server.SignInAs] there is no page: every authorization request is answered at
 once.
 
 # Misbehaving on command

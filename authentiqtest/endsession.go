@@ -26,11 +26,12 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request, _ *Hooks) {
 	}
 	var sid string
 	if p.Has("id_token_hint") {
-		var ok bool
-		if sid, ok = s.hintedSession(p.Get("id_token_hint")); !ok {
+		issued, ok := s.issuedIDToken(p.Get("id_token_hint"))
+		if !ok {
 			refuse("The id_token_hint isn't a token of this provider.")
 			return
 		}
+		sid = issued.sid
 	}
 	uri := p.Get("post_logout_redirect_uri")
 	if uri != "" {

@@ -75,7 +75,7 @@ func (s *Server) idToken(hooks *Hooks, g grant, user User, beside hashed) (strin
 	if !encrypted { // else the hint is what was inside (OpenID Connect Core section 3.1.2.1)
 		hint = compact
 	}
-	s.rememberIDToken(hint, g.sid)
+	s.rememberIDToken(hint, g)
 	return compact, nil
 }
 

@@ -57,6 +57,15 @@ type scopeChoice struct {
 	Required, Verified bool
 }
 
+// pushView is the page of a sign-in by notification.
+type pushView struct {
+	Client  string
+	Action  string
+	Request string
+	User    User
+	Scopes  []string
+}
+
 // formPostView is the page of response_mode=form_post.
 type formPostView struct {
 	Action string
@@ -69,7 +78,7 @@ type messageView struct {
 	Message string
 }
 
-// signInPage asks who signs in and what they share. A user is chosen beforehand: the one that login_hint means, else the
+// signInPage asks who signs in and what they share. A user is chosen beforehand: the one that a hint means, else the
 // one who is signed in, else the first.
 func (s *Server) signInPage(w http.ResponseWriter, status int, a *authRequest, signedIn, problem string) {
 	view := signInView{
@@ -79,13 +88,13 @@ func (s *Server) signInPage(w http.ResponseWriter, status int, a *authRequest, s
 		Action:  string(Authorize),
 		Request: s.openPage(a),
 	}
+	if user, ok := s.likely(a); ok {
+		signedIn = user.ID
+	}
 	chosen := 0
 	for i, u := range s.userList() {
 		view.Users = append(view.Users, userChoice{ID: u.ID, Label: u.Label})
-		switch {
-		case a.loginHint != "" && u.matches(a.loginHint):
-			chosen, signedIn = i, ""
-		case u.ID == signedIn:
+		if u.ID == signedIn {
 			chosen = i
 		}
 	}

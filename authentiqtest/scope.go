@@ -12,7 +12,10 @@ import (
 	"strings"
 )
 
-const openID = "openid"
+const (
+	openID    = "openid"
+	scopePush = "aq:push"
+)
 
 // scope is one scope that a user can consent to.
 type scope struct {
@@ -35,7 +38,7 @@ var scopeTable = []scope{
 	{"aq:username", "your username", []string{"preferred_username"}},
 	{"aq:locale", "your language", []string{"locale"}},
 	{"aq:zoneinfo", "your time zone", []string{"zoneinfo"}},
-	{"aq:push", "sign-in by a notification on your phone", nil},
+	{scopePush, "sign-in by a notification on your phone", nil},
 }
 
 // asked is one scope as a client asked for it.

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,7 @@ const (
 	idTokenLifetime     = 5 * time.Minute
 	accessTokenLifetime = 10 * time.Minute
 	sessionLifetime     = 24 * time.Hour
+	pushLifetime        = 90 * 24 * time.Hour
 )
 
 // state is guarded by Server.mu. Methods that end in Locked are called with it held.
@@ -29,6 +31,7 @@ type state struct {
 	access   expiring[grant]         // by access token
 	refresh  expiring[grant]         // by refresh token
 	hints    expiring[issuedIDToken] // by the compact ID token, as it was sent
+	pushes   expiring[[]string]      // what was granted, by pushKey
 	revoked  []string                // tokens, oldest first
 }
 
@@ -64,9 +67,9 @@ type tokens struct {
 	access, refresh string
 }
 
-// issuedIDToken is what end-session needs to know of an ID token.
+// issuedIDToken is what has to be known of an ID token that comes back as a hint.
 type issuedIDToken struct {
-	sid string
+	sid, userID string
 }
 
 // openPage remembers a request while its sign-in page is open, and returns the one-time ID for the form.
@@ -131,6 +134,9 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, userID string, a
 		current.authTime = now
 	}
 	current.consents[consentKey(a.ask)] = granted
+	if slices.Contains(granted, scopePush) { // from now on by notification, in any browser
+		s.pushes.put(pushKey(userID, a), granted, now, now.Add(pushLifetime))
+	}
 	return *current
 }
 
@@ -238,18 +244,17 @@ func (s *Server) accessGrant(token string) (grant, bool) {
 	return s.access.get(token, s.cfg.Now())
 }
 
-// rememberIDToken makes a token known as one that end-session takes for a hint. Comparing with what was sent holds for
+// rememberIDToken makes a token known as one that comes back as a hint. Comparing with what was sent holds for
 // every algorithm, after a rotation of the keys, and for tokens that a hook has changed.
-func (s *Server) rememberIDToken(compact, sid string) {
+func (s *Server) rememberIDToken(compact string, g grant) {
 	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hints.put(compact, issuedIDToken{sid}, now, now.Add(sessionLifetime))
+	s.hints.put(compact, issuedIDToken{g.sid, g.userID}, now, now.Add(sessionLifetime))
 }
 
-func (s *Server) hintedSession(compact string) (sid string, ok bool) {
+func (s *Server) issuedIDToken(compact string) (issuedIDToken, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	issued, ok := s.hints.get(compact, s.cfg.Now())
-	return issued.sid, ok
+	return s.hints.get(compact, s.cfg.Now())
 }

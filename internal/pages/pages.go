@@ -25,7 +25,7 @@ type Page struct {
 	Items     []string // a list under the text
 	Actions   []Action
 	Reference string // names the log line
-	Onward    string // a local path that the page goes on to by itself
+	Onward    string // an address that the page goes on to by itself
 
 	// FormTargets are origins that a form may lead to besides this site, after
 	// redirects.

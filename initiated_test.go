@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package authentiq
+
+// initiated_test.go has other sites ask for sign-ins: the provider's, and anybody's.
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
+)
+
+// formOf is a form of another site's, sent as browsers do, at the front door.
+func initiationForm(t *testing.T, address string, form url.Values, header ...string) *http.Request {
+	t.Helper()
+	req := pageRequest(t, address, append([]string{"Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "cross-site", "Origin", "https://portal.example"}, header...)...)
+	req.Method, req.Body = http.MethodPost, io.NopCloser(strings.NewReader(form.Encode()))
+	return req
+}
+
+func (s *street) initiation(query ...string) string {
+	q := url.Values{"iss": {s.issuer}}
+	for i := 0; i+1 < len(query); i += 2 {
+		q.Add(query[i], query[i+1])
+	}
+	return s.url("/authentiq/sign-in?" + q.Encode())
+}
+
+func TestAnotherSiteCanAskForASignIn(t *testing.T) {
+	s := newStreet(t, gate(""))
+	target := s.url("/reports/7?x=1&y=%2F")
+	for name, journey := range map[string]func(b *browser) answer{
+		"by a link": func(b *browser) answer {
+			return b.get(s.initiation(targetParam, target), "Sec-Fetch-Site", "cross-site")
+		},
+		"by a link, in another order of letters": func(b *browser) answer {
+			return b.get(s.initiation(targetParam, strings.Replace(target, "http://", "HTTP://", 1)))
+		},
+		"by a form": func(b *browser) answer {
+			return b.do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {target}}))
+		},
+		"by a form that says more": func(b *browser) answer {
+			return b.do(initiationForm(t, s.url("/authentiq/sign-in?return_to=/elsewhere&iss=x"), url.Values{issParam: {s.issuer}, targetParam: {target}, "prompt": {"login"}, "scope": {"x"}, "return_to": {"/elsewhere"}}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.provider.ResetRequests()
+			got := journey(newBrowser(t)).seen(t)
+			if got.Line != "GET /reports/7?x=1&y=%2F HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+				t.Errorf("arrived at %q", got.Line)
+			}
+			if asked := s.asked(); len(asked) != 1 || asked[0].Has("prompt") || asked[0].Has("login_hint") || asked[0].Has("iss") || asked[0].Has(targetParam) || asked[0].Get("scope") != "openid aq:name email phone address aq:location" {
+				t.Errorf("the provider was asked %q", asked)
+			}
+		})
+	}
+}
+
+// Rows 1 to 8 and 62: it ends on this site, or at its front page.
+func TestASignInThatAnotherSiteAsksForEndsOnThisSite(t *testing.T) {
+	s := newStreet(t, gate(""))
+	here := s.url("")
+	hostile := []string{
+		"", "/x", "x", "//127.0.0.1:" + s.port + "/x", "https://evil.example/", "//evil.example", "javascript:alert(1)", "data:text/html,x", "https:evil.example",
+		"https://127.0.0.1:" + s.port + "/x", "http://127.0.0.1/x", "http://127.0.0.1:1/x", "http://localhost:" + s.port + "/x", "http://app.localhost:" + s.port + "/x",
+		here + "@evil.example/", "http://u@127.0.0.1:" + s.port + "/x", "http://u:p@127.0.0.1:" + s.port + "/x", here + ".evil.example/x", "http://evil.example#" + here + "/x",
+		"http://evil.example/" + here + "/x", "http://evil.example\\@127.0.0.1:" + s.port + "/x", "http:\\\\127.0.0.1:" + s.port + "/x", "http:/127.0.0.1:" + s.port + "/x", "http:///127.0.0.1:" + s.port + "/x",
+		" " + here + "/x", here + "\t/x", "ht\ntp://127.0.0.1:" + s.port + "/x", here + "/" + strings.Repeat("a", maxReturn), here + "0/x", here + "/x\x00", "ws" + strings.TrimPrefix(here, "http") + "/x",
+	}
+	for _, path := range hostileReturns {
+		if len(path) < 3000 {
+			hostile = append(hostile, here+path)
+		}
+	}
+	client := newBrowser(t)
+	for _, target := range hostile {
+		if strings.HasPrefix(target, here) && slices.Contains([]string{"?", "#"}, target[len(here):min(len(here)+1, len(target))]) {
+			continue // the front page, with a query or a part
+		}
+		for name, query := range map[string][]string{"alone": {targetParam, target}, "among others": {"allowed", "x", targetParam, target}} {
+			a := client.step(s.initiation(query...))
+			if a.StatusCode == http.StatusBadRequest && a.Header.Get("Location") == "" {
+				continue
+			}
+			back := s.finish(a).Header.Get("Location")
+			if back != "/" && back != "/x" || back == "/x" && target != "" && !strings.Contains(target, here) {
+				t.Errorf("%s: %.80q ends at %q", name, target, back)
+			}
+			staysOutside(t, nil, here+"/", back)
+		}
+	}
+	for target, want := range map[string]string{
+		here: "/", here + "/": "/", here + "?x=1": "/?x=1", here + "/a%2Fb?c=d#e": "/a%2Fb?c=d#e", here + "//evil.example/": "/", here + "/\\evil.example": "/",
+		here + "/authentiq/sign-out": "/", here + "/x/../authentiq/sign-out": "/", strings.Replace(here, "http", "hTTp", 1) + "/a": "/a",
+	} {
+		if back := s.finish(client.step(s.initiation(targetParam, target))).Header.Get("Location"); back != want {
+			t.Errorf("%q ends at %q, want %q", target, back, want)
+		}
+	}
+	// Over https and without a port, the port may be said.
+	g := newTestGate(t, nil)
+	for target, want := range map[string]string{
+		"https://app.example.com:443/x": "/x", "https://APP.example.com/x": "/x", "https://app.example.com:80/x": "/", "http://app.example.com/x": "/", "https://app.example.com./x": "/", "https://app.example.com:0443/x": "/",
+	} {
+		if got := g.ownPath(origin{"https", "app.example.com"}, target); got != want {
+			t.Errorf("%q is %q, want %q", target, got, want)
+		}
+	}
+}
+
+// Rows 62 and 97: what a browser says chooses no provider, and nothing is asked of one
+// that it names.
+func TestAnotherProviderIsNotEvenAsked(t *testing.T) {
+	s := newStreet(t, gate("allow_param login_hint"))
+	other, err := authentiqtest.NewServer(authentiqtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	b := s.signedIn()
+	signedIn := b.cookieHeader(s.url("/"))
+	issuers := []string{
+		other.Issuer, "", " ", strings.TrimSuffix(s.issuer, "/"), s.issuer + "/", strings.ToUpper(s.issuer), s.issuer + "#", s.issuer + "?", " " + s.issuer, s.issuer + "\x00", s.issuer + "\n",
+		strings.Replace(s.issuer, "http://", "https://", 1), strings.Replace(s.issuer, "127.0.0.1", "localhost", 1), "https://evil.example/", "file:///etc/passwd", strings.Repeat("x", 5000),
+	}
+	for _, iss := range issuers {
+		for name, ask := range map[string]func() answer{
+			"a link": func() answer {
+				return newBrowser(t).step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}}.Encode()))
+			},
+			"a link to somebody who is signed in": func() answer {
+				return b.step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}, targetParam: {s.url("/x")}}.Encode()))
+			},
+			"a form": func() answer {
+				return newBrowser(t).do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {iss}}))
+			},
+		} {
+			if a := ask(); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
+				t.Errorf("%s from %.40q: %d %q", name, iss, a.StatusCode, a.Header)
+			}
+		}
+	}
+	for name, query := range map[string]url.Values{
+		"two issuers":             {issParam: {s.issuer, s.issuer}},
+		"two issuers, one other":  {issParam: {s.issuer, other.Issuer}},
+		"two issuers, one first":  {issParam: {other.Issuer, s.issuer}},
+		"two targets":             {issParam: {s.issuer}, targetParam: {s.url("/x"), s.url("/y")}},
+		"two hints":               {issParam: {s.issuer}, hintParam: {"a", "b"}},
+		"two ways to say where":   {issParam: {s.issuer}, targetParam: {s.url("/x")}, "return_to": {"/y"}},
+		"our way to say where to": {issParam: {s.issuer}, "return_to": {"/y"}},
+	} {
+		if a := newBrowser(t).step(s.url("/authentiq/sign-in?" + query.Encode())); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
+			t.Errorf("%s: %d %q", name, a.StatusCode, a.Header)
+		}
+		if name == "our way to say where to" || name == "two ways to say where" {
+			continue // which is not read of a form
+		}
+		if a := newBrowser(t).do(initiationForm(t, s.url("/authentiq/sign-in"), query)); a.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s, in a form: %d", name, a.StatusCode)
+		}
+	}
+	if n := len(other.Requests("")); n > 0 {
+		t.Errorf("the other provider was asked %d times", n)
+	}
+	if b.cookieHeader(s.url("/")) != signedIn || !b.in(s) {
+		t.Error("somebody was signed out")
+	}
+}
+
+// Somebody's link must not have a phone ring, but where the configuration says that
+// anybody's may.
+func TestAnotherSiteNamesNobodyUnlessItMay(t *testing.T) {
+	for name, test := range map[string]struct {
+		options string
+		hint    []string
+		want    string
+	}{
+		"it may not":                           {"", []string{hintParam, "bob@example.net"}, ""},
+		"it may":                               {"allow_param login_hint", []string{hintParam, "bob@example.net"}, "bob@example.net"},
+		"it may, and does not":                 {"allow_param login_hint", nil, ""},
+		"it may something else":                {"allow_param ui_locales", []string{hintParam, "bob@example.net"}, ""},
+		"the configuration knows, and it does": {"auth_param login_hint carol@example.org", []string{hintParam, "bob@example.net"}, "carol@example.org"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, clock := signedOutStreet(t, test.options)
+			b := s.signedIn() // nor is he named who was here last
+			s.pass(clock, 2*time.Hour)
+			b.hinted(s, s.initiation(test.hint...), test.want)
+			form := url.Values{issParam: {s.issuer}}
+			if len(test.hint) > 0 {
+				form.Set(hintParam, test.hint[1])
+			}
+			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			to, err := b.do(initiationForm(t, s.url("/authentiq/sign-in"), form)).Location()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.hinted(s, to.String(), test.want)
+			if strings.Contains(s.logged(), "bob") {
+				t.Error("the log has whom it named")
+			}
+		})
+	}
+}
+
+func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := s.signedIn()
+	before := b.cookieHeader(s.url("/"))
+	for name, header := range map[string][]string{
+		"a frame":    {"Sec-Fetch-Dest", "iframe"},
+		"a script":   {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"},
+		"an image":   {"Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"},
+		"a prefetch": {"Sec-Purpose", "prefetch"},
+	} {
+		stranger := newBrowser(t)
+		stranger.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		for kind, a := range map[string]answer{
+			"a link": newBrowser(t).step(s.initiation(), header...),
+			"a form": stranger.do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, header...)),
+		} {
+			if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
+				t.Errorf("%s, %s: %d %q", name, kind, a.StatusCode, a.Header)
+			}
+		}
+	}
+	for name, req := range map[string]*http.Request{
+		"no form at all":           initiationForm(t, s.url("/authentiq/sign-in"), nil, "Content-Type", ""),
+		"a form of another kind":   initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, "Content-Type", "multipart/form-data; boundary=x"),
+		"JSON":                     initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, "Content-Type", "application/json"),
+		"a form without an issuer": initiationForm(t, s.url("/authentiq/sign-in"), url.Values{targetParam: {s.url("/x")}}),
+		"the issuer elsewhere":     initiationForm(t, s.initiation(), url.Values{targetParam: {s.url("/x")}}),
+		"a form without an end":    initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, "x": {strings.Repeat("x", maxLogoutBody)}}),
+	} {
+		if a := newBrowser(t).do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Location") != "" || a.Header.Get("Allow") != "GET" {
+			t.Errorf("%s: %d %q", name, a.StatusCode, a.Header)
+		}
+	}
+	if b.cookieHeader(s.url("/")) != before || !b.in(s) {
+		t.Error("somebody was signed out")
+	}
+}
+
+// Whoever is signed in stays who he is: another site's link is worth no more than one
+// to the page.
+func TestWhoIsSignedInGoesToTheTargetAtOnce(t *testing.T) {
+	s := newStreet(t, gate(""))
+	b := s.signedIn()
+	loops := b.client.CheckRedirect
+	b.client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		req.Header.Del("Referer") // as browsers do, told so by Referrer-Policy
+		return loops(req, via)
+	}
+	sid := b.sid(s)
+	s.provider.SignInAs(authentiqtest.Bob)
+	s.provider.ResetRequests()
+	for name, journey := range map[string]func() answer{
+		"a link": func() answer {
+			return b.get(s.initiation(targetParam, s.url("/x?y=1"), hintParam, "bob@example.net"), "Sec-Fetch-Site", "cross-site")
+		},
+		"a form": func() answer {
+			return b.do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {s.url("/x?y=1")}}))
+		},
+	} {
+		got := journey().seen(t)
+		if got.Line != "GET /x?y=1 HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.value(t, "X-Authentiq-Sid") != sid || len(s.asked()) > 0 {
+			t.Errorf("%s: %q, and the provider was asked %q", name, got.Line, s.asked())
+		}
+	}
+	if at := strings.Index(s.logged(), "bob%40example.net"); at >= 0 {
+		t.Errorf("the log has whom the other site named: %s", s.logged()[max(0, at-300):at])
+	}
+	// One that does not satisfy the gate is kept until a sign-in has brought another.
+	s.load(gate("require email bob@example.net"))
+	if a := b.step(s.initiation(targetParam, s.url("/x"))); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
+		t.Errorf("%d %q", a.StatusCode, a.Header)
+	}
+	s.load(gate(""))
+	if !b.in(s) || b.sid(s) != sid {
+		t.Error("the session has ended")
+	}
+}
+
+func TestASignInThatAnotherSiteAsksForGoesToTheOriginOfTheCallback(t *testing.T) {
+	s := newStreet(t, gate("callback_url http://app.localhost:PORT/authentiq/callback"))
+	app := "http://app.localhost:" + s.port
+	b := newBrowser(t)
+	got := b.get(s.initiation(targetParam, app+"/x")).seen(t)
+	if got.Line != "GET /x HTTP/1.1" || b.visited[len(b.visited)-1] != app+"/x" {
+		t.Errorf("arrived at %q", b.visited)
+	}
+}
