@@ -174,8 +174,8 @@ func providerRefusal(err error) *refusal {
 		// The code was stale, used, or never ours.
 		f.status, f.page = http.StatusBadRequest, pageBroken
 		f.cause = fmt.Errorf("%w: the code came late or was used before; if this happens every time, compare the clocks, and the callback address with the one that is registered", err)
-	case failed.Code == "invalid_client" || failed.Code == "unauthorized_client":
-		f.cause = fmt.Errorf("%w: check client_id, client_secret and client_auth", err)
+	case failed.Code == "invalid_client" || failed.Code == "unauthorized_client" || errors.Is(err, provider.ErrCertificateRefused):
+		f.cause = fmt.Errorf("%w: %s", err, clientAdvice[failed.Auth])
 	}
 	return f
 }

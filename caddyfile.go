@@ -31,7 +31,7 @@ func init() {
 //		dialect       authentiq | oidc
 //		client_id     <id>
 //		client_secret <secret>
-//		client_auth   client_secret_basic | client_secret_post | none
+//		client_auth   client_secret_basic | client_secret_post | client_secret_jwt | private_key_jwt <key> | tls <cert> <key> | none
 //		scope         <scope>...
 //		scope_claims  <scope> <claim>...
 //		auth_param    <name> <value>
@@ -166,8 +166,7 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 	case "client_secret":
 		o.ClientSecret, err = oneValue(d)
 	case "client_auth":
-		o.ClientAuth = new(ClientAuth)
-		o.ClientAuth.Method, err = oneValue(d)
+		o.ClientAuth, err = unmarshalClientAuth(d)
 	case "scope":
 		o.Scope, err = someValues(d)
 	case "scope_claims":
@@ -296,6 +295,33 @@ func (s *SessionOptions) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
+}
+
+// unmarshalClientAuth reads a method and the files that go with it. What else is
+// there is not repeated: it may be a secret.
+func unmarshalClientAuth(d *caddyfile.Dispenser) (*ClientAuth, error) {
+	args := d.RemainingArgs()
+	if len(args) == 0 || args[0] == "" {
+		return nil, d.Errf("client_auth: want a method")
+	}
+	files, empty := args[1:], slices.Contains(args, "")
+	auth := &ClientAuth{Method: args[0]}
+	switch {
+	case auth.Method == "private_key_jwt" && (len(files) != 1 || empty):
+		return nil, d.Errf("client_auth private_key_jwt: want the file of its key, and nothing else")
+	case auth.Method == "tls" && (len(files) != 2 || empty):
+		return nil, d.Errf("client_auth tls: want the files of its certificate and key, and nothing else")
+	case auth.Method == "private_key_jwt":
+		auth.Key = files[0]
+		return auth, nil
+	case auth.Method == "tls":
+		auth.Certificate, auth.Key = files[0], files[1]
+		return auth, nil
+	case len(files) > 0:
+		return nil, d.Errf("client_auth: want exactly one value, got %d; only private_key_jwt and tls take files", countNonEmpty(args))
+	default:
+		return auth, nil
+	}
 }
 
 func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {

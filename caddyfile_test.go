@@ -25,6 +25,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 var update = flag.Bool("update", false, "rewrite the JSON of the golden files")
@@ -65,7 +67,12 @@ func goldenCases(t *testing.T) map[string]goldenCase {
 // setGoldenEnvironment gives the golden files the values that they name.
 func setGoldenEnvironment(t *testing.T) {
 	t.Helper()
+	certificate, certificateKey := testnet.Files(t, testnet.Certificate(t))
 	for name, value := range map[string]string{
+		"AUTHENTIQ_SIGNS":           jwkFile(t, "mine", "", ""),
+		"AUTHENTIQ_CERTIFICATE":     certificate,
+		"AUTHENTIQ_CERTIFICATE_KEY": certificateKey,
+
 		"AUTHENTIQ_KEY":     "app",
 		"AUTHENTIQ_SECRET":  randomSecret(),
 		"AUTHENTIQ_DIALECT": "oidc",

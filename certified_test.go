@@ -42,7 +42,15 @@ type certifiedConfig struct {
 	PKCERequired bool                      `json:"pkceRequired,omitempty"` // of every client
 	JWTAPI       bool                      `json:"jwtAPI,omitempty"`       // access tokens are large JWTs for an API
 	Clock        int                       `json:"clock,omitempty"`        // seconds ahead
+	MTLS         *certifiedMTLS            `json:"mtls,omitempty"`         // it takes client certificates, at the aliases of its discovery
 	Settings     map[string]any            `json:"settings,omitempty"`     // whatever else oidc-provider is configured with
+}
+
+// certifiedMTLS are paths of PEM files.
+type certifiedMTLS struct {
+	Certificate string `json:"certificate"` // the server's, and its key
+	Key         string `json:"key"`
+	Authority   string `json:"authority"` // who vouches for clients
 }
 
 // certified is a certified provider that runs.
@@ -148,6 +156,7 @@ func (p *certified) setClock(ahead time.Duration) {
 type certifiedRequest struct {
 	Method, Path string
 	Scheme       string // of its Authorization, if any
+	Certificate  string // the subject of its connection's, if any
 }
 
 // requests returns the requests for a path since it was last called.
@@ -264,9 +273,10 @@ func newCertifiedStreetAt(t *testing.T, s *certifiedStreet, config certifiedConf
 			client[key] = value
 		}
 		secret := ""
-		if client["token_endpoint_auth_method"] == "none" {
+		switch client["token_endpoint_auth_method"] {
+		case "none", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth":
 			delete(client, "client_secret")
-		} else {
+		default:
 			secret = fmt.Sprintf("client_secret %q\n", client["client_secret"])
 		}
 		config.Clients = append(config.Clients, client)

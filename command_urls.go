@@ -38,6 +38,10 @@ Which of the two logout addresses a provider calls, if it does, is the provider'
 choice; backchannel_logout_uri is the one that works for every browser.
 initiate_login_uri is for providers that have a page with all their applications.
 
+token_endpoint_auth_method is there where client_auth names one, or there is no
+secret; jwks_uri where the gate has keys of its own. It is where they are read, or
+else what it answers is registered as jwks.
+
 --json prints an array of objects with the names that OpenID Connect gives them for
 registration, and with the sites and notes.
 `,
@@ -86,7 +90,12 @@ func showURLs(out io.Writer, all []*registration) error {
 			{"frontchannel_logout_uri", r.FrontchannelLogoutURI},
 			{"frontchannel_logout_session_required", strconv.FormatBool(r.FrontchannelSession)},
 			{"initiate_login_uri", r.InitiateLoginURI},
+			{"token_endpoint_auth_method", r.TokenAuthMethod},
+			{"jwks_uri", r.JWKSURI},
 		} {
+			if row[1] == "" {
+				continue // nothing to register
+			}
 			fmt.Fprintf(table, "  %s\t%s\n", row[0], row[1])
 		}
 		if err := table.Flush(); err != nil {

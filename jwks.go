@@ -5,6 +5,8 @@ package authentiq
 // jwks.go is our own keys: their public halves, for the provider to read.
 
 import (
+	"crypto"
+	"fmt"
 	"net/http"
 
 	"github.com/go-jose/go-jose/v4"
@@ -18,6 +20,30 @@ func (g *Gate) publish(use string, keys ...jose.JSONWebKey) {
 		public.Use = use
 		g.published.Keys = append(g.published.Keys, public)
 	}
+}
+
+// hasKeys reports whether the options give jwks.json something to answer.
+func (o *Options) hasKeys() bool {
+	return len(o.EncryptionKey) > 0 || o.ClientAuth != nil && o.ClientAuth.Method == "private_key_jwt"
+}
+
+// reserve refuses a key that has another use already: what one of them makes could
+// be passed off as the other's.
+func (g *Gate) reserve(use string, keys ...jose.JSONWebKey) error {
+	if g.uses == nil {
+		g.uses = make(map[string]string)
+	}
+	for _, key := range keys {
+		sum, err := key.Thumbprint(crypto.SHA256)
+		if err != nil {
+			return fmt.Errorf("the key %.64q: %w", key.KeyID, err)
+		}
+		if other := g.uses[string(sum)]; other != "" && other != use {
+			return fmt.Errorf("client_auth and encryption_key have one key (kid %.64q): make one for each", key.KeyID)
+		}
+		g.uses[string(sum)] = use
+	}
+	return nil
 }
 
 // serveKeys answers with our public keys, a JWK Set (RFC 7517 section 5); its

@@ -64,6 +64,7 @@ type Gate struct {
 
 	decrypter *idtoken.Decrypter // of encryption_key; nil without one
 	published jose.JSONWebKeySet // of our own keys, what others may see
+	uses      map[string]string  // of each of our own keys, by its thumbprint
 
 	revocable   *revocation.Client
 	signOuts    *revocation.Journal // in the store
@@ -95,7 +96,7 @@ type Options struct {
 	// to sign with a key of its own. At least 32 bytes where it keys HS256.
 	ClientSecret string `json:"client_secret,omitempty"`
 
-	// How the client shows who it is at the token endpoint.
+	// How the client shows who it is at the token and revocation endpoints.
 	// Default: `client_secret_basic`, unless discovery lists only others; `none`
 	// without a client_secret.
 	ClientAuth *ClientAuth `json:"client_auth,omitempty"`
@@ -250,10 +251,22 @@ type Options struct {
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 }
 
-// ClientAuth says how the client authenticates (OpenID Connect Core section 9).
+// ClientAuth says how the client authenticates (OpenID Connect Core section 9,
+// RFC 8705).
 type ClientAuth struct {
-	// `client_secret_basic`, `client_secret_post` or `none`.
+	// With the client secret, in the header (`client_secret_basic`), in the body
+	// (`client_secret_post`) or as the key of an assertion (`client_secret_jwt`);
+	// with an assertion that a key of our own signs (`private_key_jwt`); with the
+	// certificate of the connection (`tls`); or not (`none`).
 	Method string `json:"method,omitempty"`
+
+	// The file with the private key. Of `private_key_jwt`: PEM, a JWK or a JWK Set;
+	// the first key signs, and the public halves of all are at `jwks.json` below
+	// path_prefix. Of `tls`: that of the certificate.
+	Key string `json:"key,omitempty"`
+
+	// The PEM file with the certificate of `tls`, those that vouch for it after it.
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // Requirement is a rule on one claim.
@@ -388,6 +401,9 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if g.provider, err = g.app.provider(g.Issuer, g.ProviderCA); err != nil {
 		return err
 	}
+	if err := g.openClientAuth(); err != nil {
+		return err
+	}
 	if g.keys == nil {
 		g.app.needKeys(time.Duration(g.Session.Lifetime), time.Duration(g.Session.KeyRotation))
 	}
@@ -396,6 +412,14 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	}
 	g.sessions, err = newSessionCache()
 	return err
+}
+
+// Cleanup lets go of the connections that are this gate's alone.
+func (g *Gate) Cleanup() error {
+	if g.client.Connections != nil {
+		g.client.Connections.Close()
+	}
+	return nil
 }
 
 // ServeHTTP is the way of every request.
@@ -440,5 +464,6 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*Gate)(nil)
+	_ caddy.CleanerUpper          = (*Gate)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)
 )

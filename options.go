@@ -163,28 +163,11 @@ func (g *Gate) configureClient() error {
 	if strings.TrimSpace(g.ClientID) != g.ClientID || strings.TrimSpace(g.ClientSecret) != g.ClientSecret {
 		return errors.New("client_id and client_secret must not begin or end with white space")
 	}
-	switch method := g.ClientAuth.Method; method {
-	case "":
-		if g.ClientSecret == "" {
-			g.ClientAuth.Method = "none"
-		}
-	case "client_secret_basic", "client_secret_post":
-		if g.ClientSecret == "" {
-			return fmt.Errorf("client_auth %s: needs a client_secret", method)
-		}
-	case "none":
-		if g.ClientSecret != "" {
-			return errors.New("client_auth none: would leave the client_secret unused, remove one of them")
-		}
-	case "client_secret_jwt", "private_key_jwt", "tls":
-		return fmt.Errorf("client_auth %s: not available in this version", method)
-	default:
-		return fmt.Errorf("client_auth %q: want client_secret_basic, client_secret_post or none", method)
-	}
-	g.client = provider.Client{ID: g.ClientID, Secret: g.ClientSecret, AuthMethod: g.ClientAuth.Method}
-
 	if len(g.SigningAlg) == 0 && g.Dialect == dialectAuthentiq {
 		g.SigningAlg = []string{"HS256"}
+	}
+	if err := g.configureClientAuth(); err != nil {
+		return err
 	}
 	symmetric := 0
 	for _, alg := range g.SigningAlg {
@@ -198,7 +181,7 @@ func (g *Gate) configureClient() error {
 			return nil
 		}
 		if !idtoken.Supported(alg) {
-			return fmt.Errorf("signing_alg %q: not available in this version", alg)
+			return fmt.Errorf("signing_alg %q: want some of HS256 … HS512, or of RS256 … RS512, ES256 … ES512, PS256 … PS512, EdDSA; or none", alg)
 		}
 		if idtoken.Symmetric(alg) {
 			symmetric++

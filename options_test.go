@@ -49,6 +49,16 @@ func certificateFile(t *testing.T) string {
 	return textFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 }
 
+// jwkFile returns the path of a file with a new private key on P-256.
+func jwkFile(t *testing.T, kid, use, alg string) string {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return textFile(t, string(mustJSON(t, jose.JSONWebKey{Key: private, KeyID: kid, Use: use, Algorithm: alg})))
+}
+
 // textFile returns the path of a new file.
 func textFile(t *testing.T, text string) string {
 	t.Helper()
@@ -148,9 +158,15 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := options{"client_id": "app", "client_secret": markedSecret()}
-	public := func(method string) options {
-		return options{"client_secret": nil, "signing_alg": []string{"RS256"}, "client_auth": options{"method": method}}
+	public := func(method string, files ...string) options {
+		auth := options{"method": method}
+		for i := 0; i+1 < len(files); i += 2 {
+			auth[files[i]] = files[i+1]
+		}
+		return options{"client_secret": nil, "signing_alg": []string{"RS256"}, "client_auth": auth}
 	}
+	signs := jwkFile(t, "mine", "", "")
+	certificate, certificateKey := testnet.Files(t, testnet.Certificate(t))
 	session := func(words options) options { return options{"session": words} }
 	keys := func(texts ...string) options { return session(options{"keys": texts}) }
 	header := func(words ...string) (lines []options) {
@@ -176,9 +192,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	}{
 		// Words.
 		{"a word that is no option", options{"clientid": "app"}, []string{`unknown field "clientid"`}},
-		{"a word of a later version", options{"response_mode": "form_post"}, []string{`unknown field "response_mode"`}},
 		{"a word inside session that is no option", session(options{"max_age": "5m"}), []string{`unknown field "max_age"`}},
-		{"a word inside client_auth that is no option", options{"client_auth": options{"key": "x"}}, []string{`unknown field "key"`}},
+		{"a word inside client_auth that is no option", options{"client_auth": options{"cert": "x"}}, []string{`unknown field "cert"`}},
 		{"a word inside require that is no option", options{"require": []options{{"claim": "groups", "value": "x"}}}, []string{`unknown field "value"`}},
 		{"a wrong type", options{"scope": "email"}, []string{"scope"}},
 
@@ -195,9 +210,29 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"client_secret_basic without a secret", public("client_secret_basic"), []string{"client_auth client_secret_basic", "needs a client_secret"}},
 		{"client_secret_post without a secret", public("client_secret_post"), []string{"client_auth client_secret_post", "needs a client_secret"}},
 		{"client_auth none with a secret", options{"client_auth": options{"method": "none"}}, []string{"client_auth none", "client_secret"}},
-		{"client_secret_jwt", options{"client_auth": options{"method": "client_secret_jwt"}}, []string{"client_auth client_secret_jwt: not available"}},
-		{"private_key_jwt", options{"client_auth": options{"method": "private_key_jwt"}}, []string{"client_auth private_key_jwt: not available"}},
-		{"tls", options{"client_auth": options{"method": "tls"}}, []string{"client_auth tls: not available"}},
+		{"client_secret_jwt without a secret", public("client_secret_jwt"), []string{"client_auth client_secret_jwt", "needs a client_secret"}},
+		{"client_secret_jwt with a short secret", options{"client_secret": marker, "signing_alg": []string{"RS256"}, "client_auth": options{"method": "client_secret_jwt"}}, []string{"client_auth client_secret_jwt", "18 bytes", "32", "private_key_jwt"}},
+		{"client_secret_jwt with a key", options{"client_auth": options{"method": "client_secret_jwt", "key": missing}}, []string{"client_auth client_secret_jwt", "no use for a key"}},
+		{"private_key_jwt without a key", public("private_key_jwt"), []string{"client_auth private_key_jwt", "want the file of its key"}},
+		{"private_key_jwt with a certificate", public("private_key_jwt", "key", missing, "certificate", missing), []string{"client_auth private_key_jwt", "no use for a certificate"}},
+		{"private_key_jwt with a secret that nothing needs", options{"signing_alg": []string{"RS256"}, "client_auth": options{"method": "private_key_jwt", "key": signs}}, []string{"client_auth private_key_jwt", "client_secret unused"}},
+		{"private_key_jwt without the secret that HS256 needs", options{"client_secret": nil, "client_auth": options{"method": "private_key_jwt", "key": signs}}, []string{"signing_alg HS256", "client_secret"}},
+		{"a key that is not there", public("private_key_jwt", "key", missing), []string{"client_auth private_key_jwt", missing}},
+		{"a key that is a folder", public("private_key_jwt", "key", t.TempDir()), []string{"client_auth private_key_jwt", "directory"}},
+		{"a key that is none", public("private_key_jwt", "key", notPEM), []string{"client_auth private_key_jwt", notPEM, "no private key"}},
+		{"a key's content for its path", public("private_key_jwt", "key", "{file."+signs+"}"), []string{"client_auth private_key_jwt", "path of a file"}},
+		{"a key for encryption", public("private_key_jwt", "key", jwkFile(t, "mine", "enc", "")), []string{"client_auth private_key_jwt", `"mine"`, `use "enc"`}},
+		{"a key that names another kind's algorithm", public("private_key_jwt", "key", jwkFile(t, "mine", "sig", "RS256")), []string{"client_auth private_key_jwt", `"mine"`, `alg "RS256"`}},
+		{"a key that names an HMAC", public("private_key_jwt", "key", jwkFile(t, "mine", "", "HS256")), []string{"client_auth private_key_jwt", `"mine"`, `alg "HS256"`}},
+		{"two keys of one name", public("private_key_jwt", "key", textFile(t, `{"keys":[`+document(t, jwkFile(t, "mine", "", ""))+","+document(t, jwkFile(t, "mine", "", ""))+"]}")), []string{"client_auth private_key_jwt", "two keys", `"mine"`}},
+		{"an unset variable in a key's path", public("private_key_jwt", "key", "/run/{env.AUTHENTIQ_UNSET}"), []string{"client_auth", "{env.AUTHENTIQ_UNSET}", "unset"}},
+		{"a key without a method", options{"client_auth": options{"key": signs}}, []string{"client_auth", "no method", "private_key_jwt or tls"}},
+		{"tls without a key", public("tls", "certificate", certificate), []string{"client_auth tls", "want the file of its key"}},
+		{"tls without a certificate", public("tls", "key", certificateKey), []string{"client_auth tls", "want the file of its certificate"}},
+		{"tls with a secret that nothing needs", options{"signing_alg": []string{"RS256"}, "client_auth": options{"method": "tls", "key": certificateKey, "certificate": certificate}}, []string{"client_auth tls", "client_secret unused"}},
+		{"tls with another's key", public("tls", "certificate", certificateFile(t), "key", certificateKey), []string{"client_auth tls", certificateKey, "is not that of"}},
+		{"tls with the files the wrong way round", public("tls", "certificate", certificateKey, "key", certificate), []string{"client_auth tls", certificateKey, "no certificate"}},
+		{"tls with a certificate that is not there", public("tls", "certificate", missing, "key", certificateKey), []string{"client_auth tls", missing}},
 		{"an unknown client_auth", options{"client_auth": options{"method": "Client_Secret_Basic"}}, []string{"client_auth", "want client_secret_basic"}},
 
 		// How the response comes back.
@@ -550,6 +585,8 @@ func TestWhatTheFlowItselfSendsCannotBeSet(t *testing.T) {
 
 func TestConfigurationsThatAreAccepted(t *testing.T) {
 	key := randomBytes(48)
+	certificate, certificateKey := testnet.Files(t, testnet.Certificate(t))
+	t.Setenv("AUTHENTIQ_SIGNS", jwkFile(t, "mine", "", ""))
 	good := options{"client_id": "app", "client_secret": randomSecret()}
 	session := func(words options) options { return options{"session": words} }
 	for _, c := range []struct {
@@ -560,6 +597,12 @@ func TestConfigurationsThatAreAccepted(t *testing.T) {
 		{"an http issuer on 127.0.0.1", options{"issuer": "http://127.0.0.1:9000/", "signing_alg": []string{"RS256"}}},
 		{"an http issuer on ::1", options{"issuer": "http://[::1]:9000/"}},
 		{"an http issuer on a name of loopback", options{"issuer": "http://op.localhost:9000"}},
+		{"a key that signs assertions", options{"client_secret": nil, "signing_alg": []string{"RS256"}, "client_auth": options{"method": "private_key_jwt", "key": jwkFile(t, "mine", "sig", "ES256")}}},
+		{"a key that signs assertions, its path from elsewhere", options{"client_secret": nil, "signing_alg": []string{"RS256"}, "client_auth": options{"method": "private_key_jwt", "key": "{env.AUTHENTIQ_SIGNS}"}}},
+		{"a key that signs assertions, and a secret for HS256", options{"client_auth": options{"method": "private_key_jwt", "key": jwkFile(t, "mine", "", "")}}},
+		{"a secret that signs assertions", options{"client_auth": options{"method": "client_secret_jwt"}}},
+		{"a certificate", options{"client_secret": nil, "signing_alg": []string{"RS256"}, "client_auth": options{"method": "tls", "certificate": certificate, "key": certificateKey}}},
+		{"a certificate, and a secret for HS256", options{"client_auth": options{"method": "tls", "certificate": certificate, "key": certificateKey}}},
 		{"a public client", options{"client_secret": nil, "signing_alg": []string{"RS256", "ES256"}, "client_auth": options{"method": "none"}}},
 		{"a short secret where it keys nothing", options{"client_secret": "short", "signing_alg": []string{"RS256"}}},
 		{"a short secret with another provider", options{"client_secret": "short", "issuer": "https://op.example.com"}},

@@ -36,7 +36,7 @@ func (g *Gate) resolvePlaceholders() error {
 		{"dialect", []*string{&g.Dialect}},
 		{"client_id", []*string{&g.ClientID}},
 		{"client_secret", []*string{&g.ClientSecret}},
-		{"client_auth", []*string{&g.ClientAuth.Method}},
+		{"client_auth", []*string{&g.ClientAuth.Method, &g.ClientAuth.Key, &g.ClientAuth.Certificate}},
 		{"scope", pointers(g.Scope)},
 		{"allow_param", pointers(g.AllowParam)},
 		{"response_type", []*string{&g.ResponseType}},

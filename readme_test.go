@@ -23,6 +23,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
 	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
 )
 
 // document returns the text of a file.
@@ -64,8 +65,9 @@ func caddyfiles(t *testing.T) []string {
 var readmeFolders = regexp.MustCompile(`/(?:run|mnt|srv|etc/caddy)/[A-Za-z0-9._/-]*`)
 
 // readmeParts gives a Caddyfile what it needs of the machine: each variable and
-// secret file a random value, each file of a key a new one, other files a certificate, all below a folder of
-// the test's.
+// secret file a random value, each file of a key a new one, the client's files a
+// certificate and its key, other files a certificate, all below a folder of the
+// test's.
 func readmeParts(t *testing.T, block string) string {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`\{env\.([A-Z_]+)\}`).FindAllStringSubmatch(block, -1) {
@@ -77,6 +79,8 @@ func readmeParts(t *testing.T, block string) string {
 	}
 	folder := t.TempDir()
 	certificate := document(t, certificateFile(t))
+	ours := make(map[string]string)
+	ours["client-certificate.pem"], ours["client-key.pem"] = testnet.Files(t, testnet.Certificate(t))
 	block = readmeFolders.ReplaceAllStringFunc(block, func(name string) string {
 		here := filepath.Join(folder, name)
 		text := certificate
@@ -85,6 +89,9 @@ func readmeParts(t *testing.T, block string) string {
 			text = randomSecret() + "\n"
 		case strings.Contains(filepath.Base(name), "-key"):
 			text = document(t, keyFile(t, newEC()))
+		}
+		if file, is := ours[filepath.Base(name)]; is {
+			text = document(t, file)
 		}
 		if err := os.MkdirAll(filepath.Dir(here), 0o700); err != nil {
 			t.Fatal(err)

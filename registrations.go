@@ -31,6 +31,8 @@ type registration struct {
 	FrontchannelLogoutURI  string   `json:"frontchannel_logout_uri"`
 	FrontchannelSession    bool     `json:"frontchannel_logout_session_required"`
 	InitiateLoginURI       string   `json:"initiate_login_uri"`
+	TokenAuthMethod        string   `json:"token_endpoint_auth_method,omitempty"` // not there where discovery decides
+	JWKSURI                string   `json:"jwks_uri,omitempty"`
 	Notes                  []string `json:"notes,omitempty"`
 }
 
@@ -39,6 +41,7 @@ const (
 	noteAnyHost  = "answers to more hosts than one: write each for <host>, or set callback_url, which names one"
 	notePlain    = "over plain http nobody signs in from outside loopback: use https; or if a proxy in front does, trusted_proxies or callback_url"
 	noteProxied  = "as the proxy in front says it, which trusted_proxies names"
+	noteTLS      = "token_endpoint_auth_method is self_signed_tls_client_auth where the provider knows the certificate itself, not who issued it"
 	noteInternal = "without port %d: Caddy takes http_port and https_port for ports that people do not see. If they do, write it behind the host"
 )
 
@@ -148,6 +151,12 @@ func (g *Gate) settlePlace(unknown *standIns) error {
 		}
 	}
 	g.ClientID = fill(g.ClientID)
+	if g.ClientAuth == nil {
+		g.ClientAuth = new(ClientAuth)
+	}
+	if g.ClientAuth.Method = fill(g.ClientAuth.Method); g.ClientAuth.Method == "" && g.ClientSecret == "" {
+		g.ClientAuth.Method = "none"
+	}
 	if prefix := fill(g.PathPrefix); unknown.undo(prefix) != prefix && !strings.HasPrefix(prefix, "/") {
 		g.PathPrefix = unknown.add("/", g.PathPrefix)
 	} else {
@@ -220,8 +229,13 @@ func registrationsAt(gate []byte, host string, entrances []entrance) (all []*reg
 		if many && g.callback == nil {
 			notes = append(notes, noteAnyHost)
 		}
+		method := unknown.undo(g.ClientAuth.Method)
+		if method == "tls" {
+			method = "tls_client_auth"
+			notes = append(notes, noteTLS)
+		}
 		ours := func(path string) string { return unknown.undo(o.String() + g.PathPrefix + path) }
-		all = append(all, &registration{
+		r := &registration{
 			Sites:                  []string{site},
 			Issuer:                 unknown.undo(redacted(g.Issuer)),
 			ClientID:               unknown.undo(g.ClientID),
@@ -231,8 +245,13 @@ func registrationsAt(gate []byte, host string, entrances []entrance) (all []*reg
 			FrontchannelLogoutURI:  ours("/frontchannel-logout"),
 			FrontchannelSession:    true,
 			InitiateLoginURI:       ours("/sign-in"),
+			TokenAuthMethod:        method,
 			Notes:                  notes,
-		})
+		}
+		if g.hasKeys() {
+			r.JWKSURI = ours("/jwks.json")
+		}
+		all = append(all, r)
 	}
 	return all, nil
 }

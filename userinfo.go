@@ -56,7 +56,7 @@ func (g *Gate) gather(ctx context.Context, m *provider.Metadata, verified claims
 	if more == notNeeded || more == wanted && m.UserinfoEndpoint == "" {
 		return verified, nil
 	}
-	said, err := g.provider.Userinfo(ctx, accessToken, verified.String("sub"), g.userinfoVerifier(m))
+	said, err := g.provider.Userinfo(ctx, g.client, accessToken, verified.String("sub"), g.userinfoVerifier(m))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ package authentiqtest
 
 import (
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -40,6 +42,20 @@ type Config struct {
 	// PublicClient makes the client one without a secret: it sends only its ID to the token endpoint, and PKCE is
 	// obligatory. ClientSecret must then be empty, and ID tokens can't be signed with it.
 	PublicClient bool
+
+	// ClientAuth is how the client shows who it is: client_secret_jwt, private_key_jwt or tls_client_auth. Default: by its
+	// secret, in the header or in the body; a public client by nothing.
+	ClientAuth string
+
+	// ClientKeys returns the client's public keys, a JSON Web Key Set, for private_key_jwt. It is asked for each
+	// assertion, and may look wherever a provider would (jwks, or jwks_uri).
+	ClientKeys func() ([]byte, error)
+
+	// ClientCertificate is the only certificate that tls_client_auth takes. Access tokens are bound to it.
+	ClientCertificate *x509.Certificate
+
+	// TLS makes the server one of https, with a certificate that is in it. Needed by tls_client_auth.
+	TLS *tls.Config
 
 	// RedirectURIs are the client's redirect URIs, compared character by character. Default: every http or https URI on
 	// loopback (127.0.0.0/8, ::1, localhost, *.localhost).
@@ -96,6 +112,15 @@ func (c Config) settle() (Config, error) {
 		secret := make([]byte, 32)
 		rand.Read(secret) // never fails, as crypto/rand documents
 		c.ClientSecret = base64.RawURLEncoding.EncodeToString(secret)
+	}
+	if err := c.settleClientAuth(); err != nil {
+		return c, err
+	}
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		if c.ClientAuth == tlsClientAuth {
+			c.TLS.ClientAuth = tls.RequestClientCert // which one is registered, the endpoints know
+		}
 	}
 	if c.SigningAlg == "" {
 		c.SigningAlg = "HS256"

@@ -21,6 +21,9 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 	if alg := s.signingAlg(); !slices.Contains(algs, alg) {
 		algs = append(algs, alg)
 	}
+	if s.cfg.ClientAuth != "" {
+		clientAuth = []string{s.cfg.ClientAuth}
+	}
 	grants := []string{"authorization_code"}
 	if s.cfg.RefreshTokens {
 		grants = append(grants, "refresh_token")
@@ -74,6 +77,13 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		"claims_parameter_supported":                     false,
 		"backchannel_logout_supported":                   true,
 		"backchannel_logout_session_supported":           true,
+	}
+	if algs := s.cfg.clientAuthAlgs(); algs != nil {
+		doc["token_endpoint_auth_signing_alg_values_supported"] = slices.Clone(algs)
+		doc["revocation_endpoint_auth_signing_alg_values_supported"] = slices.Clone(algs)
+	}
+	if s.cfg.ClientAuth == tlsClientAuth {
+		doc["tls_client_certificate_bound_access_tokens"] = true
 	}
 	if hooks.Discovery != nil {
 		hooks.Discovery(doc)

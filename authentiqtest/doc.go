@@ -26,6 +26,10 @@ and a test can post the same form. Whom login_hint or id_token_hint names is off
 they have granted aq:push before. After [Server.SignInAs] there is no page: every authorization request is answered at
 once.
 
+# Clients without a shared secret
+
+Config.ClientAuth has the client sign assertions or present a certificate; Config.TLS makes the server one of https.
+
 # Misbehaving on command
 
 [Server.SetHooks] changes what is about to be sent, from one claim to the bytes of a token or a whole endpoint.

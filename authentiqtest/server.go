@@ -20,7 +20,7 @@ import (
 
 // Server is an Authentiq Connect double listening on loopback. Its methods may be called at any time from any goroutine.
 type Server struct {
-	// Issuer is the issuer identifier, "http://127.0.0.1:PORT/" unless Config says otherwise. It is compared exactly, and
+	// Issuer is the issuer identifier, "http://127.0.0.1:PORT/" unless Config says otherwise (or https). It is compared exactly, and
 	// is not to be changed; to announce another one, there is Hooks.Discovery.
 	Issuer string
 
@@ -81,8 +81,12 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("authentiqtest: listening on %s %s: need TCP", listener.Addr().Network(), listener.Addr())
 	}
 
+	scheme := "http://"
+	if cfg.TLS != nil {
+		scheme = "https://"
+	}
 	s := &Server{
-		Issuer: "http://" + net.JoinHostPort(issuerHost(given.Addr, addr), strconv.Itoa(addr.Port)),
+		Issuer: scheme + net.JoinHostPort(issuerHost(given.Addr, addr), strconv.Itoa(addr.Port)),
 		cfg:    cfg,
 		scopes: scopes,
 		addr:   addr.String(),
@@ -135,6 +139,7 @@ func (s *Server) start(listener net.Listener) *run {
 	r := &run{
 		server: &http.Server{
 			Handler:           http.HandlerFunc(s.serve),
+			TLSConfig:         s.cfg.TLS,
 			ReadHeaderTimeout: 10 * time.Second,
 			BaseContext:       func(net.Listener) context.Context { return ctx },
 		},
@@ -143,7 +148,12 @@ func (s *Server) start(listener net.Listener) *run {
 	}
 	go func() {
 		defer close(r.done)
-		_ = r.server.Serve(listener) // ends when stop closes it; there is nobody to tell, and Up reports a lost address
+		// It ends when stop closes it; there is nobody to tell, and Up reports a lost address.
+		if s.cfg.TLS != nil {
+			_ = r.server.ServeTLS(listener, "", "")
+		} else {
+			_ = r.server.Serve(listener)
+		}
 	}()
 	return r
 }

@@ -65,15 +65,19 @@ func TestNewServerRefuses(t *testing.T) {
 		cfg  authentiqtest.Config
 		want string
 	}{
-		"an address that others reach": {authentiqtest.Config{Addr: ":0"}, "not a loopback address"},
-		"an address that isn't one":    {authentiqtest.Config{Addr: "nonsense"}, "listening"},
-		"an address and a listener":    {authentiqtest.Config{Addr: "127.0.0.1:0", Listener: unix}, "both Addr and Listener"},
-		"a listener that isn't TCP":    {authentiqtest.Config{Listener: unix}, "need TCP"},
-		"an unknown algorithm":         {authentiqtest.Config{SigningAlg: "hs256"}, `unknown signing alg "hs256"`},
-		"a public client's secret":     {authentiqtest.Config{PublicClient: true, ClientSecret: "s"}, "no ClientSecret"},
-		"HS256 without a secret":       {authentiqtest.Config{PublicClient: true, SigningAlg: "HS256"}, "needs a client secret"},
-		"a user without ID":            {authentiqtest.Config{Users: []authentiqtest.User{{}}}, "user 0 has no ID"},
-		"two users with one ID":        {authentiqtest.Config{Users: []authentiqtest.User{{ID: "a"}, {ID: "a"}}}, "occurs twice"},
+		"an address that others reach":   {authentiqtest.Config{Addr: ":0"}, "not a loopback address"},
+		"an address that isn't one":      {authentiqtest.Config{Addr: "nonsense"}, "listening"},
+		"an address and a listener":      {authentiqtest.Config{Addr: "127.0.0.1:0", Listener: unix}, "both Addr and Listener"},
+		"a listener that isn't TCP":      {authentiqtest.Config{Listener: unix}, "need TCP"},
+		"an unknown algorithm":           {authentiqtest.Config{SigningAlg: "hs256"}, `unknown signing alg "hs256"`},
+		"a public client's secret":       {authentiqtest.Config{PublicClient: true, ClientSecret: "s"}, "no ClientSecret"},
+		"HS256 without a secret":         {authentiqtest.Config{PublicClient: true, SigningAlg: "HS256"}, "needs a client secret"},
+		"another way of a public client": {authentiqtest.Config{PublicClient: true, ClientAuth: "client_secret_jwt"}, "no ClientAuth"},
+		"an unknown way":                 {authentiqtest.Config{ClientAuth: "tls"}, `unknown ClientAuth "tls"`},
+		"assertions without keys":        {authentiqtest.Config{ClientAuth: "private_key_jwt"}, "needs ClientKeys"},
+		"certificates without TLS":       {authentiqtest.Config{ClientAuth: "tls_client_auth"}, "needs TLS"},
+		"a user without ID":              {authentiqtest.Config{Users: []authentiqtest.User{{}}}, "user 0 has no ID"},
+		"two users with one ID":          {authentiqtest.Config{Users: []authentiqtest.User{{ID: "a"}, {ID: "a"}}}, "occurs twice"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

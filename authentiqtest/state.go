@@ -33,6 +33,8 @@ type state struct {
 	hints    expiring[issuedIDToken] // by the compact ID token, as it was sent
 	pushes   expiring[[]string]      // what was granted, by pushKey
 	revoked  []string                // tokens, oldest first
+
+	assertions expiring[struct{}] // the client's, by jti
 }
 
 // session is a user's session at the provider, in one browser.

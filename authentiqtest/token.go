@@ -140,8 +140,11 @@ func proves(verifier, challenge string) bool {
 const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 // authenticate checks that the request is the client's, by client_secret_basic or client_secret_post, or of a public
-// client by its ID alone.
+// client by its ID alone; or by what Config.ClientAuth says.
 func (s *Server) authenticate(r *http.Request) *refusal {
+	if s.cfg.ClientAuth != "" {
+		return s.authenticateBy(r)
+	}
 	wrong := &refusal{"invalid_client", "the client is unknown, or its secret is wrong"}
 	id, secret := r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
 

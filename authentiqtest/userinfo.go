@@ -42,7 +42,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request, hooks *Hooks) 
 	}
 
 	g, ok := s.accessGrant(token)
-	if !ok {
+	if bound := s.cfg.ClientAuth == tlsClientAuth; !ok || bound && !presents(r, s.cfg.ClientCertificate) {
 		unauthorized(`Bearer error="invalid_token"`)
 		return
 	}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package keyfile reads private keys from files: PEM (PKCS #8, PKCS #1, SEC 1), a
-// JWK or a JWK Set (RFC 7517). Errors name the file and what is wrong with it,
-// never what is in it.
+// JWK or a JWK Set (RFC 7517); and certificates with theirs. Errors name the file
+// and what is wrong with it, never what is in it.
 package keyfile
 
 import (
@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -50,6 +51,11 @@ func Private(path string) ([]jose.JSONWebKey, error) {
 }
 
 func read(path string) ([]byte, error) {
+	// A placeholder that stands for a file's content, not for its path, would have
+	// the key itself end up in an error.
+	if strings.HasPrefix(path, "-----") || strings.HasPrefix(path, "{") || strings.ContainsAny(path, "\r\n") {
+		return nil, errContent
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -69,6 +75,7 @@ var (
 	errSymmetric = errors.New("holds a symmetric key where a private one is needed")
 	errUnusable  = errors.New("holds a key that can't be used: want RSA of 2048 to 8192 bits, EC on P-256, P-384 or P-521, or Ed25519")
 	errMalformed = errors.New("holds a key that is malformed")
+	errContent   = errors.New("want the path of a file, not what is in it")
 	errTooMany   = fmt.Errorf("holds more than %d keys", maxKeys)
 )
 

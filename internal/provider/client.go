@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,18 +27,27 @@ const (
 	callTimeout = 10 * time.Second // for a whole call, body included
 )
 
-func newClient(roots *x509.CertPool) *http.Client {
+// newClient makes a client that trusts roots, and presents certificate if there
+// is one.
+func newClient(roots *x509.CertPool, certificate *tls.Certificate) *http.Client {
+	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if certificate != nil {
+		// Not only to servers that list its issuer: of one that signs itself, none does.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
+	}
 	return &http.Client{
 		Timeout: callTimeout,
-		Transport: &bounded{&http.Transport{
+		Transport: &bounded{RoundTripper: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        config,
 			TLSHandshakeTimeout:    5 * time.Second,
 			MaxResponseHeaderBytes: maxHeader,
 			MaxIdleConnsPerHost:    8,
 			IdleConnTimeout:        90 * time.Second,
-			ForceAttemptHTTP2:      true,
+			// Over HTTP/2, what a server says of a certificate that it does not take is
+			// mostly lost.
+			ForceAttemptHTTP2: certificate == nil,
 		}},
 	}
 }
@@ -45,7 +55,10 @@ func newClient(roots *x509.CertPool) *http.Client {
 // bounded reads the whole body of an answer, at most maxBody of it, so that a
 // caller has either all of an answer or a *url.Error: the libraries above read
 // whole bodies anyway, and one of them takes a cut-off body for a whole one.
-type bounded struct{ http.RoundTripper }
+type bounded struct {
+	http.RoundTripper
+	closed atomic.Bool // what becomes idle is closed
+}
 
 func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(req)
@@ -56,6 +69,9 @@ func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
 		return nil, err
+	}
+	if b.closed.Load() {
+		b.CloseIdleConnections() // this one, now that all of it was read
 	}
 	if len(body) > maxBody {
 		return nil, errTooLarge
@@ -68,7 +84,10 @@ func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// CloseIdleConnections is for the end: who asks still has his answer, and leaves
+// no connection behind.
 func (b *bounded) CloseIdleConnections() {
+	b.closed.Store(true)
 	if t, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
@@ -82,6 +101,7 @@ type Error struct {
 	Unreachable bool   // no answer, or one that says to come back later; trying again may help
 	Status      int    // of an answer that was no success, else 0
 	Code        string // the OAuth error code of the answer (RFC 6749 section 5.2), if any
+	Auth        string // the way in which the client had authenticated, if it had
 	Err         error
 }
 

@@ -192,7 +192,7 @@ var calls = map[string]call{
 		return err
 	}},
 	"userinfo": {"/userinfo", func(ctx context.Context, o *op) error {
-		_, err := o.Userinfo(ctx, tokenMarker, "alice", nil)
+		_, err := o.Userinfo(ctx, Client{}, tokenMarker, "alice", nil)
 		return err
 	}},
 	"revocation": {"/revoke", func(ctx context.Context, o *op) error {

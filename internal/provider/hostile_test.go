@@ -275,7 +275,7 @@ func TestProviderHoldsNoConnectionsOfCallsThatEnded(t *testing.T) {
 		})
 		done := make(chan error)
 		for range 50 {
-			go func() { _, err := o.Userinfo(t.Context(), tokenMarker, "alice", nil); done <- err }()
+			go func() { _, err := o.Userinfo(t.Context(), Client{}, tokenMarker, "alice", nil); done <- err }()
 		}
 		for range 50 {
 			if err := <-done; err == nil {

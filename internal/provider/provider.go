@@ -15,7 +15,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,10 +48,19 @@ type Metadata struct {
 	UserinfoSigningAlgs   []string `json:"userinfo_signing_alg_values_supported"`
 	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
 	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
+	TokenAuthAlgs         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthAlgs    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	ResponseIss           bool     `json:"authorization_response_iss_parameter_supported"`
 	ResponseTypes         []string `json:"response_types_supported"`
 	ResponseModes         []string `json:"response_modes_supported"`
 	ClaimsParameter       bool     `json:"claims_parameter_supported"`
+
+	// Where clients go that have a certificate (RFC 8705 section 5).
+	Aliases struct {
+		TokenEndpoint      string `json:"token_endpoint"`
+		UserinfoEndpoint   string `json:"userinfo_endpoint"`
+		RevocationEndpoint string `json:"revocation_endpoint"`
+	} `json:"mtls_endpoint_aliases"`
 }
 
 // Config shapes a Provider.
@@ -66,6 +74,8 @@ type Config struct {
 // outlives configurations: it holds nothing of the one that made it.
 type Provider struct {
 	issuer string
+	roots  *x509.CertPool
+	now    func() time.Time
 	client *http.Client
 	keys   idtoken.Remote
 
@@ -86,11 +96,16 @@ type Provider struct {
 func New(config Config) *Provider {
 	p := &Provider{
 		issuer:  config.Issuer,
-		client:  newClient(config.Roots),
+		roots:   config.Roots,
+		now:     config.Now,
+		client:  newClient(config.Roots, nil),
 		failure: errors.New("not discovered yet"),
 		tried:   make(chan struct{}),
 		changed: make(chan struct{}, 1),
 		nudged:  make(chan struct{}, 1),
+	}
+	if p.now == nil {
+		p.now = time.Now
 	}
 	p.keys = idtoken.Remote{Fetch: p.fetchKeys, CoolDown: keyCoolDown, Now: config.Now}
 	return p
@@ -210,6 +225,9 @@ func parseMetadata(document []byte) (*Metadata, error) {
 		{"userinfo_endpoint", m.UserinfoEndpoint, false},
 		{"end_session_endpoint", m.EndSessionEndpoint, false},
 		{"revocation_endpoint", m.RevocationEndpoint, false},
+		{"mtls_endpoint_aliases token_endpoint", m.Aliases.TokenEndpoint, false},
+		{"mtls_endpoint_aliases userinfo_endpoint", m.Aliases.UserinfoEndpoint, false},
+		{"mtls_endpoint_aliases revocation_endpoint", m.Aliases.RevocationEndpoint, false},
 	} {
 		if endpoint.url == "" && !endpoint.required {
 			continue
@@ -282,7 +300,7 @@ func (p *Provider) fetchKeys(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, _, err := p.get(req)
+	body, _, err := get(p.client, req)
 	if err == nil && json.Valid(body) {
 		p.learned(func(d *documents) *json.RawMessage { return &d.Keys }, body)
 	}
@@ -290,8 +308,8 @@ func (p *Provider) fetchKeys(ctx context.Context) ([]byte, error) {
 }
 
 // get performs req and returns the body of a 200.
-func (p *Provider) get(req *http.Request) ([]byte, http.Header, error) {
-	resp, err := p.client.Do(req)
+func get(client *http.Client, req *http.Request) ([]byte, http.Header, error) {
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -304,21 +322,6 @@ func (p *Provider) get(req *http.Request) ([]byte, http.Header, error) {
 		return nil, nil, &statusError{resp.StatusCode}
 	}
 	return body, resp.Header, nil
-}
-
-// TokenAuthMethod chooses how the client shows its secret when the
-// configuration does not: client_secret_basic, unless discovery lists only
-// others (OpenID Connect Discovery section 3 makes basic the default).
-func (m *Metadata) TokenAuthMethod() (string, error) { return authMethod(m.TokenAuthMethods) }
-
-func authMethod(listed []string) (string, error) {
-	if len(listed) == 0 || slices.Contains(listed, "client_secret_basic") {
-		return "client_secret_basic", nil
-	}
-	if slices.Contains(listed, "client_secret_post") {
-		return "client_secret_post", nil
-	}
-	return "", fmt.Errorf("the provider takes none of client_secret_basic and client_secret_post, only %.200q", listed)
 }
 
 // VouchesForTokens reports whether the connection to the token endpoint vouches for

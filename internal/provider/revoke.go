@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -30,37 +31,37 @@ func (p *Provider) Revoke(ctx context.Context, client Client, token, hint string
 	if m.RevocationEndpoint == "" {
 		return &Error{Op: op, Err: ErrNoRevocation}
 	}
-	method := client.AuthMethod
-	if method == "" {
-		if method, err = authMethod(m.RevocationAuthMethods); err != nil { // RFC 8414 section 2 makes basic the default here too
-			return &Error{Op: op, Err: err}
-		}
+	address, err := client.at("revocation_endpoint", m.RevocationEndpoint, m.Aliases.RevocationEndpoint)
+	if err != nil {
+		return &Error{Op: op, Err: err}
+	}
+	algs := m.RevocationAuthAlgs
+	if len(algs) == 0 {
+		algs = m.TokenAuthAlgs // most have one list for both
+	}
+	of, err := p.prove(client, m.RevocationAuthMethods, algs)
+	if err != nil {
+		return &Error{Op: op, Err: err}
 	}
 	form := url.Values{"token": {token}, "token_type_hint": {hint}}
-	switch method {
-	case "client_secret_post":
-		form.Set("client_secret", client.Secret)
-		fallthrough
-	case "none":
-		form.Set("client_id", client.ID)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.RevocationEndpoint, strings.NewReader(form.Encode()))
+	maps.Copy(form, of.form)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return &Error{Op: op, Err: err}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if method == "client_secret_basic" {
+	if of.basic {
 		req.SetBasicAuth(url.QueryEscape(client.ID), url.QueryEscape(client.Secret)) // RFC 6749 section 2.3.1
 	}
-	resp, err := p.client.Do(req)
+	resp, err := p.over(client).Do(req)
 	if err != nil {
-		return p.failed(op, err)
+		return p.failedAs(client, of.method, op, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK { // whatever it says besides (section 2.2)
 		return nil
 	}
-	failed := p.failed(op, &statusError{resp.StatusCode})
+	failed := p.failedAs(client, of.method, op, &statusError{resp.StatusCode})
 	var answer struct {
 		Error string `json:"error"`
 	}

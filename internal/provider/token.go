@@ -9,22 +9,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 )
-
-// Client is who asks.
-type Client struct {
-	ID, Secret string
-	AuthMethod string // client_secret_basic, client_secret_post, none; "" chooses from discovery
-}
 
 // Grant is an authorization code with what must go with it.
 type Grant struct {
@@ -54,14 +50,12 @@ func tokensOf(token *oauth2.Token) *Tokens {
 // errors are *Error.
 func (p *Provider) Exchange(ctx context.Context, client Client, grant Grant) (*Tokens, error) {
 	const op = "token request"
-	ctx, config, err := p.tokenEndpoint(ctx, op, client)
+	token, err := p.redeem(ctx, op, client, url.Values{
+		"grant_type": {"authorization_code"}, "code": {grant.Code},
+		"redirect_uri": {grant.RedirectURI}, "code_verifier": {grant.Verifier},
+	})
 	if err != nil {
 		return nil, err
-	}
-	config.RedirectURL = grant.RedirectURI
-	token, err := config.Exchange(ctx, grant.Code, oauth2.VerifierOption(grant.Verifier))
-	if err != nil {
-		return nil, p.tokenError(op, err)
 	}
 	id, ok := token.Extra("id_token").(string)
 	if !ok || id == "" {
@@ -85,13 +79,9 @@ var errRefreshTooLarge = fmt.Errorf("the refresh token is larger than %d bytes",
 // are *Error.
 func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken string) (*Tokens, error) {
 	const op = "refresh"
-	ctx, config, err := p.tokenEndpoint(ctx, op, client)
+	token, err := p.redeem(ctx, op, client, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}})
 	if err != nil {
 		return nil, err
-	}
-	token, err := config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
-	if err != nil {
-		return nil, p.tokenError(op, err)
 	}
 	if len(token.RefreshToken) > maxRefreshToken {
 		return nil, &Error{Op: op, Err: errRefreshTooLarge}
@@ -110,39 +100,41 @@ func (p *Provider) Refresh(ctx context.Context, client Client, refreshToken stri
 // ErrOddIDToken says that the answer to a refresh has an id_token that is none.
 var ErrOddIDToken = errors.New("the answer's id_token is no string")
 
-// tokenEndpoint says how client asks there, and with which context.
-func (p *Provider) tokenEndpoint(ctx context.Context, op string, client Client) (context.Context, *oauth2.Config, error) {
+// redeem asks the token endpoint, once, for what form says.
+func (p *Provider) redeem(ctx context.Context, op string, client Client, form url.Values) (*oauth2.Token, error) {
 	m, err := p.Metadata(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	method := client.AuthMethod
-	if method == "" {
-		if method, err = m.TokenAuthMethod(); err != nil {
-			return nil, nil, &Error{Op: op, Err: err}
-		}
+	address, err := client.at("token_endpoint", m.TokenEndpoint, m.Aliases.TokenEndpoint)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
 	}
-	config := &oauth2.Config{
-		ClientID: client.ID,
-		// Named, never found out by trying: a probe would spend the code.
-		Endpoint: oauth2.Endpoint{TokenURL: m.TokenEndpoint, AuthStyle: oauth2.AuthStyleInParams},
+	of, err := p.prove(client, m.TokenAuthMethods, m.TokenAuthAlgs)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
 	}
-	switch method {
-	case "client_secret_basic":
-		config.ClientSecret, config.Endpoint.AuthStyle = client.Secret, oauth2.AuthStyleInHeader
-	case "client_secret_post":
-		config.ClientSecret = client.Secret
+	maps.Copy(form, of.form)
+	// The grant of this name is the one for which the library sends whatever form it
+	// is given; the name of the grant is in ours.
+	config := clientcredentials.Config{TokenURL: address, EndpointParams: form, AuthStyle: oauth2.AuthStyleInParams}
+	if of.basic {
+		config.ClientID, config.ClientSecret, config.AuthStyle = client.ID, client.Secret, oauth2.AuthStyleInHeader
 	}
-	return context.WithValue(ctx, oauth2.HTTPClient, p.client), config, nil
+	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, p.over(client)))
+	if err != nil {
+		return nil, p.tokenError(client, of.method, op, err)
+	}
+	return token, nil
 }
 
 // tokenError keeps of an oauth2 error what may be logged: RetrieveError prints
 // the whole body, and errors of the parser print pieces of it, which may repeat
 // what was sent.
-func (p *Provider) tokenError(op string, err error) *Error {
+func (p *Provider) tokenError(client Client, method, op string, err error) *Error {
 	var unanswered *url.Error
 	if errors.As(err, &unanswered) {
-		return p.failed(op, err)
+		return p.failedAs(client, method, op, err)
 	}
 	var answered *oauth2.RetrieveError
 	if !errors.As(err, &answered) {
@@ -153,9 +145,9 @@ func (p *Provider) tokenError(op string, err error) *Error {
 		status = answered.Response.StatusCode
 	}
 	if status/100 == 2 {
-		return &Error{Op: op, Code: printable(answered.ErrorCode), Err: fmt.Errorf("the answer is no token response, error code %q", printable(answered.ErrorCode))}
+		return &Error{Op: op, Auth: method, Code: printable(answered.ErrorCode), Err: fmt.Errorf("the answer is no token response, error code %q", printable(answered.ErrorCode))}
 	}
-	e := p.failed(op, &statusError{status})
+	e := p.failedAs(client, method, op, &statusError{status})
 	if e.Code = printable(answered.ErrorCode); e.Code != "" {
 		e.Err = fmt.Errorf("%w, error code %s", e.Err, e.Code)
 	}
@@ -177,9 +169,10 @@ var ErrOtherUser = errors.New("sub differs from that of the ID token")
 
 // Userinfo asks for the claims that go with an access token (OpenID Connect
 // Core 5.3) and compares their sub with that of the ID token: without it
-// another user's claims could be slipped in (section 5.3.2). jwts decides about an
-// answer that is a JWT; nil takes none.
-func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string, jwts *idtoken.Verifier) (claims.Claims, error) {
+// another user's claims could be slipped in (section 5.3.2). A client with a
+// certificate presents it here, too: the token may be bound to it (RFC 8705
+// section 3). jwts decides about an answer that is a JWT; nil takes none.
+func (p *Provider) Userinfo(ctx context.Context, client Client, accessToken, sub string, jwts *idtoken.Verifier) (claims.Claims, error) {
 	const op = "userinfo"
 	m, err := p.Metadata(ctx)
 	if err != nil {
@@ -188,7 +181,11 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string, jwts *
 	if m.UserinfoEndpoint == "" {
 		return nil, &Error{Op: op, Err: errors.New("discovery names no userinfo_endpoint")}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.UserinfoEndpoint, nil)
+	address, err := client.at("userinfo_endpoint", m.UserinfoEndpoint, m.Aliases.UserinfoEndpoint)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, &Error{Op: op, Err: err}
 	}
@@ -198,9 +195,9 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken, sub string, jwts *
 		accept += ", application/jwt" // which of them is a matter of the client's registration
 	}
 	req.Header.Set("Accept", accept)
-	body, header, err := p.get(req)
+	body, header, err := get(p.over(client), req)
 	if err != nil {
-		return nil, p.failed(op, err)
+		return nil, p.failedAs(client, client.AuthMethod, op, err)
 	}
 	var c claims.Claims
 	switch mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); {

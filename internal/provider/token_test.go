@@ -322,7 +322,7 @@ func TestUserinfoBelongsToTheUserOfTheIDToken(t *testing.T) {
 					authorization, query = r.Header.Get("Authorization"), r.URL.RawQuery
 					test.answer(w, r)
 				})
-				got, err := o.Userinfo(t.Context(), tokenMarker, "alice", nil)
+				got, err := o.Userinfo(t.Context(), Client{}, tokenMarker, "alice", nil)
 				wantNoMarker(t, err)
 				if authorization != "Bearer "+tokenMarker || query != "" {
 					t.Errorf("sent %q and %q", authorization, query)
@@ -347,18 +347,18 @@ func TestUserinfoBelongsToTheUserOfTheIDToken(t *testing.T) {
 	inBubble(t, func(t *testing.T, o *op) {
 		o.mustDiscover(t)
 		o.at("/userinfo", answer(jsonType, `{"sub":""}`))
-		if _, err := o.Userinfo(t.Context(), tokenMarker, "", nil); err == nil {
+		if _, err := o.Userinfo(t.Context(), Client{}, tokenMarker, "", nil); err == nil {
 			t.Error("accepted nobody")
 		}
 		// Nor may an access token write headers of its own.
-		_, err := o.Userinfo(t.Context(), tokenMarker+"\r\nX-Evil: 1", "alice", nil)
+		_, err := o.Userinfo(t.Context(), Client{}, tokenMarker+"\r\nX-Evil: 1", "alice", nil)
 		if err == nil {
 			t.Error("sent a line break")
 		}
 		wantNoMarker(t, err)
 		o.at("/.well-known/openid-configuration", o.discovery(map[string]any{"userinfo_endpoint": nil}))
 		o.mustDiscover(t)
-		if _, err := o.Userinfo(t.Context(), tokenMarker, "alice", nil); err == nil || !strings.Contains(err.Error(), "userinfo_endpoint") {
+		if _, err := o.Userinfo(t.Context(), Client{}, tokenMarker, "alice", nil); err == nil || !strings.Contains(err.Error(), "userinfo_endpoint") {
 			t.Errorf("got %v", err)
 		}
 	})

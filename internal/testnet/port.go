@@ -1,4 +1,4 @@
-// Package testnet finds addresses for what tests start.
+// Package testnet finds addresses for what tests start, and makes certificates for it.
 package testnet
 
 // SPDX-License-Identifier: Apache-2.0

@@ -15,6 +15,10 @@
 //	jwtAPI       whether access tokens are large JWTs for an API, which userinfo
 //	             does not take
 //	clock        how many seconds its clock is ahead, negative for behind
+//	mtls         {certificate, key, authority}, paths of PEM files: it listens
+//	             over TLS, too, with the first two, and asks for certificates;
+//	             those that the third has issued are authorized. Discovery lists
+//	             the aliases of RFC 8705 there
 //	settings     whatever else oidc-provider is configured with
 //
 // When it listens it prints a JSON line with its issuer. Each line on standard
@@ -29,11 +33,13 @@
 
 import { generateKeyPairSync } from 'node:crypto';
 import dns from 'node:dns';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTLSServer } from 'node:https';
 import { createInterface } from 'node:readline';
 
 const {
-  port = 0, clients = [], users = {}, signingAlgs = ['RS256'], pkceRequired = false, jwtAPI = false, clock = 0, settings = {},
+  port = 0, clients = [], users = {}, signingAlgs = ['RS256'], pkceRequired = false, jwtAPI = false, clock = 0, mtls, settings = {},
 } = JSON.parse(process.argv[2] ?? '{}');
 
 // Standard output is for answers; the library prints its notices there.
@@ -89,6 +95,9 @@ const forAPI = !jwtAPI ? {} : {
   },
 };
 
+// certificateOf is what came with a request's connection, if anything did.
+const certificateOf = ({ socket }) => socket.getPeerX509Certificate?.();
+
 function makeProvider(issuer) {
   const provider = new Provider(issuer, {
     adapter: Memory,
@@ -113,10 +122,30 @@ function makeProvider(issuer) {
     // A site on this machine may be told of a sign-out, which the library keeps
     // from addresses like these (its dispatcher).
     fetch: (url, { dispatcher, ...options }) => fetch(url, options),
+    discovery: mtls ? {
+      mtls_endpoint_aliases: {
+        token_endpoint: `${mtls.address}/token`,
+        revocation_endpoint: `${mtls.address}/token/revocation`,
+        userinfo_endpoint: `${mtls.address}/me`,
+      },
+    } : {},
     ...settings,
     // Its own pages to sign in, consent and sign out. They are meant for trying
     // it out, as here.
-    features: { devInteractions: { enabled: true }, ...forAPI, ...settings.features },
+    features: {
+      devInteractions: { enabled: true },
+      mTLS: mtls ? {
+        enabled: true,
+        certificateBoundAccessTokens: true,
+        selfSignedTlsClientAuth: true,
+        tlsClientAuth: true,
+        getCertificate: (ctx) => certificateOf(ctx),
+        certificateAuthorized: (ctx) => ctx.socket.authorized === true,
+        certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_subject_dn' && certificateOf(ctx)?.subject === expected,
+      } : { enabled: false },
+      ...forAPI,
+      ...settings.features,
+    },
   });
   for (const event of ['authorization.error', 'grant.error', 'userinfo.error', 'end_session.error', 'backchannel.error', 'server_error']) {
     provider.on(event, (ctx, error) => console.error(event, ctx.method, ctx.path, error.message, error.error_detail ?? error.stack));
@@ -131,13 +160,14 @@ function makeProvider(issuer) {
 
 let handle;
 let requests = [];
-const server = createServer((req, res) => {
+const serve = (req, res) => {
   const [path] = req.url.split('?');
   const [scheme] = (req.headers.authorization ?? '').split(' ');
-  requests.push({ method: req.method, path, scheme });
+  requests.push({ method: req.method, path, scheme, certificate: certificateOf(req)?.subject ?? '' });
   res.on('close', () => console.error(req.method, path, scheme, res.statusCode));
   handle(req, res);
-});
+};
+const server = createServer(serve);
 
 const commands = {
   rotate(issuer) {
@@ -154,6 +184,15 @@ const commands = {
     return { requests: since };
   },
 };
+
+if (mtls) {
+  const { certificate, key, authority } = mtls;
+  const secured = createTLSServer({
+    cert: readFileSync(certificate), key: readFileSync(key), ca: readFileSync(authority), requestCert: true, rejectUnauthorized: false,
+  }, serve);
+  await new Promise((listening) => { secured.listen(0, '127.0.0.1', listening); });
+  mtls.address = `https://127.0.0.1:${secured.address().port}`;
+}
 
 server.listen(port, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
