@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"sync"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/revocation"
+	"github.com/authentiq/caddy-authentiq/internal/signers"
 	"github.com/authentiq/caddy-authentiq/internal/store"
 )
 
@@ -37,6 +39,7 @@ func init() {
 // that made them, and the keys name everything that shapes them.
 var (
 	providerPool = caddy.NewUsagePool()
+	signerPool   = caddy.NewUsagePool()
 	statePool    = caddy.NewUsagePool()
 )
 
@@ -49,6 +52,7 @@ type App struct {
 
 	stateKey  string
 	providers map[string]*provider.Provider // by a hash of issuer and certificates
+	signers   map[string]*signers.Remote    // by a hash of jwks_uri and certificates
 
 	keysNeeded   bool
 	keyRotation  time.Duration // the shortest of the gates'
@@ -119,7 +123,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.storage = ctx.Storage()
-	a.providers = make(map[string]*provider.Provider)
+	a.providers, a.signers = make(map[string]*provider.Provider), make(map[string]*signers.Remote)
 	a.wakeKeys = make(chan struct{}, 1)
 	a.signOuts, a.clients = make(map[string]followed), make(map[signedOutClient]*revocation.Journal)
 	a.storageStore = &store.Storage{Storage: a.storage, Now: a.now.Now, Warn: func(err error) {
@@ -155,21 +159,11 @@ func storageKey(s certmagic.Storage) string {
 // provider returns the provider for an issuer, the one that an earlier
 // configuration made if there is one. caFiles are PEM files.
 func (a *App) provider(issuer string, caFiles []string) (*provider.Provider, error) {
-	var roots *x509.CertPool
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%d %s", len(issuer), issuer)
-	if len(caFiles) > 0 {
-		roots = x509.NewCertPool()
-		for _, name := range caFiles {
-			pem, err := os.ReadFile(name)
-			if err != nil {
-				return nil, fmt.Errorf("provider_ca: %w", err)
-			}
-			if !roots.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("provider_ca %s: has no certificate in PEM form", name)
-			}
-			hash.Write(pem)
-		}
+	roots, err := certificates("provider_ca", caFiles, hash)
+	if err != nil {
+		return nil, err
 	}
 	name := hex.EncodeToString(hash.Sum(nil))
 	if p, taken := a.providers[name]; taken {
@@ -183,6 +177,26 @@ func (a *App) provider(issuer string, caFiles []string) (*provider.Provider, err
 	}
 	a.providers[name] = shared.(pooledProvider).Provider
 	return a.providers[name], nil
+}
+
+// certificates reads those of an option's PEM files, which go into hash too.
+// Without files it returns nil, the system's.
+func certificates(option string, files []string, hash io.Writer) (*x509.CertPool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	roots := x509.NewCertPool()
+	for _, name := range files {
+		pem, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", option, err)
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s %s: has no certificate in PEM form", option, name)
+		}
+		_, _ = hash.Write(pem) // a hash takes everything
+	}
+	return roots, nil
 }
 
 // Start dials the providers and reads the keys, in the background: neither a
@@ -266,6 +280,10 @@ func (a *App) Cleanup() error {
 	}
 	for name := range a.providers {
 		_, err := providerPool.Delete(a.stateKey + " " + name)
+		errs = append(errs, err)
+	}
+	for name := range a.signers {
+		_, err := signerPool.Delete(a.stateKey + " " + name)
 		errs = append(errs, err)
 	}
 	if a.state != nil {

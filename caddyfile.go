@@ -44,6 +44,14 @@ func init() {
 //		userinfo      auto | always | never
 //		clock_skew    <duration>
 //		provider_ca   <pem file>...
+//		trust_signer  <issuer> {
+//			claims      <claim>...
+//			jwks_uri    <url>
+//			jwks_file   <file>
+//			signing_alg <alg>...
+//			endpoint    <url>...
+//			ca          <pem file>...
+//		}
 //		callback_url  <url>
 //		path_prefix   <path>
 //		unauthenticated sign_in | deny | pass
@@ -76,7 +84,7 @@ func init() {
 //		insecure_http
 //	}
 //
-// auth_param, header, require and scope_claims may be there several times. The matcher becomes the
+// auth_param, header, require, scope_claims and trust_signer may be there several times. The matcher becomes the
 // handler's own: every request passes through it, those that match need a
 // session.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -136,6 +144,9 @@ func unknownOption(d *caddyfile.Dispenser, block string) error {
 	return d.Errf("%s%s: unknown option", block, d.Val())
 }
 
+// repeated are the options that may be there several times.
+var repeated = []string{"require", "auth_param", "header", "trust_signer"}
+
 func (o *Options) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
@@ -144,7 +155,7 @@ func (o *Options) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if seen[option] && option != "require" && option != "auth_param" && option != "header" && option != "scope_claims" {
+		if seen[option] && !slices.Contains(repeated, option) && option != "scope_claims" {
 			return d.Errf("%s: is there already", option)
 		}
 		seen[option] = true
@@ -198,6 +209,16 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		o.ClockSkew = &skew
 	case "provider_ca":
 		o.ProviderCA, err = someValues(d)
+	case "trust_signer":
+		var s TrustedSigner
+		if s.Issuer, err = oneValue(d); err != nil {
+			return err
+		}
+		if err := s.unmarshalCaddyfile(d); err != nil {
+			return err
+		}
+		o.TrustSigner = append(o.TrustSigner, s)
+		return o.checkMapping(d)
 	case "callback_url":
 		o.CallbackURL, err = oneValue(d)
 	case "path_prefix":
@@ -324,6 +345,42 @@ func unmarshalClientAuth(d *caddyfile.Dispenser) (*ClientAuth, error) {
 	}
 }
 
+func (s *TrustedSigner) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	const block = "trust_signer "
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] {
+			return d.Errf("%s%s: is there already", block, option)
+		}
+		seen[option] = true
+		var err error
+		switch option {
+		case "claims":
+			s.Claims, err = someValues(d)
+		case "jwks_uri":
+			s.JWKSURI, err = oneValue(d)
+		case "jwks_file":
+			s.JWKSFile, err = oneValue(d)
+		case "signing_alg":
+			s.SigningAlg, err = someValues(d)
+		case "endpoint":
+			s.Endpoint, err = someValues(d)
+		case "ca":
+			s.CA, err = someValues(d)
+		default:
+			return unknownOption(d, block)
+		}
+		if err != nil {
+			return err
+		}
+		if err := noBlock(d, block+option); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 || slices.Contains(args, "") {
@@ -366,7 +423,7 @@ func (o *Options) unmarshalHeader(d *caddyfile.Dispenser) error {
 // checkMapping refuses, with the line, what provisioning would refuse without
 // one. What placeholders stand for is known only then.
 func (o *Options) checkMapping(d *caddyfile.Dispenser) error {
-	known := Options{UserClaim: o.UserClaim}
+	known := Options{UserClaim: o.UserClaim, TrustSigner: o.TrustSigner}
 	if placeholder.MatchString(known.UserClaim) {
 		known.UserClaim = ""
 	}

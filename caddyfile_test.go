@@ -271,8 +271,12 @@ func TestJSONAndCaddyfileHaveTheSameDocumentedWords(t *testing.T) {
 	for _, c := range []struct{ structure, method string }{
 		{"Options", "unmarshalOption"},
 		{"SessionOptions", "unmarshalCaddyfile"},
+		{"TrustedSigner", "unmarshalCaddyfile"},
 	} {
 		fields := structFields(t, "module.go", c.structure)
+		if c.structure == "TrustedSigner" {
+			delete(fields, "issuer") // is the line's own word
+		}
 		words := parserWords(t, c.structure, c.method)
 		if got, want := sorted(words), slices.Sorted(maps.Keys(fields)); !slices.Equal(got, want) {
 			t.Errorf("%s: the Caddyfile has %q, JSON %q", c.structure, got, want)
@@ -283,7 +287,7 @@ func TestJSONAndCaddyfileHaveTheSameDocumentedWords(t *testing.T) {
 			}
 		}
 	}
-	for _, structure := range []string{"Gate", "Options", "SessionOptions", "ClientAuth", "Requirement", "HeaderMapping"} {
+	for _, structure := range []string{"Gate", "Options", "SessionOptions", "ClientAuth", "TrustedSigner", "Requirement", "HeaderMapping"} {
 		for word, documented := range structFields(t, "module.go", structure) {
 			if !documented {
 				t.Errorf("%s.%s has no comment", structure, word)
@@ -304,10 +308,10 @@ func TestGoldenFilesCoverEveryWord(t *testing.T) {
 		if word != "session" {
 			need("option_"+word, word)
 		}
-		if word != "require" && word != "auth_param" && word != "header" {
+		if !slices.Contains(repeated, word) {
 			need("refused_second_line_"+word, word)
 		}
-		if word != "session" && word != "store" {
+		if word != "session" && word != "store" && word != "trust_signer" {
 			need("refused_block_after_"+word, word)
 		}
 	}
@@ -316,6 +320,15 @@ func TestGoldenFilesCoverEveryWord(t *testing.T) {
 		need("refused_second_line_session_"+word, word)
 		need("refused_block_after_session_"+word, word)
 		need("refused_missing_value_session_"+word, word)
+	}
+	for word := range structFields(t, "module.go", "TrustedSigner") {
+		if word == "issuer" {
+			continue
+		}
+		need("option_trust_signer", word)
+		need("refused_second_line_trust_signer_"+word, word)
+		need("refused_block_after_trust_signer_"+word, word)
+		need("refused_missing_value_trust_signer_"+word, word)
 	}
 }
 

@@ -161,7 +161,7 @@ func (g *Gate) signIn(r *http.Request, l *login, response url.Values, now time.T
 	}
 	// Many providers give claims at userinfo only; it is asked when something
 	// that has to be there is not, here or at the gate that began the sign-in.
-	said, err := g.gather(ctx, metadata, verified, tokens.Access, g.needs(verified, &l.demand))
+	said, _, err := g.gather(ctx, metadata, verified, nil, tokens.Access, func(c claims.Claims) need { return g.needs(c, &l.demand) })
 	if err != nil {
 		return nil, "", providerRefusal(err)
 	}

@@ -26,6 +26,7 @@ const (
 	eventHintRefused     = "hint not taken"
 	eventDenied          = "access denied"
 	eventHeaderLeftOut   = "header left out"
+	eventNotBelieved     = "claim not believed"
 	eventProviderTrouble = "provider unavailable"
 	eventProviderReady   = "provider ready"
 	eventKeysTrouble     = "session keys unavailable"

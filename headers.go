@@ -283,6 +283,9 @@ func (v *visit) placeholder(key string) (any, bool) {
 	if v.session == nil {
 		return "", true
 	}
+	if claim, ok := strings.CutPrefix(name, signedBy+"."); ok {
+		return signerOf(v.session.claims, claim), true
+	}
 	value, found := v.session.claims.Lookup(name)
 	if !found {
 		return "", true

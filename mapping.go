@@ -31,6 +31,7 @@ type mapping struct {
 	handed    []HeaderMapping // of tokens
 	encoding  string
 	owned     *ownedNames
+	signable  map[string]bool // claims that a trusted signer may say
 }
 
 // What a preset's header holds that is not a claim by its own name.
@@ -78,6 +79,12 @@ func newMapping(o *Options) (*mapping, error) {
 	if m.userClaim == "" {
 		m.userClaim = "sub"
 	}
+	m.signable = make(map[string]bool)
+	for _, signer := range o.TrustSigner {
+		for _, claim := range signer.Claims {
+			m.signable[claim] = true
+		}
+	}
 	if m.encoding == "" {
 		m.encoding = encodings[0]
 	}
@@ -95,6 +102,16 @@ func newMapping(o *Options) (*mapping, error) {
 		m.owned.names[key] = struct{}{}
 		return nil
 	}
+	// With a header goes the one that says who has signed what is in it.
+	ownBoth := func(option, name, claim string) error {
+		if err := own(option, name); err != nil || !m.maySign(claim) {
+			return err
+		}
+		if len(name+signerSuffix) > foldLength {
+			return fmt.Errorf("%s: %s is too long for a header's name", option, name+signerSuffix)
+		}
+		return own(option, name+signerSuffix)
+	}
 	for i, preset := range m.presets {
 		if slices.Contains(m.presets[:i], preset) {
 			return nil, fmt.Errorf("headers %s: is there twice", preset)
@@ -111,7 +128,7 @@ func newMapping(o *Options) (*mapping, error) {
 			return nil, fmt.Errorf("headers %q: want remote-user, x-forwarded, x-auth-request, oidc-claim or oidc-claim-dash", preset)
 		}
 		for _, s := range sources {
-			if err := own("headers "+preset, s.header); err != nil {
+			if err := ownBoth("headers "+preset, s.header, m.claimOf(s)); err != nil {
 				return nil, err
 			}
 		}
@@ -127,7 +144,7 @@ func newMapping(o *Options) (*mapping, error) {
 		if err := checkHeaderSource(h.Claim); err != nil {
 			return nil, fmt.Errorf("%s: claim %q: %w", option, h.Claim, err)
 		}
-		if err := own(option, h.Name); err != nil {
+		if err := ownBoth(option, h.Name, h.Claim); err != nil {
 			return nil, err
 		}
 		h.Name = canonical(h.Name)
@@ -138,6 +155,24 @@ func newMapping(o *Options) (*mapping, error) {
 		}
 	}
 	return m, nil
+}
+
+// claimOf is the claim that a preset's header is made of.
+func (m *mapping) claimOf(s source) string {
+	switch s.claim {
+	case sourceUser:
+		return m.userClaim
+	case sourceGroups:
+		return "groups"
+	default:
+		return s.claim
+	}
+}
+
+// maySign reports whether what is at a path may be a signer's.
+func (m *mapping) maySign(path string) bool {
+	whole, _, _ := strings.Cut(path, ".")
+	return m.signable[path] || m.signable[whole]
 }
 
 func checkClaimPath(p string) error {
@@ -160,13 +195,7 @@ func (m *mapping) claims() []string {
 	}
 	for _, preset := range m.presets {
 		for _, s := range presetHeaders[preset] {
-			switch s.claim {
-			case sourceUser:
-			case sourceGroups:
-				names = append(names, "groups")
-			default:
-				names = append(names, s.claim)
-			}
+			names = append(names, m.claimOf(s))
 		}
 	}
 	for _, h := range m.headers {
@@ -180,14 +209,18 @@ func (m *mapping) claims() []string {
 // application need not guess what their absence means. left names what was left
 // out although it is there.
 func (m *mapping) fields(c claims.Claims) (fields []field, left []string) {
-	b := builder{mapping: m, claims: c, fields: make([]field, 0, len(textHeaders)+8)}
+	b := builder{mapping: m, claims: c, fields: make([]field, 0, len(textHeaders)+8), signed: len(signaturesOf(c)) > 0}
 	for _, h := range textHeaders {
 		b.text(h.header, c.String(h.claim))
+		b.vouch(h.header, h.claim)
 	}
 	b.text("X-Authentiq-Issuer", m.issuer)
 	b.text("X-Authentiq-Locale", claims.Locale(c.String("locale")))
+	b.vouch("X-Authentiq-Locale", "locale")
 	b.object("X-Authentiq-Address", claims.Address(c["address"]))
+	b.vouch("X-Authentiq-Address", "address")
 	b.object("X-Authentiq-Geolocation", claims.Geolocation(c["aq:location"]))
+	b.vouch("X-Authentiq-Geolocation", "aq:location")
 	b.add("X-Authentiq-Email-Verified", strconv.FormatBool(c.String("email") != "" && c.Verified("email_verified")))
 	b.add("X-Authentiq-Phone-Verified", strconv.FormatBool(c.String("phone_number") != "" && c.Verified("phone_number_verified")))
 
@@ -198,11 +231,13 @@ func (m *mapping) fields(c claims.Claims) (fields []field, left []string) {
 		}
 		for _, s := range presetHeaders[preset] {
 			b.source(s)
+			b.vouch(s.header, m.claimOf(s))
 		}
 	}
 	for _, h := range m.headers {
 		if value, found := c.Lookup(h.Claim); found {
 			b.value(h.Name, value)
+			b.vouch(h.Name, h.Claim)
 		}
 	}
 	return b.fields, b.left
@@ -214,6 +249,16 @@ type builder struct {
 	claims claims.Claims
 	fields []field
 	left   []string
+	signed bool // some claim is
+}
+
+// vouch appends, to the header that has just been made of a claim, the one that
+// says who has signed that.
+func (b *builder) vouch(header, claim string) {
+	if !b.signed || len(b.fields) == 0 || b.fields[len(b.fields)-1].name != header || !b.maySign(claim) {
+		return
+	}
+	b.add(canonical(header+signerSuffix), signerOf(b.claims, claim))
 }
 
 // add appends a header whose value is ASCII that needs no encoding.
@@ -325,9 +370,15 @@ func (b *builder) each(prefix string) {
 	separator := prefix[len(prefix)-1:]
 	twins := make(map[string]int)
 	for claim := range b.claims {
+		if claim == signedBy {
+			continue
+		}
 		twins[folded(headerName(claim, separator))]++
 	}
 	for _, claim := range slices.Sorted(maps.Keys(b.claims)) {
+		if claim == signedBy {
+			continue
+		}
 		suffix := headerName(claim, separator)
 		name := prefix + suffix
 		if twins[folded(suffix)] > 1 && !plainClaim(claim) || len(name) > foldLength {
@@ -341,6 +392,9 @@ func (b *builder) each(prefix string) {
 			b.object(canonical(name), claims.Geolocation(b.claims[claim]))
 		default:
 			b.value(canonical(name), b.claims[claim])
+		}
+		if last := len(b.fields) - 1; b.signed && last >= 0 && b.fields[last].name == canonical(name) && b.maySign(claim) {
+			b.add(canonical(name+separator+"signer"), signerOf(b.claims, claim))
 		}
 	}
 }

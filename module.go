@@ -58,6 +58,7 @@ type Gate struct {
 	bindings map[purpose]string
 	sessions *sessionCache
 	keep     keptClaims
+	trust    *trust           // in other signers than the provider; nil in none
 	fresh    idtoken.Verifier // what require_fresh and require_acr ask of a session; for Fresh
 	wants    demand           // the same, of a sign-in
 	store    sharedStore      // of what refreshes bring
@@ -176,6 +177,13 @@ type Options struct {
 	// system's then do not. Default: the system's.
 	ProviderCA []string `json:"provider_ca,omitempty"`
 
+	// Signers besides the provider: who is believed about which claims. A claim that
+	// is named here counts only if one of its signers has signed it, as an aggregated
+	// or a distributed claim (OpenID Connect Core 5.6.2); it is forwarded with the
+	// signer's name. Gates that share a session should trust the same.
+	// Default: none, and only the provider is believed.
+	TrustSigner []TrustedSigner `json:"trust_signer,omitempty"`
+
 	// The absolute URL that the provider sends people back to, as registered
 	// there; its path is where the callback answers. Page loads on another host
 	// are first sent to its origin. Set it where a site answers to any Host.
@@ -267,6 +275,37 @@ type ClientAuth struct {
 
 	// The PEM file with the certificate of `tls`, those that vouch for it after it.
 	Certificate string `json:"certificate,omitempty"`
+}
+
+// TrustedSigner is somebody who vouches for claims of a user.
+type TrustedSigner struct {
+	// The signer's issuer identifier, compared byte for byte with iss in its JWTs.
+	Issuer string `json:"issuer,omitempty"`
+
+	// The claims that it may say; whatever else it has signed is passed over. Not sub,
+	// not what is about a token or a sign-in; email_verified only together with email,
+	// and so for phone_number_verified. Required.
+	Claims []string `json:"claims,omitempty"`
+
+	// Where it publishes its keys (a JWK Set): https, or http on loopback. They are
+	// fetched when they are first needed.
+	JWKSURI string `json:"jwks_uri,omitempty"`
+
+	// A file with its public keys instead: PEM (keys, certificates), a JWK or a JWK
+	// Set, read when the configuration is loaded.
+	JWKSFile string `json:"jwks_file,omitempty"`
+
+	// The algorithms that it may sign with; the JWT's own word never counts. Default:
+	// all that have public keys. Never an HMAC, and never none.
+	SigningAlg []string `json:"signing_alg,omitempty"`
+
+	// Where its distributed claims are, compared byte for byte. Nothing else is ever
+	// fetched. Default: none, and none is.
+	Endpoint []string `json:"endpoint,omitempty"`
+
+	// PEM files with the certificates that may vouch for jwks_uri and the endpoints;
+	// the system's then do not. Default: the system's.
+	CA []string `json:"ca,omitempty"`
 }
 
 // Requirement is a rule on one claim.
@@ -402,6 +441,9 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := g.openClientAuth(); err != nil {
+		return err
+	}
+	if err := g.provisionSigners(); err != nil {
 		return err
 	}
 	if g.keys == nil {

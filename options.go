@@ -69,6 +69,9 @@ func (o *Options) inherit(defaults Options) {
 	o.EncryptionKey = orList(o.EncryptionKey, defaults.EncryptionKey)
 	o.ClockSkew = cmp.Or(o.ClockSkew, defaults.ClockSkew)
 	o.ProviderCA = orList(o.ProviderCA, defaults.ProviderCA)
+	if o.TrustSigner == nil {
+		o.TrustSigner = defaults.TrustSigner
+	}
 	o.CallbackURL = cmp.Or(o.CallbackURL, defaults.CallbackURL)
 	o.PathPrefix = cmp.Or(o.PathPrefix, defaults.PathPrefix)
 	o.Unauthenticated = cmp.Or(o.Unauthenticated, defaults.Unauthenticated)
@@ -120,7 +123,7 @@ func orList(list, otherwise []string) []string {
 // storage.
 func (g *Gate) configure() error {
 	for _, step := range []func() error{
-		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureAnswers, g.configureClaims, g.configureCredentials,
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureSigners, g.configureAnswers, g.configureClaims, g.configureCredentials,
 	} {
 		if err := step(); err != nil {
 			return err

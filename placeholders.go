@@ -8,6 +8,7 @@ package authentiq
 import (
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -68,6 +69,15 @@ func (g *Gate) resolvePlaceholders() error {
 			option string
 			text   []*string
 		}{"require " + g.Require[i].Claim, append(pointers(g.Require[i].Values), &g.Require[i].Claim)})
+	}
+	for i := range g.TrustSigner {
+		s := &g.TrustSigner[i]
+		texts = append(texts, struct {
+			option string
+			text   []*string
+		}{"trust_signer " + redacted(s.Issuer), slices.Concat(
+			[]*string{&s.Issuer, &s.JWKSURI, &s.JWKSFile}, pointers(s.Claims), pointers(s.SigningAlg), pointers(s.Endpoint), pointers(s.CA),
+		)})
 	}
 	for i := range g.Header {
 		line := []*string{&g.Header[i].Name, &g.Header[i].Claim}

@@ -179,12 +179,11 @@ func (g *Gate) claimsAnew(ctx context.Context, s *session, tokens *provider.Toke
 			return nil, err
 		}
 	}
-	more := g.needsAnew(found, s)
-	said, err := g.gather(ctx, m, found, tokens.Access, more)
+	said, asked, err := g.gather(ctx, m, found, s.claims, tokens.Access, func(c claims.Claims) need { return g.needsAnew(c, s) })
 	if err != nil {
 		return nil, err
 	}
-	if tokens.ID == "" && (more == notNeeded || m.UserinfoEndpoint == "") {
+	if tokens.ID == "" && !asked {
 		said = s.claims // the provider knows the user still, and says no more of him
 	}
 	c := g.keep.of(said)

@@ -185,6 +185,7 @@ func (g *Gate) keyThere(ctx context.Context, value string) bool {
 // present makes what this gate tells of s.
 func (g *Gate) present(s *session) {
 	s.standing = g.standing(s)
+	s.claims = g.trust.believed(s.claims)
 	var left []string
 	s.identity, left = g.mapping.fields(s.claims)
 	if g.mapping.handed != nil {

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -66,7 +67,8 @@ func randomBytes(n int) []byte {
 }
 
 // protocolClaims belong to the token or to us, not to the user; they are not
-// kept. The sources of aggregated and distributed claims are tokens.
+// kept. The sources of aggregated and distributed claims are tokens; signedBy says
+// what has become of them.
 var protocolClaims = []string{
 	"iss", "aud", "azp", "exp", "iat", "nbf", "jti", "nonce",
 	"at_hash", "c_hash", "s_hash", "_claim_names", "_claim_sources",
@@ -91,6 +93,9 @@ func (k keptClaims) of(c claims.Claims) claims.Claims {
 	if claims.Zoneinfo(c.String("zoneinfo")) == "" {
 		delete(kept, "zoneinfo")
 	}
+	signed := maps.Clone(signaturesOf(c))
+	maps.DeleteFunc(signed, func(name string, _ any) bool { _, there := kept[name]; return !there })
+	setSignatures(kept, signed)
 	return kept
 }
 

@@ -51,16 +51,20 @@ func (g *Gate) needsAnew(found claims.Claims, s *session) need {
 }
 
 // gather returns the claims of a verified ID token, and those of userinfo if that
-// has to be asked. An error is userinfo's.
-func (g *Gate) gather(ctx context.Context, m *provider.Metadata, verified claims.Claims, accessToken string, more need) (claims.Claims, error) {
-	if more == notNeeded || more == wanted && m.UserinfoEndpoint == "" {
-		return verified, nil
+// has to be asked, with what trusted signers say. before is what a session had. asked
+// says whether userinfo was; an error is userinfo's.
+func (g *Gate) gather(ctx context.Context, m *provider.Metadata, verified, before claims.Claims, accessToken string, needs func(claims.Claims) need) (said claims.Claims, asked bool, err error) {
+	h := g.hearing(before)
+	said = h.hear(ctx, verified)
+	if more := needs(said); more == needed || more == wanted && m.UserinfoEndpoint != "" {
+		besides, err := g.provider.Userinfo(ctx, g.client, accessToken, verified.String("sub"), g.userinfoVerifier(m))
+		if err != nil {
+			return nil, true, err
+		}
+		said, asked = h.hear(ctx, verified, besides), true
 	}
-	said, err := g.provider.Userinfo(ctx, g.client, accessToken, verified.String("sub"), g.userinfoVerifier(m))
-	if err != nil {
-		return nil, err
-	}
-	return merge(verified, said), nil
+	h.report()
+	return said, asked, nil
 }
 
 // merge adds userinfo's claims to those of the ID token, whose own stay: they

@@ -35,6 +35,9 @@ func (g *Gate) serveSession(w http.ResponseWriter, r *http.Request, v *visit) er
 		return g.problem(w, r, http.StatusForbidden, page)
 	}
 	answer := claims.AuthHash(s.claims)
+	if signed := signaturesOf(s.claims); len(signed) > 0 {
+		answer["extra"].(map[string]any)["signers"] = signed
+	}
 	if g.SessionEndpoint == "basic" {
 		answer = claims.BasicHash(s.claims)
 	}

@@ -57,6 +57,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, hooks *Hooks)
 		"response_modes_supported":              []string{"query", "fragment", "form_post"},
 		"grant_types_supported":                 grants,
 		"subject_types_supported":               []string{"public"},
+		"claim_types_supported":                 []string{"normal", "aggregated", "distributed"},
 		"prompt_values_supported":               []string{"none", "login", "consent", "select_account"},
 		"id_token_signing_alg_values_supported": algs,
 		"token_endpoint_auth_methods_supported": clientAuth,

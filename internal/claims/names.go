@@ -21,6 +21,8 @@ var names = [...]string{
 	"profile", "picture", "website", "gender", "birthdate", "updated_at",
 	"groups", "roles", "entitlements", "upn", "oid", "tid",
 	"aq:social:twitter", "aq:social:facebook", "aq:social:linkedin",
+	// Who has signed what of the others. No payload of before had it, so their form stayed.
+	"_claim_names",
 }
 
 // places is names read the other way. Nobody writes to it.

@@ -30,7 +30,7 @@ func MinSecret(alg string) int { return algorithms[alg].Size() }
 // maxKeys bounds the keys that are kept of one key set.
 const maxKeys = 64
 
-var errNoKey = errors.New("no key of the provider verifies it")
+var errNoKey = errors.New("no key of the issuer verifies it")
 
 // ErrKeysStale is in the error of a token that a key may have signed which is not
 // known here: it can't be fetched now, or the provider does not publish it yet.
@@ -67,6 +67,32 @@ func (s *Secret) VerifySignature(_ context.Context, raw string) ([]byte, error) 
 		return nil, fmt.Errorf("the client secret is shorter than the %d bytes of %s", shortest, alg)
 	}
 	return jws.Verify(s.Key)
+}
+
+// Fixed is a key set that does not change, such as one from a file. A key without
+// a name of its own, as in PEM, is tried whatever kid a token has.
+type Fixed struct {
+	Keys       []jose.JSONWebKey
+	Algorithms []string
+}
+
+// VerifySignature implements oidc.KeySet.
+func (f *Fixed) VerifySignature(_ context.Context, raw string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(f.Algorithms))
+	if err != nil {
+		return nil, fmt.Errorf("parsing: %w", err)
+	}
+	kid, alg := jws.Signatures[0].Header.KeyID, jws.Signatures[0].Header.Algorithm
+	var keys []jose.JSONWebKey
+	for _, key := range f.Keys {
+		if (kid == "" || key.KeyID == "" || key.KeyID == kid) && fits(key, alg) {
+			keys = append(keys, key)
+		}
+	}
+	if payload, ok := verifyAny(jws, keys); ok {
+		return payload, nil
+	}
+	return nil, errNoKey
 }
 
 // Remote is the key set that a provider publishes. It is safe for concurrent

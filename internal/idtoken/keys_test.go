@@ -76,7 +76,7 @@ func TestVerifyRefusesAPublicKeyUsedAsSecret(t *testing.T) {
 				t.Errorf("%s: %s accepted with the secret", name, alg)
 			}
 			_, err := v.Verify(t.Context(), sign("RS256", nil), expected)
-			wantRefused(t, err, "signature", "no key of the provider")
+			wantRefused(t, err, "signature", "no key of the issuer")
 		}
 	}
 }
@@ -173,7 +173,7 @@ func TestRemoteRefusesAKeyThatIsNotForTheAlgorithm(t *testing.T) {
 				}
 				raw := compact(test.alg, test.key, text(header), text(goodClaims()))
 				_, err := v.Verify(t.Context(), raw, expected)
-				wantRefused(t, err, "signature", "no key of the provider")
+				wantRefused(t, err, "signature", "no key of the issuer")
 			}
 		})
 	}

@@ -9,7 +9,6 @@ package idtoken
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
@@ -45,11 +44,7 @@ type Logout struct {
 // that they are over.
 func (v *Verifier) VerifyLogout(ctx context.Context, raw string, o LogoutOptions) (*Logout, error) {
 	out, err := v.verifyLogout(ctx, raw, o)
-	var failed *Error
-	if errors.As(err, &failed) {
-		failed.token = "logout token"
-	}
-	return out, err
+	return out, about("logout token", err)
 }
 
 func (v *Verifier) verifyLogout(ctx context.Context, raw string, o LogoutOptions) (*Logout, error) {

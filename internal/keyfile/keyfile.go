@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keyfile reads private keys from files: PEM (PKCS #8, PKCS #1, SEC 1), a
-// JWK or a JWK Set (RFC 7517); and certificates with theirs. Errors name the file
-// and what is wrong with it, never what is in it.
+// Package keyfile reads keys from files: private ones from PEM (PKCS #8, PKCS #1,
+// SEC 1), a JWK or a JWK Set (RFC 7517), public ones from the same or from
+// certificates; and certificates with their private keys. Errors name the file and
+// what is wrong with it, never what is in it.
 package keyfile
 
 import (

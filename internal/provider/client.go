@@ -27,6 +27,11 @@ const (
 	callTimeout = 10 * time.Second // for a whole call, body included
 )
 
+// NewClient returns a client for calls to the provider, or to whoever it names:
+// bounded in size and time, and following no redirects. nil as roots are the
+// system's.
+func NewClient(roots *x509.CertPool) *http.Client { return newClient(roots, nil) }
+
 // newClient makes a client that trusts roots, and presents certificate if there
 // is one.
 func newClient(roots *x509.CertPool, certificate *tls.Certificate) *http.Client {

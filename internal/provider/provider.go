@@ -98,7 +98,7 @@ func New(config Config) *Provider {
 		issuer:  config.Issuer,
 		roots:   config.Roots,
 		now:     config.Now,
-		client:  newClient(config.Roots, nil),
+		client:  NewClient(config.Roots),
 		failure: errors.New("not discovered yet"),
 		tried:   make(chan struct{}),
 		changed: make(chan struct{}, 1),
