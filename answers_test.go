@@ -458,7 +458,7 @@ func TestNothingThatTheGateSaysIsKeptByACache(t *testing.T) {
 		"sign-in": newBrowser(t).step(s.url("/authentiq/sign-in")), "sign-in by a script": whoamiGet(t, newBrowser(t), s.url("/authentiq/sign-in")),
 		"a callback of nobody's": newBrowser(t).step(callback), "a callback": stranger.step(callback), "a late callback": stranger.step(callback),
 		"session": b.step(s.url("/authentiq/session")), "no session": newBrowser(t).step(s.url("/authentiq/session")),
-		"signed-out": b.step(s.url("/authentiq/signed-out")), "asked": b.step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
+		"the snippet": b.step(s.url("/authentiq/authentiq.js")), "signed-out": b.step(s.url("/authentiq/signed-out")), "asked": b.step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
 		"nothing": b.step(s.url("/authentiq/none")), "the prefix": b.step(s.url("/authentiq")), "a broken query": b.step(s.url("/authentiq/sign-in?%zz")),
 		"POST session": method(b, "POST", "/authentiq/session"), "PUT callback": method(b, "PUT", "/authentiq/callback"), "POST sign-in": method(b, "POST", "/authentiq/sign-in"),
 		"HEAD": method(newBrowser(t), "HEAD", "/"), "OPTIONS": method(newBrowser(t), "OPTIONS", "/"), "sign-out": method(b, "POST", "/authentiq/sign-out"),

@@ -392,7 +392,7 @@ func TestASharedCacheKeepsNothingOfAUser(t *testing.T) {
 				session := s.sessionAt("app.localhost")
 				s.port = server.URL[strings.LastIndexByte(server.URL, ':')+1:]
 				own := []string{
-					"/authentiq", "/authentiq/x", "/authentiq/session", "/authentiq/sign-in", "/authentiq/sign-in?return_to=/x", "/authentiq/sign-out", "/authentiq/signed-out",
+					"/authentiq", "/authentiq/x", "/authentiq/session", "/authentiq/authentiq.js", "/authentiq/sign-in", "/authentiq/sign-in?return_to=/x", "/authentiq/sign-out", "/authentiq/signed-out",
 					"/authentiq/callback", "/authentiq/callback?code=x&state=0y", "/authentiq/callback?error=access_denied&state=0y", "/authentiq/callback?code=x&code=y", "/authentiq/sign-in?x=%zz",
 				}
 				gated := []string{"/plain", "/304", "/404", "/301", "/103", "/expires", "/broken"}

@@ -221,7 +221,7 @@ func TestOnlyAPageBehindTheGateKeepsASessionAlive(t *testing.T) {
 	line := ourLine(b, s.url("/"))
 	s.setClock(time.Now().Add(30 * time.Minute))
 	for _, path := range []string{
-		"/authentiq/session", "/authentiq/sign-out", "/authentiq/signed-out", "/authentiq/nothing", "/authentiq", "/authentiq/callback",
+		"/authentiq/session", "/authentiq/authentiq.js", "/authentiq/sign-out", "/authentiq/signed-out", "/authentiq/nothing", "/authentiq", "/authentiq/callback",
 		"/authentiq/sign-in", "/open", "/open/more",
 	} {
 		a := steadyBrowser(t).step(s.url(path), "Cookie", line)

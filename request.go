@@ -325,7 +325,8 @@ func newEndpoints(g *Gate, callback string) (endpoints, error) {
 		g.PathPrefix + "/backchannel-logout":  g.serveBackchannelLogout,
 		g.PathPrefix + "/frontchannel-logout": g.serveFrontchannelLogout,
 
-		g.PathPrefix + "/jwks.json": g.serveKeys,
+		g.PathPrefix + "/jwks.json":    g.serveKeys,
+		g.PathPrefix + "/authentiq.js": g.serveSnippet,
 	}}
 	if g.SessionEndpoint != "off" {
 		e.handlers[g.PathPrefix+"/session"] = g.serveSession

@@ -688,7 +688,7 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 		"/authentiq", "/authentiq/", "/authentiq?x", "/authentiq/x", "/authentiq/callback/", "/authentiq/callback/x", "/authentiq//callback?code=a&state=b", "//authentiq/callback",
 		"/authentiq/./callback", "/./authentiq/callback", "/x/../authentiq/callback", "/authentiq/x/../callback", "/authentiq/../authentiq/callback",
 		"/x/%2e%2e/authentiq/callback", "/authentiq%2fx", "/%61uthentiq/x", "/authentiq/callback%00", "/authentiq/callback%20", "/authentiq/callback%2f", "/authentiq/callback;x=y",
-		"/authentiq/callback.json", "/authentiq/CALLBACK", "/authentiq/Sign-Out", "/authentiq/Session", "/authentiq/session/", "/authentiq/session.json", "/authentiq/session;x", "/authentiq/jwks.json", "/authentiq/authentiq.js",
+		"/authentiq/callback.json", "/authentiq/CALLBACK", "/authentiq/Sign-Out", "/authentiq/Session", "/authentiq/session/", "/authentiq/session.json", "/authentiq/session;x", "/authentiq/jwks.json/", "/authentiq/JWKS.json", "/authentiq/jwks", "/authentiq/authentiq.js/", "/authentiq/authentiq.js.map", "/authentiq/authentiq.min.js", "/authentiq/Authentiq.js",
 		"/authentiq/backchannel-logout/", "/authentiq/Backchannel-Logout", "/authentiq/backchannel-logout/..%2fadmin", "/authentiq/backchannel-logout/../admin", "/authentiq/backchannel_logout", "/authentiq/frontchannel-logout/x", "/authentiq/..%2fcallback", "/authentiq/%2e%2e/x", "/authentiq/callback%09", "/authentiq/callback%3fcode=x", "/authentiq/callback%23",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "HEAD", "OPTIONS", "PROPFIND"} {
@@ -709,7 +709,7 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 	// The endpoints answer to their own methods only.
 	for target, methods := range map[string]string{
 		"/authentiq/sign-in": "POST PUT HEAD OPTIONS", "/authentiq/callback": "POST PUT HEAD OPTIONS", "/authentiq/sign-out": "PUT HEAD OPTIONS", "/authentiq/signed-out": "POST PUT OPTIONS",
-		"/authentiq/session": "POST PUT DELETE OPTIONS", "/authentiq%2fsession": "POST",
+		"/authentiq/session": "POST PUT DELETE OPTIONS", "/authentiq%2fsession": "POST", "/authentiq/jwks.json": "POST PUT DELETE OPTIONS", "/authentiq/authentiq.js": "POST PUT DELETE OPTIONS",
 		"/authentiq/backchannel-logout": "GET PUT HEAD OPTIONS", "/authentiq/frontchannel-logout": "POST PUT HEAD OPTIONS",
 		"/authentiq%2fcallback": "POST", "/%61uthentiq/sign-in": "POST",
 	} {
