@@ -183,8 +183,8 @@ func providerRefusal(err error) *refusal {
 // tokenAdvice says where to look when a check of the ID token fails every time;
 // the other checks fail only when the provider or somebody on the way is wrong.
 var tokenAdvice = map[string]string{
-	"alg":        "name in signing_alg what the provider signs this client's tokens with",
-	"decryption": "give the provider this site's …/jwks.json as the client's jwks_uri, and have it encrypt ID tokens for one of those keys; or, if they are not to be encrypted, take encryption_key away",
+	"alg":        "name in signing_alg what the provider signs this client's tokens with, or have it sign them so",
+	"decryption": "have the provider encrypt ID tokens for a key that this site's …/jwks.json has, whose private half is in encryption_key; or neither encrypt them there nor have encryption_key here",
 	"signature":  "compare client_secret (HS…), or the provider's published keys, with what it signs with",
 	"iss":        "issuer has to be what the provider puts into its tokens",
 	"aud":        "compare client_id with the provider's",

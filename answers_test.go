@@ -638,7 +638,7 @@ func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
 		"another algorithm":  {callbackHeader("alg", "RS256"), http.StatusBadGateway, "alg", "name in signing_alg"},
 		"another secret":     {callbackToken(func(h, p, _ string) string { return h + "." + p + "." + callbackB64(make([]byte, 32)) }), http.StatusBadGateway, "signature", "compare client_secret"},
 		"another address":    {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"invalid_grant"}`), http.StatusBadRequest, "token request", "callback address"},
-		"no right to redeem": {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"unauthorized_client"}`), http.StatusBadGateway, "token request", "client_secret and client_auth"},
+		"no right to redeem": {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"unauthorized_client"}`), http.StatusBadGateway, "token request", "check client_id and client_secret"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.provider.SetHooks(c.hooks)

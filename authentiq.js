@@ -115,7 +115,7 @@
 			const response = await fetch(new URL("session", home), { cache: "no-store", redirect: "error", signal: AbortSignal.timeout(20e3) });
 			const { ok, status } = response, body = await response.text(), before = answer;
 			await ready; // handlers may use what the page defines further down
-			if (status == 404) return stop("without the session endpoint there is nothing that it can show");
+			if (status == 404) return stop("there is no session endpoint beside it: session_endpoint is off, or this is a copy, which works only at the address that the gate has it at");
 			if (![200, 401, 403].includes(status)) throw status;
 			const told = JSON.parse(body); // only the gate signs out, no proxy's page
 			if (ok && typeof told.uid != "string") throw "no user";
@@ -174,7 +174,7 @@
 		Provider: { isSignedIn: () => !!profile, profile: () => profile },
 	};
 
-	if (home?.origin !== location.origin) return stop("it works from a script tag with the address that this site has it at");
+	if (home?.origin !== location.origin) return stop("it works from a script tag, loaded from this site: as /authentiq/authentiq.js, below path_prefix");
 	try {
 		memory = sessionStorage;
 	} catch {}

@@ -384,7 +384,7 @@ func (s *TrustedSigner) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (o *Options) unmarshalAuthParam(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 || slices.Contains(args, "") {
-		return d.Errf("auth_param: want a name and a value")
+		return d.Errf("auth_param: want a name and a value; quotes go around one with spaces in it")
 	}
 	if _, there := o.AuthParam[args[0]]; there {
 		return d.Errf("auth_param %s: is there already", args[0])
@@ -414,7 +414,7 @@ func (o *Options) unmarshalScopeClaims(d *caddyfile.Dispenser) error {
 func (o *Options) unmarshalHeader(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 || slices.Contains(args, "") {
-		return d.Errf("header: want a header's name and a claim")
+		return d.Errf("header: want a header's name and a claim, or a token such as {access_token}, which gets its Bearer by itself")
 	}
 	o.Header = append(o.Header, HeaderMapping{Name: args[0], Claim: args[1]})
 	return o.checkMapping(d)

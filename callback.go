@@ -50,7 +50,7 @@ func (g *Gate) takeResponse(w http.ResponseWriter, r *http.Request, v *visit, o 
 	}
 	s, idToken, refused := g.signIn(r, l, response, now)
 	if refused != nil && refused.mayBeHint && l.guess.made != guessNone {
-		return g.unguessed(w, r, v, ring, l, response.Get("error"))
+		return g.unguessed(w, r, v, ring, o, l, response.Get("error"))
 	}
 	if refused == nil {
 		if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
@@ -252,11 +252,7 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 	g.trimLogins(w, o, g.loginsUnderWay(ring, o, v.cookies, g.app.now.Now()), -1)
 	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r), host(r))
 
-	target := l.returnTo
-	if l.origin != o {
-		target = l.origin.String() + target
-	}
-	return g.goOn(w, r, pageOnward, target)
+	return g.goOn(w, r, pageOnward, l.target(o))
 }
 
 // goOn sends on who has come back from the provider. Its page led here, so the browser

@@ -203,7 +203,7 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 		}), badToken, "signature", ""},
 		{"the signature is missing", callbackToken(func(h, p, _ string) string { return h + "." + p }), badToken, "format", ""},
 		{"there is a fourth part", callbackToken(func(h, p, sig string) string { return h + "." + p + "." + sig + "." }), badToken, "format", ""},
-		{"there are five parts, as of an encrypted token", callbackToken(func(h, p, sig string) string { return h + ".." + p + "." + sig + "." }), badToken, "format", ""},
+		{"there are five parts, as of an encrypted token", callbackToken(func(h, p, sig string) string { return h + ".." + p + "." + sig + "." }), badToken, "decryption", "jwks.json"},
 		{"it is a JSON serialization", callbackToken(func(h, p, sig string) string {
 			return fmt.Sprintf(`{"payload":%q,"protected":%q,"signature":%q}`, p, h, sig)
 		}), badToken, "format", ""},

@@ -38,7 +38,8 @@ Which of the two logout addresses a provider calls, if it does, is the provider'
 choice; backchannel_logout_uri is the one that works for every browser.
 initiate_login_uri is for providers that have a page with all their applications.
 
-token_endpoint_auth_method is there where client_auth names one, or there is no
+response_types is there where response_type asks for more than a code,
+token_endpoint_auth_method where client_auth names one, or there is no
 secret; jwks_uri where the gate has keys of its own. It is where they are read, or
 else what it answers is registered as jwks.
 
@@ -90,6 +91,7 @@ func showURLs(out io.Writer, all []*registration) error {
 			{"frontchannel_logout_uri", r.FrontchannelLogoutURI},
 			{"frontchannel_logout_session_required", strconv.FormatBool(r.FrontchannelSession)},
 			{"initiate_login_uri", r.InitiateLoginURI},
+			{"response_types", strings.Join(r.ResponseTypes, ", ")},
 			{"token_endpoint_auth_method", r.TokenAuthMethod},
 			{"jwks_uri", r.JWKSURI},
 		} {

@@ -126,17 +126,19 @@ func TestTheCommandPrintsWhatToRegisterForEverySite(t *testing.T) {
 
 func TestTheCommandPrintsHowTheClientShowsWhoItIs(t *testing.T) {
 	t.Setenv("URLS_METHOD", "private_key_jwt")
-	for name, c := range map[string]struct{ options, method, keys, note string }{
-		"left to discovery":          {"client_secret {env.URLS_SECRET}", "", "", ""},
-		"public":                     {"", "none", "", ""},
-		"the secret in the body":     {"client_secret {env.URLS_SECRET}\nclient_auth client_secret_post", "client_secret_post", "", ""},
-		"a key":                      {"client_auth private_key_jwt /run/key.pem", "private_key_jwt", "https://a.test/authentiq/jwks.json", ""},
-		"a key, below another path":  {"path_prefix /in\nclient_auth private_key_jwt /run/key.pem", "private_key_jwt", "https://a.test/in/jwks.json", ""},
-		"a key, and a callback":      {"callback_url https://login.test/back\nclient_auth private_key_jwt /run/key.pem", "private_key_jwt", "https://login.test/authentiq/jwks.json", ""},
-		"a way from elsewhere":       {"client_auth {env.URLS_METHOD}", "private_key_jwt", "https://a.test/authentiq/jwks.json", ""},
-		"a way that has no value":    {"client_auth {env.URLS_NO}", "{env.URLS_NO}", "", ""},
-		"a certificate":              {"client_auth tls /run/certificate.pem /run/key.pem", "tls_client_auth", "", "self_signed_tls_client_auth"},
-		"assertions with the secret": {"client_secret {env.URLS_SECRET}\nclient_auth client_secret_jwt", "client_secret_jwt", "", ""},
+	for name, c := range map[string]struct{ options, method, keys, note, types string }{
+		"left to discovery":          {"client_secret {env.URLS_SECRET}", "", "", "", ""},
+		"public":                     {"", "none", "", "", ""},
+		"the secret in the body":     {"client_secret {env.URLS_SECRET}\nclient_auth client_secret_post", "client_secret_post", "", "", ""},
+		"a key":                      {"client_auth private_key_jwt /run/key.pem", "private_key_jwt", "https://a.test/authentiq/jwks.json", "", ""},
+		"a key, below another path":  {"path_prefix /in\nclient_auth private_key_jwt /run/key.pem", "private_key_jwt", "https://a.test/in/jwks.json", "", ""},
+		"a key, and a callback":      {"callback_url https://login.test/back\nclient_auth private_key_jwt /run/key.pem", "private_key_jwt", "https://login.test/authentiq/jwks.json", "", ""},
+		"a way from elsewhere":       {"client_auth {env.URLS_METHOD}", "private_key_jwt", "https://a.test/authentiq/jwks.json", "", ""},
+		"a way that has no value":    {"client_auth {env.URLS_NO}", "{env.URLS_NO}", "", "", ""},
+		"a certificate":              {"client_auth tls /run/certificate.pem /run/key.pem", "tls_client_auth", "", "self_signed_tls_client_auth", ""},
+		"assertions with the secret": {"client_secret {env.URLS_SECRET}\nclient_auth client_secret_jwt", "client_secret_jwt", "", "", ""},
+		"an ID token with the code":  {"client_secret {env.URLS_SECRET}\nresponse_type code id_token", "", "", "", "code id_token"},
+		"encrypted ID tokens":        {"client_secret {env.URLS_SECRET}\nencryption_key /run/key.pem", "", "https://a.test/authentiq/jwks.json", "", ""},
 	} {
 		config, err := adapt("a.test {\nauthentiq {\nclient_id app\n" + c.options + "\n}\n}\n")
 		if err != nil {
@@ -147,11 +149,11 @@ func TestTheCommandPrintsHowTheClientShowsWhoItIs(t *testing.T) {
 			t.Fatalf("%s: %v %v", name, all, err)
 		}
 		r := all[0]
-		if r.TokenAuthMethod != c.method || r.JWKSURI != c.keys || !strings.Contains(strings.Join(r.Notes, " "), c.note) || c.note == "" && len(r.Notes) > 0 {
+		if r.TokenAuthMethod != c.method || r.JWKSURI != c.keys || strings.Join(r.ResponseTypes, " ") != c.types || !strings.Contains(strings.Join(r.Notes, " "), c.note) || c.note == "" && len(r.Notes) > 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 		printed := urlsOf(t, config)
-		for word, value := range map[string]string{"token_endpoint_auth_method  ": c.method, "jwks_uri  ": c.keys} {
+		for word, value := range map[string]string{"token_endpoint_auth_method  ": c.method, "jwks_uri  ": c.keys, "response_types  ": c.types} {
 			if strings.Contains(printed, word) != (value != "") || value != "" && !strings.Contains(printed, " "+value+"\n") {
 				t.Errorf("%s: printed\n%s", name, printed)
 			}

@@ -40,6 +40,8 @@ func checkHeaderSource(source string) error {
 		return nil
 	case source == "{refresh_token}":
 		return errors.New("is handed to nobody: who has it can ask for new tokens, for as long as it lasts")
+	case isCredential("{" + source + "}"):
+		return fmt.Errorf("is no claim: the token is {%s}, in braces", source)
 	default:
 		return checkClaimPath(source)
 	}

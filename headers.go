@@ -254,7 +254,7 @@ func (v *visit) identify(r *http.Request, owned *ownedNames, s *session) {
 	// Another gate's user may be another: what both gates write is never of two
 	// users. Names that only the earlier gate was given stay.
 	for _, name := range v.set {
-		if owned.has(name) {
+		if owned.has(name) || owned.has(strings.TrimSuffix(name, signerSuffix)) { // nor another's signer
 			delete(r.Header, name)
 		}
 	}

@@ -40,11 +40,11 @@ const (
 func (g *Gate) loginHint(c claims.Claims) string {
 	hint := ""
 	switch {
-	case c.Verified("email_verified") && c.String("email") != "":
+	case c.Verified("email_verified") && c.String("email") != "" && signerOf(c, "email") == "": // the provider's own word
 		hint = c.String("email")
 	case g.Dialect == dialectAuthentiq:
 		hint = c.String("sub") // people write their user name themselves there
-	default:
+	case signerOf(c, "preferred_username") == "":
 		hint = c.String("preferred_username")
 	}
 	if len(hint) > maxWho || !sendable(hint) {
@@ -195,7 +195,7 @@ func mayBeHint(code string) bool {
 
 // unguessed begins a sign-in again that a hint may have kept from its end, without
 // any. It can't come to that twice: what it begins has no guess in it.
-func (g *Gate) unguessed(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, l *login, code string) error {
+func (g *Gate) unguessed(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, o origin, l *login, code string) error {
 	g.logger.Info(eventHintRefused, zap.String("error", code), clientIP(r), host(r))
 	v.anybody = true
 	if l.guess.made == guessEndpoint {
@@ -208,7 +208,7 @@ func (g *Gate) unguessed(w http.ResponseWriter, r *http.Request, v *visit, ring 
 	// The gate that the page is behind knows what to ask for. Until the sign-in is
 	// over nobody is likely to be the one.
 	g.keepWho(w, ring, l.origin, v.cookies, "", loginLifetime, maxChunks*chunkSize)
-	return g.goOn(w, r, pageAskedAgain, l.origin.String()+l.returnTo)
+	return g.goOn(w, r, pageAskedAgain, l.target(o))
 }
 
 func (k *guess) append(b []byte) []byte {

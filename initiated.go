@@ -8,7 +8,6 @@ package authentiq
 // at, and nobody who is signed in notices it.
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -71,7 +70,7 @@ func (g *Gate) initiate(w http.ResponseWriter, r *http.Request, v *visit, o orig
 func (g *Gate) badInitiation(query url.Values) *refusal {
 	f := &refusal{status: http.StatusBadRequest, page: pageBroken}
 	if !slices.Equal(query[issParam], []string{g.Issuer}) {
-		f.check, f.cause = "iss", errors.New("a sign-in that another site asks for is to be with another provider, or with none")
+		f.check, f.cause = "iss", fmt.Errorf("another site asks for a sign-in with %.200q, and issuer is %q: it has to be the very same, a slash at its end included", query[issParam], g.Issuer)
 		return f
 	}
 	for _, name := range []string{targetParam, hintParam} {

@@ -53,6 +53,14 @@ func (l *login) live(now time.Time) bool {
 	return -time.Minute < age && age < loginLifetime
 }
 
+// target is where l leads to, for who is at o.
+func (l *login) target(o origin) string {
+	if l.origin == o {
+		return l.returnTo
+	}
+	return l.origin.String() + l.returnTo
+}
+
 // stateParam is the state of the authorization request: the slot of the cookie
 // that has the rest, and what must be equal to it.
 func (l *login) stateParam(slot int) string {

@@ -437,6 +437,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	}
 	g.app = app.(*App)
 	g.app.showConnections(ctx)
+	g.app.sameWay(g)
 	if g.provider, err = g.app.provider(g.Issuer, g.ProviderCA); err != nil {
 		return err
 	}

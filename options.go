@@ -197,7 +197,7 @@ func (g *Gate) configureClient() error {
 		return errors.New("signing_alg: HMAC (HS…) and public-key algorithms can't be mixed, name those that the provider really uses")
 	}
 	if g.ClientSecret == "" {
-		return fmt.Errorf("signing_alg %s: needs a client_secret; a public client's tokens are signed with RS256 or ES256", g.SigningAlg[0])
+		return fmt.Errorf("signing_alg %s: needs a client_secret; without one tokens are signed with RS256 or ES256: set that at the provider, and signing_alg here", g.SigningAlg[0])
 	}
 	for _, alg := range g.SigningAlg {
 		if shortest := idtoken.MinSecret(alg); len(g.ClientSecret) < shortest {
@@ -217,6 +217,9 @@ func (g *Gate) configureScopes() (err error) {
 		}
 	}
 	for name, given := range g.ScopeClaims {
+		if bare, _, marked := strings.Cut(name, "~"); marked {
+			return fmt.Errorf("scope_claims %q: want the scope without its mark, %s", name, bare)
+		}
 		for _, claim := range given {
 			if err := checkClaimPath(claim); err != nil {
 				return fmt.Errorf("scope_claims %q: claim %q: %w", name, claim, err)
@@ -254,6 +257,9 @@ func (g *Gate) configureParams() error {
 	g.demand = idtoken.Verifier{Skew: time.Duration(*g.ClockSkew)}
 	for name, value := range g.AuthParam {
 		if name == "" || slices.Contains(flowParams, name) {
+			if slices.Contains([]string{"client_id", "scope", "response_type", "response_mode"}, name) {
+				return fmt.Errorf("auth_param %s: is an option of its own, %s", name, name)
+			}
 			return fmt.Errorf("auth_param %q: is set by the flow itself", name)
 		}
 		if value == "" { // would count as not sent (RFC 6749 section 3.1)

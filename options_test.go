@@ -244,7 +244,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"an ID token in the query", options{"response_type": "code id_token", "response_mode": "query", "signing_alg": []string{"RS256"}}, []string{"response_mode query", "code id_token", "fragment or form_post"}},
 		{"an ID token beside the code, by Authentiq's HS256", options{"response_type": "code id_token"}, []string{"response_type code id_token", "signing_alg HS256", "RS256 or ES256"}},
 		{"an ID token beside the code, by HS512", options{"response_type": "code id_token", "client_secret": markedSecret() + markedSecret(), "signing_alg": []string{"HS512"}}, []string{"response_type code id_token", "signing_alg HS512"}},
-		{"response_mode as another parameter", options{"auth_param": options{"response_mode": "form_post"}}, []string{"auth_param", "response_mode", "the flow itself"}},
+		{"response_mode as another parameter", options{"auth_param": options{"response_mode": "form_post"}}, []string{"auth_param response_mode", "an option of its own"}},
+		{"a state as another parameter", options{"auth_param": options{"state": "x"}}, []string{"auth_param", "state", "the flow itself"}},
 		{"response_type for strangers", options{"allow_param": []string{"response_type"}}, []string{"allow_param", "response_type", "the flow itself"}},
 
 		// Provider.
@@ -336,7 +337,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"a custom scope that is to be verified", options{"scope": []string{"groups~s"}, "scope_claims": options{"groups": []string{"groups"}}}, []string{"scope", "groups~s", "only email and phone"}},
 		{"scope_claims of a scope that is not asked for", options{"scope": []string{"email"}, "scope_claims": options{"groups": []string{"groups"}}}, []string{"scope_claims", "groups", "not among"}},
 		{"scope_claims of a scope in another case", options{"scope": []string{"groups"}, "scope_claims": options{"Groups": []string{"groups"}}}, []string{"scope_claims", "Groups", "not among"}},
-		{"scope_claims of a scope with its mark", options{"scope": []string{"groups"}, "scope_claims": options{"groups~r": []string{"groups"}}}, []string{"scope_claims", "groups~r", "not among"}},
+		{"scope_claims of a scope with its mark", options{"scope": []string{"groups"}, "scope_claims": options{"groups~r": []string{"groups"}}}, []string{"scope_claims", "groups~r", "without its mark, groups"}},
 		{"scope_claims that change a known scope", options{"scope": []string{"email~r"}, "scope_claims": options{"email": []string{"mail"}}}, []string{"scope_claims", "email", "can't be changed"}},
 		{"scope_claims of openid", options{"scope_claims": options{"openid": []string{"sub"}}}, []string{"scope_claims", "openid", "can't be changed"}},
 		{"scope_claims of aq:push", options{"scope": []string{"aq:push"}, "scope_claims": options{"aq:push": []string{"sub"}}}, []string{"scope_claims", "aq:push", "can't be changed"}},
@@ -350,6 +351,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"a header with the ID token, and none is kept", session(options{"tokens": "off"}).with(options{"header": header("X-Id-Token", "{id_token}")}), []string{"header X-Id-Token", "{id_token}", "session tokens on"}},
 		{"a header with the refresh token", session(options{"tokens": "on"}).with(options{"header": header("X-Token", "{refresh_token}")}), []string{"header X-Token", "{refresh_token}"}},
 		{"a header with another token", session(options{"tokens": "on"}).with(options{"header": header("X-Token", "{token}")}), []string{"header X-Token", "{token}"}},
+		{"a header with a token's name without braces", session(options{"tokens": "on"}).with(options{"header": header("Authorization", "access_token")}), []string{"header Authorization", "{access_token}, in braces"}},
+		{"a header with Bearer before the token", session(options{"tokens": "on"}).with(options{"header": header("Authorization", "Bearer {access_token}")}), []string{"header Authorization", "{access_token} stands alone"}},
 		{"a header with more than the token", session(options{"tokens": "on"}).with(options{"header": header("X-Token", "Bearer {access_token}")}), []string{"header X-Token", "{access_token}"}},
 		{"a token as header name", session(options{"tokens": "on"}).with(options{"header": header("{access_token}", "sub")}), []string{"header", "{access_token}"}},
 		{"a token as user_claim", session(options{"tokens": "on"}).with(options{"user_claim": "{access_token}"}), []string{"user_claim", "{access_token}"}},

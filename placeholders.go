@@ -99,6 +99,9 @@ func (g *Gate) resolvePlaceholders() error {
 		for _, text := range t.text {
 			// Asked before replacing: what comes from elsewhere may have braces.
 			if other := otherPlaceholder.FindString(placeholder.ReplaceAllString(*text, " ")); other != "" {
+				if isCredential(other) {
+					return fmt.Errorf("%s: %s stands alone, and where Bearer belongs before it, that is put there", t.option, other)
+				}
 				return fmt.Errorf("%s: %s is not replaced here, only {env.NAME} and {file.PATH} are", t.option, other)
 			}
 			var err error

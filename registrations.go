@@ -31,6 +31,7 @@ type registration struct {
 	FrontchannelLogoutURI  string   `json:"frontchannel_logout_uri"`
 	FrontchannelSession    bool     `json:"frontchannel_logout_session_required"`
 	InitiateLoginURI       string   `json:"initiate_login_uri"`
+	ResponseTypes          []string `json:"response_types,omitempty"`             // where not `code` alone
 	TokenAuthMethod        string   `json:"token_endpoint_auth_method,omitempty"` // not there where discovery decides
 	JWKSURI                string   `json:"jwks_uri,omitempty"`
 	Notes                  []string `json:"notes,omitempty"`
@@ -41,6 +42,7 @@ const (
 	noteAnyHost  = "answers to more hosts than one: write each for <host>, or set callback_url, which names one"
 	notePlain    = "over plain http nobody signs in from outside loopback: use https; or if a proxy in front does, trusted_proxies or callback_url"
 	noteProxied  = "as the proxy in front says it, which trusted_proxies names"
+	noteUnsigned = "signing_alg none believes no logout token: leave backchannel_logout_uri out"
 	noteTLS      = "token_endpoint_auth_method is self_signed_tls_client_auth where the provider knows the certificate itself, not who issued it"
 	noteInternal = "without port %d: Caddy takes http_port and https_port for ports that people do not see. If they do, write it behind the host"
 )
@@ -247,6 +249,12 @@ func registrationsAt(gate []byte, host string, entrances []entrance) (all []*reg
 			InitiateLoginURI:       ours("/sign-in"),
 			TokenAuthMethod:        method,
 			Notes:                  notes,
+		}
+		if g.unsigned() {
+			r.Notes = append(r.Notes, noteUnsigned)
+		}
+		if g.frontToken() {
+			r.ResponseTypes = []string{g.ResponseType}
 		}
 		if g.hasKeys() {
 			r.JWKSURI = ours("/jwks.json")

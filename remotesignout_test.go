@@ -379,7 +379,7 @@ func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 			"iat of the future":           {with("iat", now+3600), "iat"},
 			"no jti":                      {without("jti"), "jti"},
 			"an ID token":                 {idToken, "events"},
-			"encrypted":                   {"eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkExMjhHQ00ifQ.a.b.c.d", "format"},
+			"encrypted":                   {"eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkExMjhHQ00ifQ.a.b.c.d", "decryption"},
 			"nothing":                     {"", "format"},
 			"what is no token":            {"<script>alert(1)</script>", "format"},
 			"a token with a space before": {" " + good, "format"},

@@ -22,6 +22,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
 	"github.com/authentiq/caddy-authentiq/internal/pages"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
@@ -71,6 +73,17 @@ func (g *Gate) configureResponse() error {
 		}
 	}
 	return nil
+}
+
+// sameWay warns of gates of one client that have one callback and ask for answers in
+// different ways: the first of them takes all, and refuses those of the others.
+func (a *App) sameWay(g *Gate) {
+	where, way := strings.Join([]string{g.Issuer, g.ClientID, g.CallbackURL, g.routes.callback}, " "), g.ResponseMode+" "+g.ResponseType
+	if before, known := a.ways[where]; known && before != way {
+		a.logger.Warn("gates of one client have different response_mode or response_type: where they are on one site, its first gate refuses what comes back for the others",
+			zap.String("client_id", g.ClientID), zap.String("callback", cmp.Or(g.CallbackURL, g.routes.callback)))
+	}
+	a.ways[where] = way
 }
 
 // frontToken reports whether an ID token comes with the code.

@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -336,7 +337,8 @@ func TestOnlyTheConfiguredWayBackIsTaken(t *testing.T) {
 func TestAHugeFormIsNotRead(t *testing.T) {
 	s := wayStreet(t, "response_mode form_post")
 	for _, kind := range []string{"application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
-		sent := &counted{left: 100 << 20}
+		sent := new(counted)
+		sent.left.Store(100 << 20)
 		req := pageRequest(t, s.url("/authentiq/callback"), "Content-Type", kind)
 		req.Method, req.Body, req.ContentLength = http.MethodPost, io.NopCloser(sent), 100<<20
 		resp, err := newBrowser(t).client.Do(req)
@@ -346,24 +348,25 @@ func TestAHugeFormIsNotRead(t *testing.T) {
 				t.Errorf("%s: %d", kind, resp.StatusCode)
 			}
 		}
-		if read := 100<<20 - sent.left; read > 16<<20 {
+		if read := 100<<20 - sent.left.Load(); read > 16<<20 {
 			t.Errorf("%s: %d bytes were taken", kind, read)
 		}
 	}
 }
 
 // counted is a body that tells how much of it was wanted.
-type counted struct{ left int }
+type counted struct{ left atomic.Int64 }
 
 func (c *counted) Read(p []byte) (int, error) {
-	if c.left == 0 {
+	left := c.left.Load()
+	if left == 0 {
 		return 0, io.EOF
 	}
-	n := min(len(p), c.left)
+	n := int(min(int64(len(p)), left))
 	for i := range p[:n] {
 		p[i] = 'x'
 	}
-	c.left -= n
+	c.left.Add(int64(-n))
 	return n, nil
 }
 
@@ -800,5 +803,21 @@ func TestNobodyIsSentToAProviderThatDoesNotAnswerAsAsked(t *testing.T) {
 				t.Errorf("logged %v", events)
 			}
 		})
+	}
+}
+
+func TestGatesOfOneClientThatAreAnsweredInDifferentWaysAreWarnedOf(t *testing.T) {
+	const warning = "gates of one client have different response_mode or response_type: where they are on one site, its first gate refuses what comes back for the others"
+	s := newStreet(t, gate(""))
+	two := func(options string) string {
+		return "http://127.0.0.1:PORT {\n" + gate("") + strings.Replace(gate(options), "authentiq {", "authentiq /admin/* {", 1) + "}"
+	}
+	s.loadCaddyfile(two("response_mode query"))
+	if e := s.events(warning); len(e) > 0 {
+		t.Errorf("warned of the same: %v", e)
+	}
+	s.loadCaddyfile(two("response_mode form_post"))
+	if e := s.events(warning); len(e) != 1 || e[0]["level"] != "warn" {
+		t.Errorf("the log has %v", e)
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -284,17 +286,27 @@ func (t *trust) owns(name string, value any) bool {
 // believed returns what of a session's claims counts here: it may have begun at
 // another gate, or when other signers were trusted.
 func (t *trust) believed(c claims.Claims) claims.Claims {
-	if t == nil {
+	before := signaturesOf(c)
+	if t == nil && len(before) == 0 {
 		return c
 	}
-	signed := make(map[string]any)
-	for claim, issuer := range signaturesOf(c) {
-		if text, ok := issuer.(string); ok && slices.Contains(t.by[claim], text) {
+	signed, kept, own := make(map[string]any), c, false
+	for claim, issuer := range before {
+		if text, ok := issuer.(string); ok && t != nil && slices.Contains(t.by[claim], text) {
 			signed[claim] = issuer
+			continue
 		}
+		// What somebody has signed who is not believed here is nobody's word: the
+		// provider has not said it.
+		if !own {
+			kept, own = maps.Clone(c), true
+		}
+		delete(kept, claim)
 	}
-	kept, _ := t.strip(c, signed)
-	if len(signed) == len(signaturesOf(c)) {
+	if t != nil {
+		kept, _ = t.strip(kept, signed)
+	}
+	if len(signed) == len(before) {
 		return kept
 	}
 	kept = maps.Clone(kept)
@@ -356,6 +368,10 @@ func (h *hearing) hear(ctx context.Context, documents ...claims.Claims) claims.C
 	delete(said, signers.Names)
 	delete(said, signers.Sources)
 	if h.reading == nil {
+		h.subject, h.drops, h.more = said.String("sub"), nil, 0
+		for _, document := range documents {
+			h.unheard(document)
+		}
 		return said
 	}
 	said, h.plain = h.gate.trust.strip(said, nil)
@@ -369,6 +385,11 @@ func (h *hearing) hear(ctx context.Context, documents ...claims.Claims) claims.C
 	}
 	// A signer that is away has not taken back what it said.
 	for _, d := range drops {
+		// That an address has been verified goes with the address: not with a new one.
+		of := signers.Companions[d.Claim]
+		if anew, there := found[of]; there && !reflect.DeepEqual(anew.Value, h.before[of]) {
+			continue
+		}
 		if issuer, _ := signaturesOf(h.before)[d.Claim].(string); d.Away && issuer != "" && issuer == d.Signer {
 			said[d.Claim], signed[d.Claim] = h.before[d.Claim], issuer
 			h.stayed[d.Claim] = true
@@ -377,6 +398,20 @@ func (h *hearing) hear(ctx context.Context, documents ...claims.Claims) claims.C
 	setSignatures(said, signed)
 	return said
 }
+
+// unheard notes what somebody else has signed, where nobody else is believed.
+func (h *hearing) unheard(document claims.Claims) {
+	names, _ := document[signers.Names].(map[string]any)
+	for _, claim := range slices.Sorted(maps.Keys(names)) {
+		if len(h.drops) == maxReports {
+			h.more++
+			continue
+		}
+		h.drops = append(h.drops, signers.Drop{Claim: claim, Check: "signer", Err: errNobodyTrusted})
+	}
+}
+
+var errNobodyTrusted = errors.New("somebody else has signed it, and no trust_signer says who is believed about it")
 
 // report logs what is not believed: names and reasons, never a value.
 func (h *hearing) report() {

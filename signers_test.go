@@ -659,6 +659,9 @@ func TestASessionFromAGateThatTrustsNobodyBringsNoUnsignedClaim(t *testing.T) {
 	if v := b.get(s.url("/")).seen(t).value(t, "X-Employee"); v != "E-1" {
 		t.Errorf("before, it is %q", v)
 	}
+	if checks := s.notBelieved(employee); !slices.Equal(checks, []string{"signer"}) {
+		t.Errorf("that somebody else has signed it, where nobody is trusted, is logged as %q", checks)
+	}
 	s.load(gate(trusting(hr, employee) + "header X-Employee employee_number"))
 	wantNone(t, b.get(s.url("/")).seen(t), "X-Employee", "X-Employee-Signer")
 	s.load(gate(trusting(hr, employee) + "require employee_number"))
@@ -844,4 +847,70 @@ func TestTheNamesOfSignersTakeLittleOfACookie(t *testing.T) {
 	if extra <= 0 || extra > 128 {
 		t.Errorf("the signer's name takes %d bytes of the cookie", extra)
 	}
+}
+
+// What is signed by who is believed at one gate only is nobody's word at another, and
+// no longer anybody's once its signer is trusted no more.
+func TestWhatASignerSaysCountsOnlyWhereItIsTrusted(t *testing.T) {
+	partner, hr := signerAt(t), signerAt(t)
+	for name, line := range map[string]string{"nobody is trusted": "", "another is": trusting(hr, employee)} {
+		t.Run(name, func(t *testing.T) {
+			s := newStreet(t, "authentiq /partner/* {"+siteOptions+trusting(partner, "email email_verified groups")+"\n}\n"+
+				"authentiq /admin/* {"+siteOptions+line+"require email ceo@corp.example\n}\n"+
+				"authentiq /staff/* {"+siteOptions+line+"require groups admin\n}\nreverse_proxy UPSTREAM\n")
+			s.says(nil, map[string]string{"email": "a", "email_verified": "a", "groups": "a"}, map[string]any{
+				"a": authentiqtest.Aggregated(partner.Sign(map[string]any{"email": "ceo@corp.example", "email_verified": true, "groups": []string{"admin"}})),
+			})
+			for _, address := range []string{"/admin/x", "/staff/x"} {
+				hits := s.echo.count()
+				s.denied(newBrowser(t).get(s.url(address)), hits)
+				b := newBrowser(t)
+				b.get(s.url("/partner/x")).seen(t)
+				hits = s.echo.count()
+				s.denied(b.get(s.url(address)), hits)
+			}
+		})
+	}
+	s := newStreet(t, gate(trusting(hr, employee)+"header X-Employee employee_number\nrequire employee_number E-1"))
+	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
+	b := s.signedIn()
+	s.load(gate("header X-Employee employee_number\nrequire employee_number E-1"))
+	hits := s.echo.count()
+	s.denied(b.get(s.url("/")), hits)
+}
+
+func TestThatAnAddressIsVerifiedStaysWithNoOtherAddress(t *testing.T) {
+	hr := signerAt(t)
+	s, clock := refreshing(t, "---\n"+trusting(hr, "email email_verified", endpointOf(hr))+"require email *@corp.example")
+	hr.SetClock(clock.now)
+	source := hr.Distributed(hr.Sign(map[string]any{"email": "alice@corp.example", "email_verified": true}))
+	s.says(map[string]any{"email": nil, "email_verified": nil}, map[string]string{"email": "a", "email_verified": "a"}, map[string]any{"a": source})
+	b := s.signedIn()
+	hr.SetHandler(func(path string, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if path == authentiqtest.SignerClaims {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	s.says(nil, map[string]string{"email": "b", "email_verified": "a"}, map[string]any{
+		"a": source, "b": authentiqtest.Aggregated(hr.Sign(map[string]any{"email": "ceo@corp.example", "email_verified": false})),
+	})
+	s.pass(clock, 6*time.Minute)
+	hits := s.echo.count()
+	s.denied(b.get(s.url("/")), hits)
+}
+
+func TestTheSignerOfAnEarlierGatesClaimIsNotThatOfALaterOnes(t *testing.T) {
+	hr := signerAt(t)
+	s := newStreet(t, "authentiq {"+siteOptions+trusting(hr, employee)+"header X-Employee employee_number\n}\n"+
+		"authentiq {"+siteOptions+"path_prefix /two\nuserinfo always\nsession {\ncookie two\n}\nheader X-Employee employee_number\n}\nreverse_proxy UPSTREAM\n")
+	s.says(map[string]any{employee: "E-2"}, map[string]string{employee: "a"}, map[string]any{"a": authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"}))})
+	got := newBrowser(t).get(s.url("/")).seen(t)
+	if v := got.value(t, "X-Employee"); v != "E-2" {
+		t.Errorf("the later gate says %q", v)
+	}
+	wantNone(t, got, "X-Employee-Signer")
 }

@@ -51,6 +51,9 @@ func (g *Gate) sharesSession(o origin) bool {
 
 // serveSignIn begins a sign-in because somebody asked for it.
 func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if requestURL(r).RawQuery != "" {
+		skipAccessLog(r) // it may say who somebody is
+	}
 	if r.Method == http.MethodPost {
 		return g.serveInitiation(w, r)
 	}

@@ -548,7 +548,7 @@ func snippetEndpoint(t *testing.T, c *chromium) {
 	} {
 		p := newSnippetPages(t, "", map[string]string{"/page": snippetTag + snippetBind, "/prefix": strings.Replace(snippetTag, "/authentiq/", "/sso/gate/", 1) + snippetBind})
 		s := c.street(t, p.site(options))
-		walk(s, c.window(t, "status of 401", "status of 404", "status of 403", "without the session endpoint"))
+		walk(s, c.window(t, "status of 401", "status of 404", "status of 403", "there is no session endpoint"))
 	}
 }
 

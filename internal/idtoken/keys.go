@@ -44,7 +44,7 @@ var ErrNotNow = errors.New("whether the provider publishes it can't be told now"
 // that nothing can be said about the token.
 type KeysUnavailableError struct{ Err error }
 
-func (e *KeysUnavailableError) Error() string { return "the provider's keys: " + e.Err.Error() }
+func (e *KeysUnavailableError) Error() string { return "the issuer's keys: " + e.Err.Error() }
 func (e *KeysUnavailableError) Unwrap() error { return e.Err }
 
 // Secret is the key set of tokens signed with the client secret.

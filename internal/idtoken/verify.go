@@ -248,7 +248,7 @@ func readHeader(raw string, allowed []string) (*header, error) {
 	jws, err := jose.ParseSignedCompact(raw, joseAlgorithms(allowed))
 	if err != nil {
 		// The error repeats what the token says, at any length.
-		return nil, fail("alg", "want %s (signing_alg says so): %.200v", strings.Join(allowed, " or "), err)
+		return nil, fail("alg", "want %s (signing_alg, or its default, says so): %.200v", strings.Join(allowed, " or "), err)
 	}
 	read := jws.Signatures[0].Header
 	// No extension is understood here (RFC 7515 section 4.1.11), nor the one that

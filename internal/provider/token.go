@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -39,7 +40,10 @@ type Tokens struct {
 
 // tokensOf takes what is used out of a token response.
 func tokensOf(token *oauth2.Token) *Tokens {
-	t := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken, Type: token.Type(), ExpiresIn: token.ExpiresIn}
+	t := &Tokens{Access: token.AccessToken, Refresh: token.RefreshToken, Type: token.Type()}
+	if !token.Expiry.IsZero() { // which the library has reckoned a moment ago
+		t.ExpiresIn = int64(time.Until(token.Expiry).Round(time.Second) / time.Second)
+	}
 	if at, ok := token.Extra("expires_at").(float64); ok && t.ExpiresIn == 0 && at > 0 && at < 1<<53 {
 		t.ExpiresAt = int64(at)
 	}

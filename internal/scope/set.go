@@ -19,7 +19,7 @@ var (
 	errEmpty         = errors.New("scope: an empty word")
 	errOpenID        = errors.New("openid is always required and takes no marks")
 	errNotVerifiable = errors.New("~s can't be enforced, only email and phone can be verified")
-	errNotRequirable = errors.New("~r can't be enforced, there is no telling which claims this scope gives (scope_claims can)")
+	errNotRequirable = errors.New("~r can't be enforced, there is no telling which claims this scope gives (scope_claims can, for a scope of the provider's own)")
 	errInTable       = errors.New("what this scope gives is known, and can't be changed")
 	errNotAsked      = errors.New("this scope is not among those that are asked for")
 	errGivesNothing  = errors.New("want the claims that it gives")

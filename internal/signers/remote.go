@@ -88,12 +88,13 @@ func (r *Remote) renew(ctx context.Context) {
 
 func (r *Remote) fetchKeys(ctx context.Context) ([]byte, error) {
 	body, _, err := r.get(ctx, r.uri, "", "application/jwk-set+json, application/json")
-	if err == nil {
-		r.mu.Lock()
-		r.read = r.now()
-		r.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("jwks_uri %s: %w", r.uri, err)
 	}
-	return body, err
+	r.mu.Lock()
+	r.read = r.now()
+	r.mu.Unlock()
+	return body, nil
 }
 
 // Claims fetches a JWT from the endpoint of a distributed claim. An error is an

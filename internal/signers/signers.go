@@ -273,7 +273,7 @@ func (r *Reader) open(document claims.Claims, name string) (jwt string, signer *
 			return "", s, t, nil
 		}
 	}
-	return "", nil, t, fail("endpoint", "is none that a trust_signer names, and was not asked (at %s)", hostOf(t.endpoint))
+	return "", nil, t, fail("endpoint", "is none that a trust_signer names, and was not asked (at %s)", shown(t.endpoint))
 }
 
 // maxAccessToken is the largest access token that is sent, in bytes.
@@ -285,14 +285,14 @@ func tokenShaped(text string) bool {
 		strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") == ""
 }
 
-// hostOf is what a log may have of an address that somebody made up: not its
+// shown is what a log may have of an address that somebody made up: not its
 // query, nor its user.
-func hostOf(address string) string {
+func shown(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "no address"
 	}
-	return fmt.Sprintf("%.100q", u.Host)
+	return fmt.Sprintf("%.200q", u.Scheme+"://"+u.Host+u.EscapedPath())
 }
 
 // verify checks a JWT, which has to be of signer if that is not nil.
