@@ -258,7 +258,7 @@ func (g *Gate) configureParams() error {
 	for name, value := range g.AuthParam {
 		if name == "" || slices.Contains(flowParams, name) {
 			if slices.Contains([]string{"client_id", "scope", "response_type", "response_mode"}, name) {
-				return fmt.Errorf("auth_param %s: is an option of its own, %s", name, name)
+				return fmt.Errorf("auth_param %q: is set by the flow itself, as the option %s says", name, name)
 			}
 			return fmt.Errorf("auth_param %q: is set by the flow itself", name)
 		}
