@@ -128,19 +128,6 @@ func (v *Verifier) times(c claims.Claims) error {
 	return v.notOver(c)
 }
 
-// notOver checks exp, iat and nbf, each where it is there.
-func (v *Verifier) notOver(c claims.Claims) error {
-	if _, ends := c["exp"]; ends {
-		if err := v.expiry(c); err != nil {
-			return err
-		}
-	}
-	if err := v.notAhead(c, "iat"); err != nil {
-		return err
-	}
-	return v.notAhead(c, "nbf")
-}
-
 // noSignIn keeps ID tokens out: what a signer that is a provider too says at a
 // sign-in somewhere else was said to somebody else.
 func noSignIn(c claims.Claims) error {
