@@ -608,12 +608,7 @@ func walkFailures(t *testing.T, c *chromium) {
 	s.provider.SetHooks(authentiqtest.Hooks{})
 	b.press("Sign in again")
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
-	b.press("Sign out")
-	b.signedOut(s, "app")
-	b.press("Sign in again")
-	b.atProvider(s)
-	b.press("Cancel")
-	b.sees(s.web("app", "/authentiq/callback"), http.StatusForbidden, "You are not signed in")
+	b.leavesAndCancels(s)
 	b.open(s.web("app", "/authentiq/nothing"))
 	b.sees(s.web("app", "/authentiq/nothing"), http.StatusNotFound, "Nothing is here")
 }
@@ -929,6 +924,17 @@ func (b *tab) signIn(s *street, user string) {
 func (b *tab) signedOut(s *street, host string) {
 	b.t.Helper()
 	b.sees(s.web(host, "/authentiq/signed-out?"+clearParam), http.StatusOK, "You are signed out")
+}
+
+// leavesAndCancels signs out, and does not sign in again after all.
+func (b *tab) leavesAndCancels(s *street) {
+	b.t.Helper()
+	b.press("Sign out")
+	b.signedOut(s, "app")
+	b.press("Sign in again")
+	b.atProvider(s)
+	b.press("Cancel")
+	b.sees(s.web("app", "/authentiq/callback"), http.StatusForbidden, "You are not signed in")
 }
 
 // cookies are those that the browser sends to any of the addresses.

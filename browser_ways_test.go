@@ -63,12 +63,7 @@ func walkFormPost(t *testing.T, c *chromium) {
 			}
 			b.open(s.web("app", "/next"))
 			b.sees(s.web("app", "/next"), http.StatusOK, asAlice)
-			b.press("Sign out")
-			b.signedOut(s, "app")
-			b.press("Sign in again")
-			b.atProvider(s)
-			b.press("Cancel")
-			b.sees(s.web("app", "/authentiq/callback"), http.StatusForbidden, "You are not signed in")
+			b.leavesAndCancels(s)
 		})
 	}
 }
@@ -115,12 +110,7 @@ func walkFragmentResponse(t *testing.T, c *chromium) {
 			s.provider.SetHooks(authentiqtest.Hooks{})
 			b.press("Sign in again")
 			b.sees(s.web("app", "/again"), http.StatusOK, asAlice)
-			b.press("Sign out")
-			b.signedOut(s, "app")
-			b.press("Sign in again")
-			b.atProvider(s)
-			b.press("Cancel")
-			b.sees(s.web("app", "/authentiq/callback"), http.StatusForbidden, "You are not signed in")
+			b.leavesAndCancels(s)
 			b.remembers()
 		})
 	}
