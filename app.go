@@ -54,6 +54,7 @@ type App struct {
 	providers map[string]*provider.Provider // by a hash of issuer and certificates
 	signers   map[string]*signers.Remote    // by a hash of jwks_uri and certificates
 	ways      map[string]string             // how answers come back, by client and callback
+	uses      map[string]string             // of the gates' own keys, by thumbprint
 
 	keysNeeded   bool
 	keyRotation  time.Duration // the shortest of the gates'
@@ -125,7 +126,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.storage = ctx.Storage()
 	a.providers, a.signers = make(map[string]*provider.Provider), make(map[string]*signers.Remote)
-	a.ways = make(map[string]string)
+	a.ways, a.uses = make(map[string]string), make(map[string]string)
 	a.wakeKeys = make(chan struct{}, 1)
 	a.signOuts, a.clients = make(map[string]followed), make(map[signedOutClient]*revocation.Journal)
 	a.storageStore = &store.Storage{Storage: a.storage, Now: a.now.Now, Warn: func(err error) {

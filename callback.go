@@ -230,7 +230,7 @@ func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session
 // go. The session that the browser had before ends: a sign-in never goes on
 // with one that somebody else may know.
 func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, o origin, l *login, s *session, cookies []carried, idToken string) error {
-	g.revokeCarried(r, o, v, "signed in anew")
+	g.revokeCarried(r, o, v, "signed in anew", s.subject())
 	lifetime := int(time.Duration(g.Session.Lifetime) / time.Second)
 	for _, c := range cookies {
 		g.setCookie(w, o, c, lifetime, g.sameSite())

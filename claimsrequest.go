@@ -57,6 +57,12 @@ func checkClaimsParam(value string) error {
 	if json.Unmarshal([]byte(value), &request) != nil {
 		return errors.New("want a JSON object, in which id_token and userinfo are objects")
 	}
+	for _, member := range []map[string]any{request.IDToken, request.Userinfo} {
+		acr, _ := member["acr"].(map[string]any)
+		if _, one := acr["value"]; one || acr["values"] != nil {
+			return errors.New("acr: nobody would check which it is; auth_param acr_values and require_acr ask for it and are checked")
+		}
+	}
 	return nil
 }
 

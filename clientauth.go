@@ -105,7 +105,7 @@ func (g *Gate) openClientAuth() error {
 		}
 		g.client.Key = keys[0]
 		g.publish("sig", keys...)
-		return g.reserve("sig", keys...)
+		return g.app.reserve("sig", keys...)
 	case "tls":
 		certificate, err := keyfile.Certificate(g.ClientAuth.Certificate, g.ClientAuth.Key)
 		if err != nil {

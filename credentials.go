@@ -165,8 +165,8 @@ const renewAhead = 10
 // that this gate has it renewed.
 func (g *Gate) hasNothingToHandOn(s *session) bool {
 	c := &s.credentials
-	if !g.wants.tokens || c.access == "" || c.expires == 0 {
-		return false
+	if !g.wants.tokens || c.access == "" || c.expires <= s.checked {
+		return false // not known when; or it was over when it came, and the next would be
 	}
 	ahead := max(min(renewAhead, (c.expires-s.checked)/4), 0)
 	return g.app.now.Now().Unix() >= c.expires-ahead

@@ -523,3 +523,43 @@ func TestTheCredentialsOfASessionComeBackAsTheyWere(t *testing.T) {
 		t.Errorf("%d bytes and %d, %v", len(plain), len(with), err)
 	}
 }
+
+// One that was over when it came is followed by another like it.
+func TestAnAccessTokenThatCameTooLateIsNotRenewedAtEachRequest(t *testing.T) {
+	for name, change := range map[string]func(map[string]any){
+		"until when":  func(m map[string]any) { delete(m, "expires_in"); m["expires_at"] = time.Now().Unix() - 3600 },
+		"how long":    func(m map[string]any) { m["expires_in"] = -5 },
+		"nothing yet": func(m map[string]any) { m["expires_in"] = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := refreshing(t, "tokens on\n---"+handsOn)
+			s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: change})
+			b := s.signedIn()
+			for range 5 {
+				b.get(s.url("/")).seen(t)
+			}
+			if n := s.refreshes(); n > 0 {
+				t.Errorf("%d refreshes", n)
+			}
+		})
+	}
+}
+
+// What a refresh brings may take the room of the hint, which our own endpoints get
+// besides: sign-out has to go on being reached.
+func TestATokenThatGrowsTakesThePlaceOfTheHint(t *testing.T) {
+	s, clock := refreshing(t, "tokens on\n---"+handsOn)
+	s.provider.SetHooks(largeAccess(100))
+	s.pass(clock, 0)
+	b := s.signedIn()
+	if signoutHint(b, s.url("/authentiq/x")) == nil {
+		t.Fatal("there is no hint")
+	}
+	s.provider.SetHooks(largeAccess(4000))
+	s.pass(clock, 6*time.Minute)
+	b.get(s.url("/")).seen(t)
+	if signoutHint(b, s.url("/authentiq/x")) != nil {
+		t.Error("the hint is still there")
+	}
+	b.leaves(s)
+}

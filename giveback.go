@@ -24,8 +24,10 @@ import (
 const giveBackTimeout = 9 * time.Second
 
 // giveBack revokes the newest tokens of s at the provider, and forgets what is
-// stored of s, in the background. Stop waits for it.
-func (g *Gate) giveBack(ctx context.Context, site string, s *session) {
+// stored of s, in the background. Stop waits for it. If its own user is the heir, who
+// has a new session in its place, they are only forgotten: providers may end the whole
+// grant with one token of it (RFC 7009 section 2.1), or have given the same once more.
+func (g *Gate) giveBack(ctx context.Context, site string, s *session, heir string) {
 	ctx = context.WithoutCancel(ctx)
 	g.app.state.refreshes.begin("sign-out "+s.id, func() outcome {
 		var err error
@@ -40,14 +42,14 @@ func (g *Gate) giveBack(ctx context.Context, site string, s *session) {
 		}()
 		ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
 		defer cancel()
-		err = g.revokeGrant(ctx, site, s)
+		err = g.revokeGrant(ctx, site, s, heir)
 		return outcome{}
 	})
 }
 
 // revokeGrant does so under the lock of the session, so that a refresh which is
 // under way, here or at another machine, has brought what it brings.
-func (g *Gate) revokeGrant(ctx context.Context, site string, s *session) error {
+func (g *Gate) revokeGrant(ctx context.Context, site string, s *session, heir string) error {
 	key, newest := g.storeKey(s), s
 	consider := func(known *session) {
 		if known != nil && known.id == s.id && (known.generation > newest.generation || newest.grant.refresh == "") {
@@ -74,6 +76,9 @@ func (g *Gate) revokeGrant(ctx context.Context, site string, s *session) error {
 	}
 	if here, ok := g.app.state.refreshes.newest.Get(s.id); ok { // it could not be stored
 		consider(here)
+	}
+	if s.subject() == heir {
+		return errors.Join(troubles...)
 	}
 	if newest.grant.refresh != "" {
 		troubles = append(troubles, g.provider.Revoke(ctx, g.client, newest.grant.refresh, "refresh_token"))

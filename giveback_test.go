@@ -133,7 +133,7 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 	}
 }
 
-// Who signs in anew, as himself or as another, leaves the token of before.
+// Somebody else who signs in leaves the token of before to nobody.
 func TestASignInThatTakesASessionsPlaceRevokesItsRefreshToken(t *testing.T) {
 	s, _ := refreshing(t, "")
 	tokens := tokensOf(s, authentiqtest.Hooks{})
@@ -144,6 +144,25 @@ func TestASignInThatTakesASessionsPlaceRevokesItsRefreshToken(t *testing.T) {
 	if got, all := s.provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[:1]) {
 		t.Errorf("revoked %q of %q", got, all)
 	}
+}
+
+// A provider may end the whole grant with one token of it, that of the new session too.
+func TestWhoSignsInAnewKeepsWhatTheProviderHasGivenHim(t *testing.T) {
+	s, clock := refreshing(t, "tokens on\n---"+handsOn)
+	b := s.signedIn()
+	old := ourLine(b, s.url("/"))
+	b.get(s.url("/authentiq/sign-in?return_to=/")).seen(t)
+	s.app().state.refreshes.settle()
+	if got := s.provider.Revoked(); len(got) > 0 {
+		t.Errorf("revoked %q", got)
+	}
+	s.pass(clock, 6*time.Minute)
+	b.get(s.url("/")).seen(t)
+	if a := s.with(old, "/"); a.StatusCode == http.StatusOK {
+		t.Error("the session of before goes on")
+	}
+	b.leaves(s)
+	await(t, "what he has is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
 }
 
 // A gate in front that rechecks nobody answers the sign-out of all.

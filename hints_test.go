@@ -682,3 +682,32 @@ func TestACertifiedProviderAsksSomebodyElseByAnIDTokenHint(t *testing.T) {
 		t.Errorf("%d at %q: an ID token could go along with every sign-in now", a.StatusCode, b.visited)
 	}
 }
+
+// An address that somebody else vouches for, the provider may never have seen.
+func TestNobodysAddressIsToldThatOnlyASignerVouchesFor(t *testing.T) {
+	hr := signerAt(t)
+	s := newStreet(t, gate(trusting(hr, "email email_verified", endpointOf(hr))))
+	s.says(map[string]any{"email": nil, "email_verified": nil}, map[string]string{"email": "a", "email_verified": "a"}, map[string]any{
+		"a": hr.Distributed(hr.Sign(map[string]any{"email": "private@hr.example", "email_verified": true})),
+	})
+	b := s.signedIn()
+	if v := b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Email"); v != "private@hr.example" {
+		t.Fatalf("the address is %q", v)
+	}
+	b.without(s, sessionName.MatchString)
+	b.hinted(s, s.url("/deep"), authentiqtest.Alice)
+}
+
+// A query of the sign-in endpoint may say who somebody is, wherever it leads.
+func TestNoAccessLogHasWhoALinkNames(t *testing.T) {
+	s := newStreet(t, gate("callback_url http://app.localhost:PORT/authentiq/callback\nallow_param login_hint"))
+	b := newBrowser(t)
+	hint := url.Values{"iss": {s.issuer}, "login_hint": {"marker@example.com"}}.Encode()
+	b.step("http://other.localhost:" + s.port + "/authentiq/sign-in?" + hint)
+	b.fetches("http://app.localhost:" + s.port + "/authentiq/sign-in?login_hint=marker@example.com")
+	b.step(s.url("/authentiq/signed-out")) // logged after them
+	await(t, "the log is written", func() bool { return strings.Contains(s.logged(), "/authentiq/signed-out") })
+	if strings.Contains(s.logged(), "marker") {
+		t.Error("the log has who the link names")
+	}
+}

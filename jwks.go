@@ -27,21 +27,18 @@ func (o *Options) hasKeys() bool {
 	return len(o.EncryptionKey) > 0 || o.ClientAuth != nil && o.ClientAuth.Method == "private_key_jwt"
 }
 
-// reserve refuses a key that has another use already: what one of them makes could
-// be passed off as the other's.
-func (g *Gate) reserve(use string, keys ...jose.JSONWebKey) error {
-	if g.uses == nil {
-		g.uses = make(map[string]string)
-	}
+// reserve refuses a key that has another use already, at whichever gate: what one of
+// them makes could be passed off as the other's.
+func (a *App) reserve(use string, keys ...jose.JSONWebKey) error {
 	for _, key := range keys {
 		sum, err := key.Thumbprint(crypto.SHA256)
 		if err != nil {
 			return fmt.Errorf("the key %.64q: %w", key.KeyID, err)
 		}
-		if other := g.uses[string(sum)]; other != "" && other != use {
+		if other := a.uses[string(sum)]; other != "" && other != use {
 			return fmt.Errorf("client_auth and encryption_key have one key (kid %.64q): make one for each", key.KeyID)
 		}
-		g.uses[string(sum)] = use
+		a.uses[string(sum)] = use
 	}
 	return nil
 }

@@ -168,17 +168,17 @@ func TestAKeyIsFollowedByAnother(t *testing.T) {
 }
 
 func TestOneKeyHasOneUse(t *testing.T) {
-	g := new(Gate)
+	a := &App{uses: make(map[string]string)}
 	same := jose.JSONWebKey{Key: rsaKey(t), KeyID: "same"}
-	if err := g.reserve("sig", same, same); err != nil {
+	if err := a.reserve("sig", same, same); err != nil {
 		t.Error(err)
 	}
 	renamed := same
 	renamed.KeyID = "another name"
-	if err := g.reserve("enc", renamed); err == nil || !strings.Contains(err.Error(), "client_auth and encryption_key") {
+	if err := a.reserve("enc", renamed); err == nil || !strings.Contains(err.Error(), "client_auth and encryption_key") {
 		t.Error(fmt.Sprint("one key for two uses: ", err))
 	}
-	if err := g.reserve("enc", jose.JSONWebKey{Key: rsaKey(t), KeyID: "same"}); err != nil {
+	if err := a.reserve("enc", jose.JSONWebKey{Key: rsaKey(t), KeyID: "same"}); err != nil {
 		t.Errorf("two keys: %v", err)
 	}
 }

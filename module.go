@@ -65,7 +65,6 @@ type Gate struct {
 
 	decrypter *idtoken.Decrypter // of encryption_key; nil without one
 	published jose.JSONWebKeySet // of our own keys, what others may see
-	uses      map[string]string  // of each of our own keys, by its thumbprint
 
 	revocable   *revocation.Client
 	signOuts    *revocation.Journal // in the store
@@ -157,7 +156,7 @@ type Options struct {
 	SigningAlg []string `json:"signing_alg,omitempty"`
 
 	// Files with private keys that open encrypted ID tokens, newest first: PEM, a JWK
-	// or a JWK Set, RSA of 2048 bits or more or EC on P-256, P-384 or P-521; four keys
+	// or a JWK Set, RSA of 2048 to 4096 bits or EC on P-256, P-384 or P-521; four keys
 	// at most. With them, an ID or logout token that is not encrypted is refused. The
 	// public half of the newest of each kind is at jwks.json.
 	// Default: none, and encrypted tokens are refused.
@@ -415,9 +414,6 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if err := g.configure(); err != nil {
 		return err
 	}
-	if err := g.openKeys(); err != nil {
-		return err
-	}
 	g.warnOfTokens()
 	if names := g.foreignScopes(); len(names) > 0 {
 		g.logger.Warn("scopes of Authentiq's are asked of another provider, which may not know them; profile, email, phone and address are everybody's", zap.Strings("scope", names))
@@ -439,6 +435,9 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	g.app.showConnections(ctx)
 	g.app.sameWay(g)
 	if g.provider, err = g.app.provider(g.Issuer, g.ProviderCA); err != nil {
+		return err
+	}
+	if err := g.openKeys(); err != nil {
 		return err
 	}
 	if err := g.openClientAuth(); err != nil {

@@ -245,6 +245,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{"an ID token beside the code, by Authentiq's HS256", options{"response_type": "code id_token"}, []string{"response_type code id_token", "signing_alg HS256", "RS256 or ES256"}},
 		{"an ID token beside the code, by HS512", options{"response_type": "code id_token", "client_secret": markedSecret() + markedSecret(), "signing_alg": []string{"HS512"}}, []string{"response_type code id_token", "signing_alg HS512"}},
 		{"response_mode as another parameter", options{"auth_param": options{"response_mode": "form_post"}}, []string{"auth_param", "the flow itself", "as the option response_mode says"}},
+		{"an acr that nobody checks", options{"auth_param": options{"claims": `{"id_token":{"acr":{"essential":true,"value":"gold"}}}`}}, []string{"auth_param claims", "acr", "acr_values"}},
 		{"a state as another parameter", options{"auth_param": options{"state": "x"}}, []string{"auth_param", "state", "the flow itself"}},
 		{"response_type for strangers", options{"allow_param": []string{"response_type"}}, []string{"allow_param", "response_type", "the flow itself"}},
 

@@ -152,7 +152,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 	if g.revoked(&next) {
 		// Signed out meanwhile, maybe at another machine, which could not know the new
 		// token.
-		g.giveBack(ctx, site, &next)
+		g.giveBack(ctx, site, &next, "")
 		return g.end(ctx, key, s, "signed out", nil)
 	}
 	if err != nil {

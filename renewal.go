@@ -93,6 +93,11 @@ func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.Respon
 			g.setCookie(w, o, c, int(s.expires-now.Unix()), g.sameSite())
 		}
 		g.dropSession(w, o, v.cookies, cookies...)
+		// What a refresh brings may take the room that the hint was given, which comes
+		// along to our own endpoints alone.
+		if s.instead != nil && size(cookies) > maxChunks*chunkSize-maxLogin {
+			g.setCookie(w, o, carried{name: g.cookies.atEndpoints(o, hintSuffix)}, 0, http.SameSiteLaxMode)
+		}
 	}
 }
 

@@ -732,6 +732,7 @@ func TestTrustInSignersThatIsRefused(t *testing.T) {
 		{name: "acr", lines: []options{claimed("acr")}, errors: []string{"claims acr"}},
 		{name: "the names of sources", lines: []options{claimed("_claim_names")}, errors: []string{"claims _claim_names"}},
 		{name: "whether an address is verified, without the address", lines: []options{claimed("email_verified")}, errors: []string{"claims email_verified", "email"}},
+		{name: "what is inside of another's claim", lines: []options{claimed("org"), university.with(options{"claims": []string{"org.role"}})}, errors: []string{"claims org.role", "inside of org"}},
 		{name: "two claims that read the same", lines: []options{claimed("grade", "Grade")}, errors: []string{"claims", "grade", "Grade"}},
 		{name: "two signers' claims that read the same", lines: []options{claimed("a_b"), university.with(options{"claims": []string{"a-b"}})}, errors: []string{"claims", "a-b", "a_b"}},
 		{name: "a claim that reads as a signer", lines: []options{claimed("grade", "grade_signer")}, errors: []string{"claims grade_signer", "signer of grade"}},

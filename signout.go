@@ -132,7 +132,7 @@ func (g *Gate) signedOutAt(o origin) origin {
 // endSession ends the session that the request carries, for every copy of its
 // cookie too.
 func (g *Gate) endSession(w http.ResponseWriter, r *http.Request, o origin, v *visit, reason string) {
-	g.revokeCarried(r, o, v, reason)
+	g.revokeCarried(r, o, v, reason, "")
 	g.dropSession(w, o, v.cookies)
 	g.dropHint(w, o, v.cookies)
 }
@@ -150,10 +150,10 @@ func (g *Gate) dropHint(w http.ResponseWriter, o origin, ours []carried) {
 // revokeCarried revokes every session that the request's cookies open to.
 //
 // Those are all that open, also one whose user was away for too long: a copy of
-// its cookie may have been kept alive.
-func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason string) {
+// its cookie may have been kept alive. heir is who has a new session in their place.
+func (g *Gate) revokeCarried(r *http.Request, o origin, v *visit, reason, heir string) {
 	for s := range g.carriedSessions(r, o, v) {
-		g.revoke(r, s, reason)
+		g.revokeFor(heir, r, s, reason)
 	}
 }
 
@@ -174,12 +174,15 @@ func (g *Gate) carriedSessions(r *http.Request, o origin, v *visit) iter.Seq[*se
 }
 
 // revoke ends s for every copy of its cookie.
-func (g *Gate) revoke(r *http.Request, s *session, reason string) {
+func (g *Gate) revoke(r *http.Request, s *session, reason string) { g.revokeFor("", r, s, reason) }
+
+// revokeFor is revoke where a session of heir takes the place of s.
+func (g *Gate) revokeFor(heir string, r *http.Request, s *session, reason string) {
 	if err := g.revokeSession(context.WithoutCancel(r.Context()), s); err != nil {
 		g.logger.Error(eventSignOut, zap.Error(err), zap.String("sub", s.subject()), zap.String("effect", "he is signed out at this machine, and at others as soon as the store can be written to"))
 	}
 	if o, ok := g.origin(r); ok && (s.grant.there() || s.credentials.access != "") {
-		g.giveBack(r.Context(), g.site(o), s)
+		g.giveBack(r.Context(), g.site(o), s, heir)
 	}
 	g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 }

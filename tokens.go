@@ -39,7 +39,7 @@ func (g *Gate) openKeys() error {
 		return fmt.Errorf("encryption_key: %w", err)
 	}
 	g.publish("enc", g.decrypter.Offered()...)
-	return g.reserve("enc", keys...)
+	return g.app.reserve("enc", keys...)
 }
 
 // warnOfTokens says what a configuration gives up.

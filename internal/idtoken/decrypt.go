@@ -26,8 +26,13 @@ const (
 	// of base64; one with a key of ours in it has some 300.
 	maxEncryptedHeader = 4 << 10
 
-	// maxEncryptedKey is that of a key which RSA of 8,192 bits has encrypted.
-	maxEncryptedKey = (8192/8*8 + 5) / 6
+	// maxRSABits is the size of an RSA key that is used for every token that anybody
+	// sends; the time that takes grows with the cube of it.
+	maxRSABits = 4096
+
+	// maxEncryptedKey is the longest key that one of those has encrypted, in characters
+	// of base64.
+	maxEncryptedKey = (maxRSABits + 5) / 6
 )
 
 // keyAlgorithms and contentEncryptions are all that opens a token, RFC 7518 sections
@@ -49,8 +54,12 @@ var errUnopened = errors.New("no key of ours opens it")
 
 // CheckDecryptionKey refuses a private key that can't, or may not, open tokens.
 func CheckDecryptionKey(key jose.JSONWebKey) error {
-	switch key.Key.(type) {
-	case *rsa.PrivateKey, *ecdsa.PrivateKey:
+	switch k := key.Key.(type) {
+	case *rsa.PrivateKey:
+		if k.N.BitLen() > maxRSABits {
+			return fmt.Errorf("an RSA key of %d bits, and anybody can have it used: want at most %d", k.N.BitLen(), maxRSABits)
+		}
+	case *ecdsa.PrivateKey:
 	default:
 		return errors.New("a key that can't decrypt (want RSA or EC)")
 	}

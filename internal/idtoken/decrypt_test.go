@@ -428,6 +428,7 @@ func TestKeysThatMayNotDecryptAreRefused(t *testing.T) {
 		"an EC key for RSA-OAEP":         {jose.JSONWebKey{Key: p256Key(), Algorithm: "RSA-OAEP"}, `"RSA-OAEP"`},
 		"an EC key for ES256":            {jose.JSONWebKey{Key: p256Key(), Algorithm: "ES256"}, `"ES256"`},
 		"an RSA key for dir":             {jose.JSONWebKey{Key: rsaKey(), Algorithm: "dir"}, `"dir"`},
+		"an RSA key of 4,104 bits":       {jose.JSONWebKey{Key: must(rsa.GenerateKey(rand.Reader, 4104))}, "4104 bits"},
 		"an EC key":                      {jose.JSONWebKey{Key: p256Key()}, ""},
 		"an RSA key for encryption":      {jose.JSONWebKey{Key: rsaKey(), Use: "enc", Algorithm: "RSA-OAEP-256"}, ""},
 		"an EC key on P-521, for A256KW": {jose.JSONWebKey{Key: p521Key(), Use: "enc", Algorithm: "ECDH-ES+A256KW"}, ""},
