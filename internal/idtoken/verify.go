@@ -54,7 +54,7 @@ func Supported(alg string) bool { _, ok := algorithms[alg]; return ok }
 func Symmetric(alg string) bool { return Supported(alg) && strings.HasPrefix(alg, "HS") }
 
 // Public reports whether alg is a signature with a key that only the provider has.
-func Public(alg string) bool { return Supported(alg) && !Symmetric(alg) && alg != "none" }
+func Public(alg string) bool { return Supported(alg) && !Symmetric(alg) }
 
 // Error says which check a token failed. Its text is for the operator's log: it
 // names the check and what was expected.
