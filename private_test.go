@@ -297,6 +297,7 @@ func TestAStreamOfEventsArrivesAsItIsSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = conn.Close() }) // or the stream would go on, and with it the test
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 		_, _ = io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: app.localhost\r\nAccept: text/event-stream\r\n"+session+"\r\n\r\n")
 		more <- "one"

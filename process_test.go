@@ -11,7 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,17 +90,46 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// built are the programs of this repository that tests have built, once for all.
+var built struct {
+	sync.Mutex
+	folder string
+	paths  map[string]string // by the flags for the compiler
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.folder != "" {
+		_ = os.RemoveAll(built.folder)
+	}
+	os.Exit(code)
+}
+
 // buildCaddy builds the program of this repository, with more flags for the
 // compiler if there are any, and returns its path.
 func buildCaddy(t *testing.T, flags ...string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "caddy-authentiq")
+	built.Lock()
+	defer built.Unlock()
+	name := strings.Join(flags, " ")
+	if path := built.paths[name]; path != "" {
+		return path
+	}
+	if built.folder == "" {
+		folder, err := os.MkdirTemp("", "caddy-authentiq-built-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		built.folder, built.paths = folder, make(map[string]string)
+	}
+	binary := filepath.Join(built.folder, strconv.Itoa(len(built.paths)), "caddy-authentiq")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	args := slices.Concat([]string{"build", "-o", binary}, flags, []string{"./cmd/caddy-authentiq"})
 	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
+	built.paths[name] = binary
 	return binary
 }
 
