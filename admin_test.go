@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // admin asks as who reaches Caddy's admin endpoint does.
@@ -53,12 +55,12 @@ func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			one, other := steadyBrowser(t), steadyBrowser(t)
 			// Who is signed out in a second in which he signs in is out.
-			await(t, "both are in", func() bool {
-				return one.get(s.url("/")).StatusCode == http.StatusOK && other.get(s.url("/")).StatusCode == http.StatusOK
+			testrig.Await(t, "both are in", func() bool {
+				return one.Get(s.url("/")).StatusCode == http.StatusOK && other.Get(s.url("/")).StatusCode == http.StatusOK
 			})
-			seen := one.get(s.url("/")).seen(t)
+			seen := one.Get(s.url("/")).Seen(t)
 			lines := []string{ourLine(one, s.url("/")), ourLine(other, s.url("/"))}
-			status, answer := admin(t, http.MethodPost, "/authentiq/sign-out", test.order(seen.value(t, "X-Authentiq-Subject"), seen.value(t, "X-Authentiq-Sid")))
+			status, answer := admin(t, http.MethodPost, "/authentiq/sign-out", test.order(seen.Value(t, "X-Authentiq-Subject"), seen.Value(t, "X-Authentiq-Sid")))
 			if strings.Contains(name, "else's") {
 				if status != http.StatusNotFound {
 					t.Errorf("%d %s", status, answer)
@@ -67,7 +69,7 @@ func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
 				t.Fatalf("%d %s", status, answer)
 			}
 			for i, stays := range []bool{test.one, test.other} {
-				if in := steadyBrowser(t).step(s.url("/"), "Cookie", lines[i]).StatusCode == http.StatusOK; in != stays {
+				if in := steadyBrowser(t).Step(s.url("/"), "Cookie", lines[i]).StatusCode == http.StatusOK; in != stays {
 					t.Errorf("session %d: in is %t, want %t", i, in, stays)
 				}
 			}
@@ -98,7 +100,7 @@ func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
 func TestAnOperatorSeesWhatIsRemembered(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadySignIn(s)
-	sub := b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Subject")
+	sub := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject")
 	if status, answer := admin(t, http.MethodPost, "/authentiq/sign-out", `{"sub": "`+sub+`"}`); status != http.StatusOK {
 		t.Fatalf("%d %s", status, answer)
 	}
@@ -137,13 +139,13 @@ func TestAnOperatorSeesWhatIsRemembered(t *testing.T) {
 		}
 	}
 	// Neither is anything that a site would answer.
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	for _, path := range []string{"/authentiq/revocations", "/authentiq/sign-out/", "/authentiq/revocations/"} {
-		if a := b.step(s.url(path)); a.StatusCode != http.StatusNotFound {
+		if a := b.Step(s.url(path)); a.StatusCode != http.StatusNotFound {
 			t.Errorf("%s on the site: %d", path, a.StatusCode)
 		}
 	}
-	if s.echo.count() != hits {
+	if s.echo.Count() != hits {
 		t.Error("the application was reached")
 	}
 	stopCaddy()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 var (
@@ -32,14 +33,14 @@ func answersLoad(t *testing.T, s *street, block string, browsers ...*browser) {
 	t.Helper()
 	s.flowLoad(t, block)
 	for _, b := range browsers {
-		b.client.CloseIdleConnections()
+		b.Client.CloseIdleConnections()
 	}
 }
 
 // answersLinks returns the links of a page by what they say.
-func answersLinks(a answer) map[string]string {
+func answersLinks(a testrig.Answer) map[string]string {
 	links := make(map[string]string)
-	for _, m := range answersLink.FindAllStringSubmatch(a.body, -1) {
+	for _, m := range answersLink.FindAllStringSubmatch(a.Body, -1) {
 		links[html.UnescapeString(m[2])] = html.UnescapeString(m[1])
 	}
 	return links
@@ -48,7 +49,7 @@ func answersLinks(a answer) map[string]string {
 // answersQuery returns what the provider would be asked after address.
 func answersQuery(t *testing.T, b *browser, address string) url.Values {
 	t.Helper()
-	a := b.step(address)
+	a := b.Step(address)
 	to, err := a.Location()
 	if err != nil {
 		t.Fatalf("%s: %d %v", address, a.StatusCode, err)
@@ -58,7 +59,7 @@ func answersQuery(t *testing.T, b *browser, address string) url.Values {
 
 // answersInert fails the test unless a is one of our pages, which nothing of a
 // stranger's can do anything in.
-func answersInert(t *testing.T, what string, a answer) {
+func answersInert(t *testing.T, what string, a testrig.Answer) {
 	t.Helper()
 	for name, want := range map[string]string{
 		"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
@@ -71,10 +72,10 @@ func answersInert(t *testing.T, what string, a answer) {
 	if !strings.HasPrefix(csp, "default-src 'none'; ") || !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "script-src") || strings.Contains(csp, "unsafe") {
 		t.Errorf("%s: policy %q", what, csp)
 	}
-	lower := strings.ToLower(a.body)
+	lower := strings.ToLower(a.Body)
 	for _, mark := range []string{"<script", "<img", "<svg", "<iframe", "<b>", "</pre>", "javascript:", "data:", `"onerror`, " onerror=", "evil.example"} {
 		if strings.Contains(lower, mark) {
-			t.Errorf("%s: the page has %s: %s", what, mark, a.body)
+			t.Errorf("%s: the page has %s: %s", what, mark, a.Body)
 		}
 	}
 }
@@ -100,14 +101,14 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answersLoad(t, s, block(test.scope, test.options), b)
-			mark, hits := s.flowMark(), s.echo.count()
-			a := b.step(s.url("/deep?a=b&c=%26"))
-			if a.StatusCode != http.StatusForbidden || s.echo.count() != hits {
+			mark, hits := s.flowMark(), s.echo.Count()
+			a := b.Step(s.url("/deep?a=b&c=%26"))
+			if a.StatusCode != http.StatusForbidden || s.echo.Count() != hits {
 				t.Fatalf("%d", a.StatusCode)
 			}
 			answersInert(t, "the page", a)
 			var said []string
-			for _, m := range regexp.MustCompile(`<li>([^\n]*)</li>`).FindAllStringSubmatch(a.body, -1) {
+			for _, m := range regexp.MustCompile(`<li>([^\n]*)</li>`).FindAllStringSubmatch(a.Body, -1) {
 				said = append(said, m[1])
 			}
 			if !slices.Equal(said, test.says) {
@@ -125,15 +126,15 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 					t.Errorf("%s: prompt %q", label, q["prompt"])
 				}
 			}
-			events, ref := s.flowEvents(eventDenied, mark), answersReference.FindStringSubmatch(a.body)
+			events, ref := s.flowEvents(eventDenied, mark), answersReference.FindStringSubmatch(a.Body)
 			if len(events) != 1 || ref == nil || events[0]["reference"] != ref[1] || fmt.Sprint(events[0]["missing"]) != test.missing || events[0]["sub"] != authentiqtest.Alice || events[0]["client_ip"] != "127.0.0.1" || events[0]["level"] != "info" {
 				t.Errorf("logged %v, the page says %q", events, ref)
 			}
 			// A program reads the same.
 			p := whoamiGet(t, b, s.url("/api"))
 			var problem map[string]any
-			if err := json.Unmarshal([]byte(p.body), &problem); err != nil || p.StatusCode != http.StatusForbidden || !strings.Contains(fmt.Sprint(problem["detail"]), html.UnescapeString(test.says[0])) || problem["status"] != 403.0 {
-				t.Errorf("%d %s", p.StatusCode, p.body)
+			if err := json.Unmarshal([]byte(p.Body), &problem); err != nil || p.StatusCode != http.StatusForbidden || !strings.Contains(fmt.Sprint(problem["detail"]), html.UnescapeString(test.says[0])) || problem["status"] != 403.0 {
+				t.Errorf("%d %s", p.StatusCode, p.Body)
 			}
 		})
 	}
@@ -143,18 +144,18 @@ func TestWhoSharesWhatIsMissingGoesOnToWhereHeWasGoing(t *testing.T) {
 	s := newStreet(t, gate("require phone_number"))
 	s.provider.SignInAs(authentiqtest.Alice, "phone")
 	b := newBrowser(t)
-	a := b.get(s.url("/deep?a=b&c=%26"))
-	if a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, "<li>Your phone number has to be shared.</li>") {
-		t.Fatalf("%d %s", a.StatusCode, a.body)
+	a := b.Get(s.url("/deep?a=b&c=%26"))
+	if a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "<li>Your phone number has to be shared.</li>") {
+		t.Fatalf("%d %s", a.StatusCode, a.Body)
 	}
 	// A reload of the page asks nobody and loops nowhere.
 	for range 3 {
-		if again := b.step(b.visited[len(b.visited)-1]); again.StatusCode == http.StatusOK {
+		if again := b.Step(b.Visited[len(b.Visited)-1]); again.StatusCode == http.StatusOK {
 			t.Fatalf("a reload lets in: %d", again.StatusCode)
 		}
 	}
 	s.provider.SignInAs(authentiqtest.Alice)
-	if got := b.get(s.url(answersLinks(a)[labelShare])).seen(t).Line; got != "GET /deep?a=b&c=%26 HTTP/1.1" {
+	if got := b.Get(s.url(answersLinks(a)[labelShare])).Seen(t).Line; got != "GET /deep?a=b&c=%26 HTTP/1.1" {
 		t.Errorf("landed at %q", got)
 	}
 }
@@ -206,8 +207,8 @@ func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
 	common := "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\n"
 	s := newStreet(t, "authentiq /app/* {\n"+common+"scope aq:name phone\n}\nauthentiq /admin/* {\n"+common+"scope email~rs phone~r\n}\nreverse_proxy UPSTREAM\n")
 	b := newBrowser(t)
-	b.get(s.url("/app/")).seen(t)
-	a := b.get(s.url("/admin/x?y=1"))
+	b.Get(s.url("/app/")).Seen(t)
+	a := b.Get(s.url("/admin/x?y=1"))
 	if a.StatusCode != http.StatusForbidden {
 		t.Fatalf("without an address: %d", a.StatusCode)
 	}
@@ -216,7 +217,7 @@ func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
 	if got := q.Get("scope"); got != "openid email~rs phone~r aq:name" || q.Get("prompt") != "consent" || len(q["scope"]) != 1 {
 		t.Errorf("the provider is asked for %q, prompt %q", q["scope"], q["prompt"])
 	}
-	if seen := b.get(share).seen(t); seen.Line != "GET /admin/x?y=1 HTTP/1.1" || seen.value(t, "X-Authentiq-Email-Verified") != "true" {
+	if seen := b.Get(share).Seen(t); seen.Line != "GET /admin/x?y=1 HTTP/1.1" || seen.Value(t, "X-Authentiq-Email-Verified") != "true" {
 		t.Errorf("the upstream saw %q", seen)
 	}
 
@@ -226,7 +227,7 @@ func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
 	}
 	good := sealed.Query().Get("scope")
 	for name, scope := range map[string]string{
-		"a scope as it is": "address", "nothing": "", "a changed one": good[:len(good)-4] + "AAAA", "a cookie's": b.cookies(s.url("/"))[0].Value,
+		"a scope as it is": "address", "nothing": "", "a changed one": good[:len(good)-4] + "AAAA", "a cookie's": b.Cookies(s.url("/"))[0].Value,
 	} {
 		q := answersQuery(t, newBrowser(t), s.url("/authentiq/sign-in?"+url.Values{"again": {"share"}, "scope": {scope}}.Encode()))
 		if !slices.Equal(q["scope"], []string{"openid aq:name phone"}) {
@@ -241,28 +242,28 @@ func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
 func TestATabThatComesLateIsToldThatAllIsDone(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/deep?x=%22"))
+	callback := b.ToCallback(s.url("/deep?x=%22"))
 	login := callbackSlot(t, b, callback)
-	b.get(callback).seen(t)
+	b.Get(callback).Seen(t)
 	asked, mark := s.flowAsked(authentiqtest.Token), s.flowMark()
-	for name, want := range map[string]string{"": "/", login.Name + "=" + login.Value + "; " + b.cookieHeader(s.url("/")): `/deep?x=%22`} {
+	for name, want := range map[string]string{"": "/", login.Name + "=" + login.Value + "; " + b.CookieHeader(s.url("/")): `/deep?x=%22`} {
 		var header []string
 		if name != "" {
 			header = []string{"Cookie", name}
 		}
-		a := b.step(callback, header...)
-		if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "<h1>You are signed in already</h1>") || answersLinks(a)[labelGoOn] != want {
-			t.Errorf("%d %q %s", a.StatusCode, answersLinks(a), a.body)
+		a := b.Step(callback, header...)
+		if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "<h1>You are signed in already</h1>") || answersLinks(a)[labelGoOn] != want {
+			t.Errorf("%d %q %s", a.StatusCode, answersLinks(a), a.Body)
 		}
 		answersInert(t, "the page", a)
 	}
 	if events := s.flowEvents(eventRefused, mark); len(events) != 2 || events[0]["check"] != "state" || s.flowAsked(authentiqtest.Token) != asked {
 		t.Errorf("logged %v", events)
 	}
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	// Whoever is not signed in is not told so.
-	if a := newBrowser(t).step(callback); strings.Contains(a.body, "signed in already") || a.StatusCode != http.StatusBadRequest {
-		t.Errorf("%d %s", a.StatusCode, a.body)
+	if a := newBrowser(t).Step(callback); strings.Contains(a.Body, "signed in already") || a.StatusCode != http.StatusBadRequest {
+		t.Errorf("%d %s", a.StatusCode, a.Body)
 	}
 }
 
@@ -270,10 +271,10 @@ func TestAProfileThatIsTooLargeIsAPageAndNoSession(t *testing.T) {
 	s := newStreet(t, gate(""))
 	cookiesGrow(s, 20_000)
 	b := newBrowser(t)
-	a := s.callbackRefused(t, b, b.toCallback(s.url("/deep")), http.StatusBadGateway, "size", "the largest, as JSON: ")
+	a := s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), http.StatusBadGateway, "size", "the largest, as JSON: ")
 	answersInert(t, "the page", a)
-	if !strings.Contains(a.body, "Your profile is larger than this site can keep.") || signoutHint(b, s.url("/authentiq/x")) != nil {
-		t.Errorf("%s", a.body)
+	if !strings.Contains(a.Body, "Your profile is larger than this site can keep.") || signoutHint(b, s.url("/authentiq/x")) != nil {
+		t.Errorf("%s", a.Body)
 	}
 }
 
@@ -283,15 +284,15 @@ func TestAProviderThatIsAwayIsSaidToBeInTheAnswerAndInTheLog(t *testing.T) {
 	s.flowRediscover(t, gate(""))
 	mark := s.flowMark()
 	b := newBrowser(t)
-	a := b.step(s.url("/"))
+	a := b.Step(s.url("/"))
 	answersInert(t, "the page", a)
-	ref := answersReference.FindStringSubmatch(a.body)
+	ref := answersReference.FindStringSubmatch(a.Body)
 	events := s.flowEvents(eventRefused, mark)
 	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || ref == nil || len(events) != 1 || events[0]["reference"] != ref[1] || events[0]["check"] != "discovery" || events[0]["level"] != "error" || events[0]["status"] != 503.0 {
 		t.Errorf("%d %q %v", a.StatusCode, a.Header, events)
 	}
-	if strings.Contains(a.body, s.provider.Issuer) || strings.Contains(a.body, "refused") {
-		t.Errorf("the page tells why: %s", a.body)
+	if strings.Contains(a.Body, s.provider.Issuer) || strings.Contains(a.Body, "refused") {
+		t.Errorf("the page tells why: %s", a.Body)
 	}
 	if trouble := s.events(eventProviderTrouble); len(trouble) == 0 || trouble[len(trouble)-1]["effect"] == nil || !strings.Contains(fmt.Sprint(trouble[len(trouble)-1]["error"]), s.provider.Issuer) {
 		t.Errorf("logged %v", trouble)
@@ -300,8 +301,8 @@ func TestAProviderThatIsAwayIsSaidToBeInTheAnswerAndInTheLog(t *testing.T) {
 	if err := s.provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the recovery is logged", func() bool { return len(s.events(eventProviderReady)) == ready+1 })
-	b.get(s.url("/")).seen(t)
+	testrig.Await(t, "the recovery is logged", func() bool { return len(s.events(eventProviderReady)) == ready+1 })
+	b.Get(s.url("/")).Seen(t)
 }
 
 // With pages off the site's own error pages say it.
@@ -313,11 +314,11 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 	s := newStreet(t, site(""))
 	b := s.signedIn()
 	answersLoad(t, s, site("require email *@example.org"), b)
-	check := func(t *testing.T, a answer, status int, message string) string {
+	check := func(t *testing.T, a testrig.Answer, status int, message string) string {
 		t.Helper()
-		parts := strings.SplitN(a.body, "|", 3)
+		parts := strings.SplitN(a.Body, "|", 3)
 		if a.StatusCode != status || len(parts) != 3 || parts[0] != fmt.Sprint(status) || a.Header.Get("X-Site") != "yes" || a.Header.Get("Cache-Control") != "no-store" {
-			t.Fatalf("%d %q %q", a.StatusCode, a.Header, a.body)
+			t.Fatalf("%d %q %q", a.StatusCode, a.Header, a.Body)
 		}
 		m := regexp.MustCompile(`^(.*?)(?: \(reference ([0-9a-f]{12})\))?$`).FindStringSubmatch(parts[1])
 		if m[1] != message {
@@ -329,7 +330,7 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 		return m[2]
 	}
 	mark := s.flowMark()
-	ref := check(t, b.step(s.url("/deep")), http.StatusForbidden, "you can’t enter here")
+	ref := check(t, b.Step(s.url("/deep")), http.StatusForbidden, "you can’t enter here")
 	if events := s.flowEvents(eventDenied, mark); ref == "" || len(events) != 1 || events[0]["reference"] != ref {
 		t.Errorf("%q: logged %v", ref, events)
 	}
@@ -339,29 +340,29 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 	if a.Header.Get("WWW-Authenticate") != "Authentiq" {
 		t.Errorf("%q", a.Header)
 	}
-	check(t, other.step(s.url("/authentiq/none")), http.StatusNotFound, "nothing is here")
+	check(t, other.Step(s.url("/authentiq/none")), http.StatusNotFound, "nothing is here")
 
 	// At the callback too, and there the query stays out of every log.
-	callback := other.toCallback(s.url("/deep"))
+	callback := other.ToCallback(s.url("/deep"))
 	mark = s.flowMark()
-	ref = check(t, other.step(callback), http.StatusForbidden, "you can’t enter here")
+	ref = check(t, other.Step(callback), http.StatusForbidden, "you can’t enter here")
 	if events := s.flowEvents(eventDenied, mark); ref == "" || len(events) != 1 || events[0]["reference"] != ref {
 		t.Errorf("%q: logged %v", ref, events)
 	}
 	mark = s.flowMark()
-	ref = check(t, other.step(callback), http.StatusBadRequest, "this sign-in can’t be finished here")
+	ref = check(t, other.Step(callback), http.StatusBadRequest, "this sign-in can’t be finished here")
 	if events := s.flowEvents(eventRefused, mark); ref == "" || len(events) != 1 || events[0]["reference"] != ref {
 		t.Errorf("%q: logged %v", ref, events)
 	}
 	s.provider.SetHooks(callbackText(authentiqtest.Token, http.StatusInternalServerError, "text/plain", "no"))
-	failing := other.toCallback(s.url("/authentiq/sign-in"))
-	check(t, other.step(failing), http.StatusBadGateway, "sign-in did not work")
-	check(t, other.step(strings.Replace(failing, "/callback?", "/callback/?", 1)), http.StatusNotFound, "nothing is here")
+	failing := other.ToCallback(s.url("/authentiq/sign-in"))
+	check(t, other.Step(failing), http.StatusBadGateway, "sign-in did not work")
+	check(t, other.Step(strings.Replace(failing, "/callback?", "/callback/?", 1)), http.StatusNotFound, "nothing is here")
 	s.provider.SetHooks(authentiqtest.Hooks{})
 
 	s.provider.Down()
 	s.flowRediscover(t, site(""))
-	a = newBrowser(t).step(s.url("/"))
+	a = newBrowser(t).Step(s.url("/"))
 	check(t, a, http.StatusServiceUnavailable, "nobody can sign in right now")
 	if a.Header.Get("Retry-After") == "" {
 		t.Errorf("%q", a.Header)
@@ -375,8 +376,8 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 		"of another status": gate("pages off"+keys) + "handle_errors 500 {\nrespond \"other\"\n}\n",
 	} {
 		s.flowLoad(t, block)
-		if a := newBrowser(t).step(last); a.StatusCode != http.StatusBadRequest || a.body != "" || a.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: %d %q %q", name, a.StatusCode, a.Header, a.body)
+		if a := newBrowser(t).Step(last); a.StatusCode != http.StatusBadRequest || a.Body != "" || a.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %q %q", name, a.StatusCode, a.Header, a.Body)
 		}
 	}
 	log := s.logged()
@@ -401,7 +402,7 @@ func TestNothingOfAStrangersIsEverPartOfAPage(t *testing.T) {
 	escape := url.QueryEscape
 	for _, text := range answersHostile {
 		b := newBrowser(t)
-		callback := b.toCallback(s.url("/authentiq/sign-in"))
+		callback := b.ToCallback(s.url("/authentiq/sign-in"))
 		in := flowQueryOf(t, callback)
 		header := []string{"Referer", strings.NewReplacer("\r", "", "\n", "").Replace(text), "User-Agent", text, "X-Forwarded-Host", text, "Accept-Language", text}
 		for _, path := range []string{
@@ -414,13 +415,13 @@ func TestNothingOfAStrangersIsEverPartOfAPage(t *testing.T) {
 			"/authentiq/sign-out?return_to=" + escape("//evil.example/"+text),
 			"/authentiq/signed-out?state=" + escape(text) + "&return_to=" + escape(text),
 		} {
-			answersInert(t, path, b.step(s.url(path), header...))
+			answersInert(t, path, b.Step(s.url(path), header...))
 		}
 		// Local paths are kept, but as text.
-		a := b.step(s.url("/authentiq/sign-out?return_to=" + escape("/"+strings.ReplaceAll(text, "evil.example", "x"))))
+		a := b.Step(s.url("/authentiq/sign-out?return_to=" + escape("/"+strings.ReplaceAll(text, "evil.example", "x"))))
 		for _, mark := range []string{"<script", "<img", "<svg", "<base", "<b>", "' onerror", `" onerror`, `"><`} {
-			if strings.Contains(strings.ReplaceAll(a.body, "\">\n<", ""), mark) && mark != `"><` || a.StatusCode != http.StatusOK {
-				t.Errorf("%q: the page has %s: %d %s", text, mark, a.StatusCode, a.body)
+			if strings.Contains(strings.ReplaceAll(a.Body, "\">\n<", ""), mark) && mark != `"><` || a.StatusCode != http.StatusOK {
+				t.Errorf("%q: the page has %s: %d %s", text, mark, a.StatusCode, a.Body)
 			}
 		}
 		// And so is what the provider says of the user.
@@ -429,13 +430,13 @@ func TestNothingOfAStrangersIsEverPartOfAPage(t *testing.T) {
 				c[name] = text
 			}
 		}})
-		answersInert(t, "claims", newBrowser(t).get(s.url("/")))
+		answersInert(t, "claims", newBrowser(t).Get(s.url("/")))
 		s.provider.SetHooks(authentiqtest.Hooks{})
 	}
 	for _, host := range []string{"<script>", "evil.example\"><b>", "a'onerror=x"} {
 		a := s.raw("GET /authentiq/sign-in HTTP/1.1\r\nHost: " + host + "\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
-		if a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusOK || strings.Contains(a.body, host) {
-			t.Errorf("%s: %d %s", host, a.StatusCode, a.body)
+		if a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusOK || strings.Contains(a.Body, host) {
+			t.Errorf("%s: %d %s", host, a.StatusCode, a.Body)
 		}
 	}
 }
@@ -444,22 +445,22 @@ func TestNothingThatTheGateSaysIsKeptByACache(t *testing.T) {
 	s := newStreet(t, gate("require email"))
 	b := s.signedIn()
 	stranger := newBrowser(t)
-	callback := stranger.toCallback(s.url("/"))
-	method := func(b *browser, method, path string) answer {
-		req := pageRequest(t, s.url(path), "Sec-Fetch-Site", "same-origin")
+	callback := stranger.ToCallback(s.url("/"))
+	method := func(b *browser, method, path string) testrig.Answer {
+		req := testrig.PageRequest(t, s.url(path), "Sec-Fetch-Site", "same-origin")
 		req.Method = method
-		follow := b.client.CheckRedirect
-		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		defer func() { b.client.CheckRedirect = follow }()
-		return b.do(req)
+		follow := b.Client.CheckRedirect
+		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		defer func() { b.Client.CheckRedirect = follow }()
+		return b.Do(req)
 	}
-	for name, a := range map[string]answer{
-		"the way to the provider": newBrowser(t).step(s.url("/")), "a form": method(newBrowser(t), "POST", "/"), "a script": whoamiGet(t, newBrowser(t), s.url("/")),
-		"sign-in": newBrowser(t).step(s.url("/authentiq/sign-in")), "sign-in by a script": whoamiGet(t, newBrowser(t), s.url("/authentiq/sign-in")),
-		"a callback of nobody's": newBrowser(t).step(callback), "a callback": stranger.step(callback), "a late callback": stranger.step(callback),
-		"session": b.step(s.url("/authentiq/session")), "no session": newBrowser(t).step(s.url("/authentiq/session")),
-		"the snippet": b.step(s.url("/authentiq/authentiq.js")), "signed-out": b.step(s.url("/authentiq/signed-out")), "asked": b.step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
-		"nothing": b.step(s.url("/authentiq/none")), "the prefix": b.step(s.url("/authentiq")), "a broken query": b.step(s.url("/authentiq/sign-in?%zz")),
+	for name, a := range map[string]testrig.Answer{
+		"the way to the provider": newBrowser(t).Step(s.url("/")), "a form": method(newBrowser(t), "POST", "/"), "a script": whoamiGet(t, newBrowser(t), s.url("/")),
+		"sign-in": newBrowser(t).Step(s.url("/authentiq/sign-in")), "sign-in by a script": whoamiGet(t, newBrowser(t), s.url("/authentiq/sign-in")),
+		"a callback of nobody's": newBrowser(t).Step(callback), "a callback": stranger.Step(callback), "a late callback": stranger.Step(callback),
+		"session": b.Step(s.url("/authentiq/session")), "no session": newBrowser(t).Step(s.url("/authentiq/session")),
+		"the snippet": b.Step(s.url("/authentiq/authentiq.js")), "signed-out": b.Step(s.url("/authentiq/signed-out")), "asked": b.Step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
+		"nothing": b.Step(s.url("/authentiq/none")), "the prefix": b.Step(s.url("/authentiq")), "a broken query": b.Step(s.url("/authentiq/sign-in?%zz")),
 		"POST session": method(b, "POST", "/authentiq/session"), "PUT callback": method(b, "PUT", "/authentiq/callback"), "POST sign-in": method(b, "POST", "/authentiq/sign-in"),
 		"HEAD": method(newBrowser(t), "HEAD", "/"), "OPTIONS": method(newBrowser(t), "OPTIONS", "/"), "sign-out": method(b, "POST", "/authentiq/sign-out"),
 	} {
@@ -472,23 +473,23 @@ func TestNothingThatTheGateSaysIsKeptByACache(t *testing.T) {
 func TestAnErrorOfTheProvidersEndsItsOwnSignInAndNoOther(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	first, second := b.toCallback(s.url("/one")), b.toCallback(s.url("/two"))
+	first, second := b.ToCallback(s.url("/one")), b.ToCallback(s.url("/two"))
 	state := flowQueryOf(t, first).Get("state")
 	left := func() (n int) {
-		for _, c := range b.cookies(s.url("/")) {
+		for _, c := range b.Cookies(s.url("/")) {
 			if strings.Contains(c.Name, loginInfix) {
 				n++
 			}
 		}
 		return n
 	}
-	answer := func(pairs ...string) answer {
+	answer := func(pairs ...string) testrig.Answer {
 		q := url.Values{"iss": {s.provider.Issuer}}
 		for i := 0; i+1 < len(pairs); i += 2 {
 			q.Set(pairs[i], pairs[i+1])
 		}
-		a := b.step(s.url("/authentiq/callback?" + q.Encode()))
-		if a.Header.Get("Location") != "" || strings.Contains(a.body, "refresh") {
+		a := b.Step(s.url("/authentiq/callback?" + q.Encode()))
+		if a.Header.Get("Location") != "" || strings.Contains(a.Body, "refresh") {
 			t.Errorf("%q leads on", pairs)
 		}
 		return a
@@ -510,7 +511,7 @@ func TestAnErrorOfTheProvidersEndsItsOwnSignInAndNoOther(t *testing.T) {
 	for range 20 {
 		answer("error", "login_required", "state", state)
 	}
-	if got := b.get(second).seen(t).Line; got != "GET /two HTTP/1.1" {
+	if got := b.Get(second).Seen(t).Line; got != "GET /two HTTP/1.1" {
 		t.Errorf("the other tab landed at %q", got)
 	}
 }
@@ -521,7 +522,7 @@ func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
 	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { idToken, access = m["id_token"].(string), m["access_token"].(string) }})
 	s.signedIn()
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/"))
+	callback := b.ToCallback(s.url("/"))
 	query := flowQueryOf(t, callback)
 	plain, _, _ := strings.Cut(callback, "?")
 	asked := s.flowAsked(authentiqtest.Token)
@@ -537,7 +538,7 @@ func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
 		"OPTIONS":                  {"OPTIONS", callback, "", ""},
 		"another method by header": {"POST", callback, "", ""},
 	} {
-		req := pageRequest(t, send.address, "X-HTTP-Method-Override", "GET")
+		req := testrig.PageRequest(t, send.address, "X-HTTP-Method-Override", "GET")
 		body, err := http.NewRequest(send.method, send.address, strings.NewReader(send.body))
 		if err != nil {
 			t.Fatal(err)
@@ -546,7 +547,7 @@ func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
 		if send.kind != "" {
 			body.Header.Set("Content-Type", send.kind)
 		}
-		a := b.do(body)
+		a := b.Do(body)
 		status := http.StatusMethodNotAllowed
 		if name == "an ID token to sign out" { // logout tokens are taken here, and it is none
 			status = http.StatusBadRequest
@@ -558,8 +559,8 @@ func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
 	// Tokens in the front channel are nobody's: a fragment's, or a stranger's.
 	other := newBrowser(t)
 	for _, more := range []string{"id_token=" + idToken, "access_token=" + access + "&token_type=Bearer", "response=" + idToken, "id_token=" + idToken + "&access_token=" + access} {
-		state := flowQueryOf(t, other.toCallback(s.url("/"))).Get("state")
-		a := other.step(plain + "?" + more + "&iss=" + url.QueryEscape(s.provider.Issuer) + "&state=" + url.QueryEscape(state))
+		state := flowQueryOf(t, other.ToCallback(s.url("/"))).Get("state")
+		a := other.Step(plain + "?" + more + "&iss=" + url.QueryEscape(s.provider.Issuer) + "&state=" + url.QueryEscape(state))
 		if a.StatusCode != http.StatusBadRequest || len(flowSession(other, s.url("/"))) > 0 {
 			t.Errorf("%.20s: %d", more, a.StatusCode)
 		}
@@ -567,8 +568,8 @@ func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
 	if s.flowAsked(authentiqtest.Token) != asked {
 		t.Error("a code was redeemed")
 	}
-	a := b.step(callback + "&id_token=" + idToken + "x&access_token=stolen&token_type=Bearer&expires_in=9&scope=admin&session_state=x")
-	if a.StatusCode != http.StatusSeeOther || b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+	a := b.Step(callback + "&id_token=" + idToken + "x&access_token=stolen&token_type=Bearer&expires_in=9&scope=admin&session_state=x")
+	if a.StatusCode != http.StatusSeeOther || b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 		t.Errorf("beside a code they are passed over: %d", a.StatusCode)
 	}
 	if strings.Contains(s.logged(), idToken) || strings.Contains(s.logged(), access) {
@@ -590,18 +591,18 @@ func TestEventsNameTheUserAndTheAddressThatCaddyTrusts(t *testing.T) {
 			mark := s.flowMark()
 			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+gate(keys)+"}")
 			b := newBrowser(t)
-			callback := b.toCallback(s.url("/"))
-			b.step(callback, spoof...)
-			b.step(callback, spoof...)
-			req := pageRequest(t, s.url("/authentiq/sign-out"), append(spoof, "Sec-Fetch-Site", "same-origin")...)
+			callback := b.ToCallback(s.url("/"))
+			b.Step(callback, spoof...)
+			b.Step(callback, spoof...)
+			req := testrig.PageRequest(t, s.url("/authentiq/sign-out"), append(spoof, "Sec-Fetch-Site", "same-origin")...)
 			req.Method = http.MethodPost
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			s.port = testnet.Port(t)
-			b.do(req)
+			b.Do(req)
 			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+gate("require badge"+keys)+"}")
-			newBrowser(t).step(newBrowser(t).toCallback(s.url("/")), spoof...)
+			newBrowser(t).Step(newBrowser(t).ToCallback(s.url("/")), spoof...)
 			denied := newBrowser(t)
-			denied.step(denied.toCallback(s.url("/")), spoof...)
+			denied.Step(denied.ToCallback(s.url("/")), spoof...)
 			for _, event := range []string{eventSignIn, eventRefused, eventSignOut, eventDenied} {
 				events := s.flowEvents(event, mark)
 				if len(events) == 0 {
@@ -644,11 +645,11 @@ func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
 			s.provider.SetHooks(c.hooks)
 			defer s.provider.SetHooks(authentiqtest.Hooks{})
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.toCallback(s.url("/")), c.status, c.check, c.want)
+			s.callbackRefused(t, b, b.ToCallback(s.url("/")), c.status, c.check, c.want)
 		})
 	}
 	t.Run("no cookie", func(t *testing.T) {
-		s.callbackRefused(t, newBrowser(t), newBrowser(t).toCallback(s.url("/")), http.StatusBadRequest, "state", "its cookie did not come along")
+		s.callbackRefused(t, newBrowser(t), newBrowser(t).ToCallback(s.url("/")), http.StatusBadRequest, "state", "its cookie did not come along")
 	})
 	t.Run("a query that is not read", func(t *testing.T) {
 		s.callbackRefused(t, newBrowser(t), s.url("/authentiq/callback?code=%zz"), http.StatusBadRequest, "query", "malformed")
@@ -667,12 +668,12 @@ func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
 func TestAHostThatSessionDomainDoesNotCoverIsNotSentToHTTPS(t *testing.T) {
 	s := newStreet(t, gate("session {\n domain example.com\n}"))
 	mark := s.flowMark()
-	a := newBrowser(t).step(s.url("/"))
+	a := newBrowser(t).Step(s.url("/"))
 	if events := s.flowEvents(eventRefused, mark); len(events) != 1 || events[0]["check"] != "origin" || !strings.Contains(events[0]["error"].(string), "session domain does not cover") {
 		t.Errorf("logged %v", events)
 	}
-	if a.StatusCode != http.StatusBadRequest || strings.Contains(a.body, "https://") {
-		t.Errorf("%d %s", a.StatusCode, a.body)
+	if a.StatusCode != http.StatusBadRequest || strings.Contains(a.Body, "https://") {
+		t.Errorf("%d %s", a.StatusCode, a.Body)
 	}
 }
 
@@ -688,15 +689,15 @@ func TestEventsKeepTheirNames(t *testing.T) {
 	s := newStreet(t, gate(""))
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["nickname"] = "a\nb" }})
 	b := s.signedIn()
-	b.get(s.url("/"))
+	b.Get(s.url("/"))
 	events := s.events(eventHeaderLeftOut)
 	if len(events) != 1 || fmt.Sprint(events[0]["headers"]) != "[X-Authentiq-Nickname]" || events[0]["sub"] != authentiqtest.Alice {
 		t.Errorf("logged %v", events)
 	}
 	// A new sign-in ends the session before, and says why.
-	b.get(s.url("/authentiq/sign-in"))
+	b.Get(s.url("/authentiq/sign-in"))
 	s.provider.SetHooks(callbackClaim("nonce", "x"))
-	b.get(s.url("/authentiq/sign-in"))
+	b.Get(s.url("/authentiq/sign-in"))
 	var reasons []string
 	for _, e := range s.events(eventSignOut) {
 		reasons = append(reasons, fmt.Sprint(e["reason"]))

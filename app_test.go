@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func init() { caddy.RegisterModule(new(moodyStorage)) }
@@ -172,7 +173,7 @@ func TestASessionOutlivesReloadAndRestart(t *testing.T) {
 	}
 	still := func(what string) {
 		t.Helper()
-		a := b.step(s.url("/"))
+		a := b.Step(s.url("/"))
 		if a.StatusCode != http.StatusOK {
 			t.Fatalf("after %s: %d", what, a.StatusCode)
 		}
@@ -196,14 +197,14 @@ func TestASessionOutlivesReloadAndRestart(t *testing.T) {
 	stopCaddy()
 	s.load(gate(""))
 	still("a restart while the provider is down")
-	if a := steadyBrowser(t).step(s.url("/")); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+	if a := steadyBrowser(t).Step(s.url("/")); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("somebody new: %d", a.StatusCode)
 	}
 	if err := s.provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "signing in once the provider is back", func() bool {
-		return steadyBrowser(t).get(s.url("/")).StatusCode == http.StatusOK
+	testrig.Await(t, "signing in once the provider is back", func() bool {
+		return steadyBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK
 	})
 }
 
@@ -234,7 +235,7 @@ func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *te
 			t.Fatal(err)
 		}
 		steadySignIn(s)
-		await(t, "the documents are saved", func() bool {
+		testrig.Await(t, "the documents are saved", func() bool {
 			names, _ := filepath.Glob(filepath.Join(s.storage, filepath.FromSlash(documentsFolder), "*.json"))
 			return len(names) == 1
 		})
@@ -259,7 +260,7 @@ func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *te
 				s.provider.SetHooks(authentiqtest.Hooks{})
 				s.load(gate("signing_alg " + alg))
 				b := steadyBrowser(t)
-				callback := b.toCallback(s.url("/mine"))
+				callback := b.ToCallback(s.url("/mine"))
 				file := s.documentFile()
 				stopCaddy()
 				s.provider.SetHooks(unavailable(test.down...))
@@ -268,22 +269,22 @@ func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *te
 				}
 				before := len(s.events(eventProviderTrouble))
 				s.load(gate("signing_alg " + alg))
-				await(t, "the failure is in the log", func() bool { return len(s.events(eventProviderTrouble)) > before })
-				somebodyNew := steadyBrowser(t).step(s.url("/"))
+				testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventProviderTrouble)) > before })
+				somebodyNew := steadyBrowser(t).Step(s.url("/"))
 				if discovered := !slices.Contains(test.down, authentiqtest.Discovery); discovered != (somebodyNew.StatusCode == http.StatusSeeOther) || !discovered && somebodyNew.StatusCode != http.StatusServiceUnavailable {
 					t.Errorf("somebody new: %d", somebodyNew.StatusCode)
 				}
-				a := b.get(callback)
+				a := b.Get(callback)
 				if !test.works {
 					if a.StatusCode != http.StatusServiceUnavailable {
-						t.Errorf("finishing a sign-in: %d %.200s", a.StatusCode, a.body)
+						t.Errorf("finishing a sign-in: %d %.200s", a.StatusCode, a.Body)
 					}
-				} else if got := a.seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
+				} else if got := a.Seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
 					t.Errorf("the sign-in ended at %q", got.Line)
 				}
 				s.provider.SetHooks(authentiqtest.Hooks{})
-				await(t, "signing in once the provider is back", func() bool { return steadyBrowser(t).get(s.url("/")).StatusCode == http.StatusOK })
-				await(t, "the documents are saved again", func() bool {
+				testrig.Await(t, "signing in once the provider is back", func() bool { return steadyBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK })
+				testrig.Await(t, "the documents are saved again", func() bool {
 					now, _ := os.ReadFile(file)
 					return strings.Contains(string(now), s.issuer) && strings.Contains(string(now), `"kty"`)
 				})
@@ -296,8 +297,8 @@ func TestDocumentsThatCanNotBeSavedAreAWarningOnly(t *testing.T) {
 	s := newStreet(t, "respond nothing")
 	moodOf(s.storage).documents.Store(true)
 	s.loadMoody(gate(""))
-	steadySignIn(s).step(s.url("/again")).seen(t)
-	await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
+	steadySignIn(s).Step(s.url("/again")).Seen(t)
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
 	if e := s.events(eventStoreTrouble)[0]; e["level"] != "warn" || !strings.Contains(fmt.Sprint(e["error"]), errMoody.Error()) {
 		t.Errorf("the log says %v", e)
 	}
@@ -312,14 +313,14 @@ func TestSignOutsSurviveARestart(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadySignIn(s)
 	kept := ourLine(b, s.url("/"))
-	b.post(s.url("/authentiq/sign-out"))
-	hits := s.echo.count()
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+	b.Post(s.url("/authentiq/sign-out"))
+	hits := s.echo.Count()
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
 
 	stopCaddy()
 	s.load(gate(""))
-	hits = s.echo.count()
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+	hits = s.echo.Count()
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
 }
 
 // Nobody is let in while sessions can't be told, and nobody loses his.
@@ -347,7 +348,7 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 			if !test.empty {
 				s.loadMoody(site)
 				b := steadyBrowser(t)
-				if a := b.get(s.url("/private")); a.StatusCode != http.StatusOK {
+				if a := b.Get(s.url("/private")); a.StatusCode != http.StatusOK {
 					t.Fatalf("signing in: %d", a.StatusCode)
 				}
 				line = ourLine(b, s.url("/"))
@@ -356,13 +357,13 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 			test.fails(s)
 			spoiled, _ := os.ReadFile(s.keyFile())
 			s.loadMoody(site)
-			await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+			testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
 			if cause := fmt.Sprint(s.events(eventKeysTrouble)[0]["error"]); !strings.Contains(cause, test.log) {
 				t.Errorf("the log says %q, want %q", cause, test.log)
 			}
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			for _, cookie := range []string{line, ""} {
-				a := steadyBrowser(t).step(s.url("/private"), "Cookie", cookie)
+				a := steadyBrowser(t).Step(s.url("/private"), "Cookie", cookie)
 				if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("gated, %d bytes of cookies: %d %q", len(cookie), a.StatusCode, a.Header)
 				}
@@ -370,11 +371,11 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 					t.Errorf("cookies were touched: %q", set)
 				}
 			}
-			if s.echo.count() != hits {
+			if s.echo.Count() != hits {
 				t.Error("the upstream was reached")
 			}
 			for _, address := range []string{"/open", "/open/more"} {
-				if a := steadyBrowser(t).step(s.url(address), "Cookie", line); a.body != "open" {
+				if a := steadyBrowser(t).Step(s.url(address), "Cookie", line); a.Body != "open" {
 					t.Errorf("%s is not gated and got %d", address, a.StatusCode)
 				}
 			}
@@ -383,8 +384,8 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 			}
 
 			test.heals(s)
-			await(t, "recovering", func() bool {
-				a := steadyBrowser(t).step(s.url("/private"), "Cookie", line)
+			testrig.Await(t, "recovering", func() bool {
+				a := steadyBrowser(t).Step(s.url("/private"), "Cookie", line)
 				if test.empty {
 					return a.StatusCode == http.StatusSeeOther
 				}
@@ -425,11 +426,11 @@ func TestOtherFilesBesideTheKeysAreNoKeys(t *testing.T) {
 			}
 		}
 		s.load(gate(""))
-		if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("with %q beside: %d", content, a.StatusCode)
 		}
 		before := ourLine(b, s.url("/"))
-		b.get(s.url("/authentiq/sign-in")).seen(t)
+		b.Get(s.url("/authentiq/sign-in")).Seen(t)
 		if after := ourLine(b, s.url("/")); after[:len(plainCookie)+1+keyIDLength] != before[:len(plainCookie)+1+keyIDLength] {
 			t.Error("another file's content seals")
 		}
@@ -445,8 +446,8 @@ func TestAReloadWithAFailingStorageKeepsSessions(t *testing.T) {
 	m.list.Store(true)
 	m.load.Store(true)
 	s.loadMoody(gate("clock_skew 30s"))
-	await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
-	if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+	if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
 		t.Errorf("status %d", a.StatusCode)
 	}
 	steadySignIn(s)
@@ -461,15 +462,15 @@ func TestSigningOutWithoutKeysIsNotCalledDone(t *testing.T) {
 	stopCaddy()
 	moodOf(s.storage).load.Store(true)
 	s.loadMoody(gate(""))
-	await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
-	a := b.post(s.url("/authentiq/sign-out"))
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+	a := b.Post(s.url("/authentiq/sign-out"))
 	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
-		t.Errorf("signing out: %d %.200s", a.StatusCode, a.body)
+		t.Errorf("signing out: %d %.200s", a.StatusCode, a.Body)
 	}
 	moodOf(s.storage).load.Store(false)
-	await(t, "signing out", func() bool { return b.post(s.url("/authentiq/sign-out")).StatusCode == http.StatusOK })
-	hits := s.echo.count()
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+	testrig.Await(t, "signing out", func() bool { return b.Post(s.url("/authentiq/sign-out")).StatusCode == http.StatusOK })
+	hits := s.echo.Count()
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
 }
 
 func poolSize(p *caddy.UsagePool) (n int) {
@@ -483,7 +484,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	s.load(gate("")) // whatever starts once has started
 	steadySignIn(s)
 	stopCaddy()
-	await(t, "what was counted last has ended", func() bool { return poolSize(providerPool) == 0 })
+	testrig.Await(t, "what was counted last has ended", func() bool { return poolSize(providerPool) == 0 })
 	idle := func() int {
 		http.DefaultClient.CloseIdleConnections()
 		runtime.GC()
@@ -500,7 +501,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		b.client.CloseIdleConnections()
+		b.Client.CloseIdleConnections()
 		if n := poolSize(providerPool); n != 1 {
 			t.Errorf("%d providers are kept", n)
 		}
@@ -518,7 +519,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			t.Logf("%s", stacks[:runtime.Stack(stacks, true)])
 		}
 	}()
-	await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
+	testrig.Await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
 }
 
 // A configuration that is refused halfway must let go of what it took.
@@ -529,7 +530,7 @@ func TestAConfigurationThatIsRefusedLeavesNothing(t *testing.T) {
 		if err := s.tryLoad("http://127.0.0.1:PORT {\n" + gate("") + "}\nhttp://other.localhost:PORT {\n" + gate("session {\nkeys short\n}") + "}"); err == nil {
 			t.Fatal("a short key is taken")
 		}
-		b.step(s.url("/")).seen(t)
+		b.Step(s.url("/")).Seen(t)
 	}
 	stopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
@@ -558,16 +559,16 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 	}
 	b, out := steadySignIn(s), steadySignIn(s)
 	kept := ourLine(out, s.url("/"))
-	out.post(s.url("/authentiq/sign-out"))
+	out.Post(s.url("/authentiq/sign-out"))
 	idle := func() int {
-		b.client.CloseIdleConnections()
-		out.client.CloseIdleConnections()
+		b.Client.CloseIdleConnections()
+		out.Client.CloseIdleConnections()
 		http.DefaultClient.CloseIdleConnections()
 		runtime.GC()
 		return runtime.NumGoroutine()
 	}
 	var baseline int
-	await(t, "all is at rest", func() bool {
+	testrig.Await(t, "all is at rest", func() bool {
 		last := baseline
 		baseline = idle()
 		return baseline == last
@@ -587,12 +588,12 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 					t.Errorf("the provider is in use %d times, one of %d", n, poolSize(providerPool))
 				}
 			}
-			b.step(s.url("/")).seen(t)
-			hits := s.echo.count()
-			s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+			b.Step(s.url("/")).Seen(t)
+			hits := s.echo.Count()
+			s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
 		})
 	}
-	await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
+	testrig.Await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
 	stopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
 		t.Errorf("%d things are still shared after the stop", n)

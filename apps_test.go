@@ -11,88 +11,18 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
-
-// appsTool returns the path of a program that tests need.
-func appsTool(t *testing.T, debian string, names ...string) string {
-	t.Helper()
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-		if path, err := exec.LookPath("/usr/sbin/" + name); err == nil {
-			return path
-		}
-	}
-	appsMissing(t, "%s is not installed: NOT TESTED with it; Debian has it as %s", names[0], debian)
-	return ""
-}
-
-// appsMissing ends a test for want of something on this machine: with a skip
-// that says so, in CI with a failure.
-func appsMissing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// appsStart runs a server until the test ends, and waits for its socket.
-func appsStart(t *testing.T, socket, program string, args ...string) {
-	t.Helper()
-	var log strings.Builder
-	cmd := exec.Command(program, args...)
-	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(5 * time.Second):
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			<-ended
-		}
-	})
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if conn, err := net.Dial("unix", socket); err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-ended:
-			t.Fatalf("%s ended: %s", program, log.String())
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not listen", program)
-		}
-	}
-}
 
 // application is one kind of upstream.
 type application struct {
@@ -125,8 +55,8 @@ func appsGo(t *testing.T) application {
 
 func appsPHP(t *testing.T) application {
 	t.Helper()
-	program := appsTool(t, "php8.2-fpm", "php-fpm8.2", "php-fpm")
-	dir := appsDir(t)
+	program := testrig.Tool(t, "php8.2-fpm", "php-fpm8.2", "php-fpm")
+	dir := testrig.ShortDir(t)
 	socket, config := filepath.Join(dir, "fpm.sock"), filepath.Join(dir, "fpm.conf")
 	text := "[global]\nerror_log = " + filepath.Join(dir, "fpm.log") + "\n[www]\nlisten = " + socket + "\npm = static\npm.max_children = 2\n"
 	args := []string{"--nodaemonize", "--fpm-config", config}
@@ -137,27 +67,20 @@ func appsPHP(t *testing.T) application {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	appsStart(t, socket, program, args...)
+	testrig.Start(t, testrig.Program{Path: program, Args: args, Listens: socket})
 	return application{"PHP-FPM", "root * " + appsRoot(t) + "\nphp_fastcgi unix/" + socket, appsCGI}
 }
 
 func appsWSGI(t *testing.T) application {
 	t.Helper()
-	program := appsTool(t, "gunicorn", "gunicorn")
-	socket := filepath.Join(appsDir(t), "wsgi.sock")
-	appsStart(t, socket, program, "--bind", "unix:"+socket, "--workers", "1", "--chdir", appsRoot(t), "wsgi:application")
+	program := testrig.Tool(t, "gunicorn", "gunicorn")
+	socket := filepath.Join(testrig.ShortDir(t), "wsgi.sock")
+	testrig.Start(t, testrig.Program{
+		Path:    program,
+		Args:    []string{"--bind", "unix:" + socket, "--workers", "1", "--chdir", appsRoot(t), "wsgi:application"},
+		Listens: socket,
+	})
 	return application{"WSGI", "reverse_proxy unix/" + socket, appsCGI}
-}
-
-// appsDir is a folder whose path is short enough for a socket in it.
-func appsDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "apps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 func appsRoot(t *testing.T) string {
@@ -176,11 +99,11 @@ type appsReport struct {
 }
 
 // appsRead parses the report of an application, with values as they were.
-func appsRead(t *testing.T, a answer) map[string]string {
+func appsRead(t *testing.T, a testrig.Answer) map[string]string {
 	t.Helper()
 	var report appsReport
-	if err := json.Unmarshal([]byte(a.body), &report); err != nil || len(report.Server) == 0 {
-		t.Fatalf("the application was not reached: %d %.300s", a.StatusCode, a.body)
+	if err := json.Unmarshal([]byte(a.Body), &report); err != nil || len(report.Server) == 0 {
+		t.Fatalf("the application was not reached: %d %.300s", a.StatusCode, a.Body)
 	}
 	all := make(map[string]string)
 	for _, pair := range report.Server {
@@ -309,7 +232,7 @@ func TestApplicationsReadTheIdentityAndNothingForged(t *testing.T) {
 				c["groups"], c["https://example.com/teams"] = []any{"staff", "ops"}, "a b"
 			}})
 			b := hdrBrowser(t)
-			clean := appsRead(t, b.get(s.url("/private/page")))
+			clean := appsRead(t, b.Get(s.url("/private/page")))
 			signIns := s.events(eventSignIn)
 			sid, _ := signIns[0]["sid"].(string)
 			ignored := func(report map[string]string) map[string]string {
@@ -361,8 +284,8 @@ func TestApplicationsReadTheIdentityAndNothingForged(t *testing.T) {
 						a := hdrSend(s, request)
 						if mode == "pass" {
 							appsDiffer(t, what, appsIdentity(appsRead(t, a)), nil)
-						} else if a.StatusCode != http.StatusUnauthorized && a.StatusCode != http.StatusSeeOther || strings.Contains(a.body, `"server"`) {
-							t.Errorf("%s: status %d: %.200s", what, a.StatusCode, a.body)
+						} else if a.StatusCode != http.StatusUnauthorized && a.StatusCode != http.StatusSeeOther || strings.Contains(a.Body, `"server"`) {
+							t.Errorf("%s: status %d: %.200s", what, a.StatusCode, a.Body)
 						}
 					}
 				}
@@ -382,7 +305,7 @@ func TestApplicationsReadClaimsUnderNamesWithUnderscores(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			app := c.start(t)
 			s := newStreet(t, appsSite(app, "headers oidc-claim\nheader X_Team email"))
-			report := appsRead(t, hdrBrowser(t).get(s.url("/private"), "OIDC_CLAIM_sub", "admin", "Oidc-Claim-Email", "admin", "X-Team", "admin"))
+			report := appsRead(t, hdrBrowser(t).Get(s.url("/private"), "OIDC_CLAIM_sub", "admin", "Oidc-Claim-Email", "admin", "X-Team", "admin"))
 			identity := appsIdentity(report)
 			for name, want := range map[string]string{
 				"OIDC_CLAIM_sub": authentiqtest.Alice, "OIDC_CLAIM_email": "alice@example.com", "OIDC_CLAIM_email_verified": "true",
@@ -422,7 +345,7 @@ func TestApplicationsReadTextsInTheEncodingThatTheyExpect(t *testing.T) {
 			b := hdrBrowser(t)
 			for encoding, decode := range decoders {
 				s.load(appsSite(app, "headers remote-user oidc-claim\nheader X-Team name\nheader_encoding "+encoding))
-				report := appsRead(t, b.get(s.url("/private")))
+				report := appsRead(t, b.Get(s.url("/private")))
 				for _, name := range []string{"X-Authentiq-Name", "Remote-Name", "OIDC_CLAIM_name", "X-Team"} {
 					value := report[app.reads(name)]
 					if got, err := decode(value); err != nil || got != text {
@@ -460,7 +383,7 @@ func TestHostileClaimsReachNoApplication(t *testing.T) {
 					c["address"] = map[string]any{"country": value}
 					c["evil\r\nX-Authentiq-Groups"] = "admin"
 				}})
-				a := hdrBrowser(t).get(s.url("/private"))
+				a := hdrBrowser(t).Get(s.url("/private"))
 				if a.StatusCode != http.StatusOK {
 					t.Errorf("%q: status %d", value, a.StatusCode)
 					continue

@@ -42,7 +42,7 @@ func TestOfALinkOnlyWhatTheSpecificationHasGoesOn(t *testing.T) {
 	s := newStreet(t, gate("allow_param display prompt ui_locales claims_locales login_hint hd"))
 	ask := func(query url.Values) url.Values {
 		t.Helper()
-		to, err := newBrowser(t).step(s.url("/authentiq/sign-in?" + query.Encode())).Location()
+		to, err := newBrowser(t).Step(s.url("/authentiq/sign-in?" + query.Encode())).Location()
 		if err != nil {
 			t.Fatalf("%q: %v", query, err)
 		}
@@ -133,8 +133,8 @@ func TestASilentSignInThatFailsIsAPageThatLeadsOn(t *testing.T) {
 			a := b.deliver(w.mode, callback, response)
 			s.wayRefused(t, b, a, mark, http.StatusForbidden, "authorization response", "login_required")
 			link := answersLinks(a)[labelSignIn]
-			if !strings.Contains(a.body, "has to ask you something") || link == "" {
-				t.Fatalf("%s", a.body)
+			if !strings.Contains(a.Body, "has to ask you something") || link == "" {
+				t.Fatalf("%s", a.Body)
 			}
 			s.provider.SignInAs(authentiqtest.Alice)
 			if q := answersQuery(t, b, s.url(link)); !slices.Equal(q["prompt"], []string{"login"}) {
@@ -145,7 +145,7 @@ func TestASilentSignInThatFailsIsAPageThatLeadsOn(t *testing.T) {
 				t.Errorf("arrived at %q", got.Line)
 			}
 			// Who is known there is let in without a question, as was wanted.
-			b.client.Jar.SetCookies(mustParse(t, s.url("/")), []*http.Cookie{{Name: plainCookie, Value: "", MaxAge: -1}})
+			b.Client.Jar.SetCookies(mustParse(t, s.url("/")), []*http.Cookie{{Name: plainCookie, Value: "", MaxAge: -1}})
 			callback, response = b.toResponse(s.url("/silent"))
 			if got := b.arrived(b.deliver(w.mode, callback, response)); got.Line != "GET /silent HTTP/1.1" {
 				t.Errorf("arrived at %q", got.Line)

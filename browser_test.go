@@ -37,6 +37,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // TestInARealBrowser has one Chromium for all walks; each has a window, a
@@ -271,7 +272,7 @@ func walkScripts(t *testing.T, c *chromium) {
 	live := s.web("app", "/public/live")
 	b.open(live)
 	b.sees(live, http.StatusOK, nobody, "fetch 401 application/problem+json basic false", `"sign_in":"/authentiq/sign-in"`, "socket refused")
-	await(t, "the access log tells of the socket", func() bool {
+	testrig.Await(t, "the access log tells of the socket", func() bool {
 		return slices.ContainsFunc(s.events("handled request"), func(e map[string]any) bool {
 			request, _ := e["request"].(map[string]any)
 			return request["uri"] == "/socket" && e["status"] == float64(http.StatusUnauthorized)
@@ -505,8 +506,8 @@ func walkOneClick(t *testing.T, c *chromium) {
 		}
 		over := time.Now().Unix() // what begins in its second ends with it
 		b.script(fmt.Sprintf(`fetch("/authentiq/backchannel-logout", {method: "POST", body: new URLSearchParams({logout_token: %q})}); ""`, token))
-		await(t, "he is signed out", func() bool { return len(s.events(eventRemoteSignOut)) > i })
-		await(t, "the second is over", func() bool { return time.Now().Unix() > over })
+		testrig.Await(t, "he is signed out", func() bool { return len(s.events(eventRemoteSignOut)) > i })
+		testrig.Await(t, "the second is over", func() bool { return time.Now().Unix() > over })
 		b.forget(s.provider.EndpointURL(authentiqtest.Authorize))
 		b.open(s.web("app", "/reports/8?x=1"))
 		phone()
@@ -624,7 +625,7 @@ type chromium struct {
 // port, and the kernel ends it should the test be killed.
 func startChromium(t *testing.T) *chromium {
 	t.Helper()
-	program := appsTool(t, "chromium", "chromium")
+	program := testrig.Tool(t, "chromium", "chromium")
 	c := &chromium{storage: t.TempDir()}
 	c.street(t, "https://app.example.test:PORT {\n"+webTLS+"}\n")
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(program), chromedp.Env("HOME=" + t.TempDir())}
@@ -695,7 +696,7 @@ func (c *chromium) street(t *testing.T, sites string, change ...func(*authentiqt
 	s.loadCaddyfile(strings.ReplaceAll(sites, "APPLICATION", webApp(t)))
 	for _, host := range []string{"app.example.test", "wiki.example.test", "elsewhere.test", "framing.test"} {
 		if strings.Contains(sites, "https://"+host) {
-			await(t, "a certificate for "+host, func() bool {
+			testrig.Await(t, "a certificate for "+host, func() bool {
 				conn, err := tls.Dial("tcp", "127.0.0.1:"+port, &tls.Config{ServerName: host, InsecureSkipVerify: true})
 				if err == nil {
 					conn.Close()
@@ -898,7 +899,7 @@ func (b *tab) sees(address string, status int, texts ...string) {
 			b.t.Logf("it shows %+v", v)
 		}
 	}()
-	await(b.t, fmt.Sprintf("%d %s with %q", status, address, texts), func() bool {
+	testrig.Await(b.t, fmt.Sprintf("%d %s with %q", status, address, texts), func() bool {
 		v = b.look()
 		path, _, _ := strings.Cut(v.URL, "?")
 		return v.State == "complete" && v.Status == status && (v.URL == address || path == address) &&

@@ -29,27 +29,28 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // callbackRefused visits a callback and asserts that nothing comes of it: the
 // status, the check that the log names with a part of its reason, a page that
 // leads nowhere by itself, no session, and nothing at the upstream.
-func (s *street) callbackRefused(t *testing.T, b *browser, callback string, status int, check, why string, header ...string) answer {
+func (s *street) callbackRefused(t *testing.T, b *browser, callback string, status int, check, why string, header ...string) testrig.Answer {
 	t.Helper()
-	hits, before := s.echo.count(), s.flowMark()
-	a := b.step(callback, header...)
+	hits, before := s.echo.Count(), s.flowMark()
+	a := b.Step(callback, header...)
 	if a.StatusCode != status {
-		t.Errorf("status %d, want %d: %.200s", a.StatusCode, status, a.body)
+		t.Errorf("status %d, want %d: %.200s", a.StatusCode, status, a.Body)
 	}
 	events := s.flowEvents(eventRefused, before)
 	if check != "" {
 		if len(events) != 1 || events[0]["check"] != check || !strings.Contains(fmt.Sprint(events[0]["error"]), why) {
 			t.Errorf("logged %v, want check %q with %q in the error", events, check, why)
-		} else if ref := fmt.Sprint(events[0]["reference"]); !strings.Contains(a.body, ref) || events[0]["client_ip"] != "127.0.0.1" {
+		} else if ref := fmt.Sprint(events[0]["reference"]); !strings.Contains(a.Body, ref) || events[0]["client_ip"] != "127.0.0.1" {
 			t.Errorf("the page does not have the reference of %v", events[0])
 		}
 	}
-	if len(s.flowEvents(eventSignIn, before)) > 0 || s.echo.count() != hits || strings.Contains(a.body, echoMark) {
+	if len(s.flowEvents(eventSignIn, before)) > 0 || s.echo.Count() != hits || strings.Contains(a.Body, testrig.EchoMark) {
 		t.Error("somebody was signed in")
 	}
 	for _, c := range a.Cookies() {
@@ -60,7 +61,7 @@ func (s *street) callbackRefused(t *testing.T, b *browser, callback string, stat
 	if names := flowSession(b, callback); len(names) > 0 {
 		t.Errorf("a session is there: %q", names)
 	}
-	if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Location") != "" || strings.Contains(a.body, "http-equiv=\"refresh\"") {
+	if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Location") != "" || strings.Contains(a.Body, "http-equiv=\"refresh\"") {
 		t.Errorf("the answer leads on: %q", a.Header)
 	}
 	if status != http.StatusMethodNotAllowed && (a.Header.Get("Referrer-Policy") != "no-referrer" || !strings.HasPrefix(a.Header.Get("Content-Security-Policy"), "default-src 'none'")) {
@@ -586,7 +587,7 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 					s.provider.SetHooks(row.hooks)
 					defer s.provider.SetHooks(authentiqtest.Hooks{})
 					b := newBrowser(t)
-					callback := b.toCallback(s.url("/deep"))
+					callback := b.ToCallback(s.url("/deep"))
 					tokens, infos := s.flowAsked(authentiqtest.Token), s.flowAsked(authentiqtest.Userinfo)
 					began := time.Now()
 					a := s.callbackRefused(t, b, callback, row.status, row.check, row.why)
@@ -604,8 +605,8 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 					if asked := s.flowAsked(authentiqtest.Userinfo) - infos; asked != want {
 						t.Errorf("userinfo was asked %d times, want %d", asked, want)
 					}
-					if !strings.Contains(a.body, `href="/authentiq/sign-in?return_to=%2Fdeep"`) {
-						t.Errorf("no way to try again: %.400s", a.body)
+					if !strings.Contains(a.Body, `href="/authentiq/sign-in?return_to=%2Fdeep"`) {
+						t.Errorf("no way to try again: %.400s", a.Body)
 					}
 				})
 			}
@@ -631,7 +632,7 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 	} {
 		t.Run("accepted: "+name, func(t *testing.T) {
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: hooks, Userinfo: func(m map[string]any) { m["department"] = "it" }})
-			newBrowser(t).get(s.url("/")).seen(t)
+			newBrowser(t).Get(s.url("/")).Seen(t)
 		})
 	}
 }
@@ -772,8 +773,8 @@ func TestCallbackRefusesBeforeItAsksTheProvider(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBrowser(t)
-			other := b.toCallback(s.url("/other")) // a tab that has nothing to do with it
-			callback := row.change(b.toCallback(s.url("/")))
+			other := b.ToCallback(s.url("/other")) // a tab that has nothing to do with it
+			callback := row.change(b.ToCallback(s.url("/")))
 			asked := s.flowAsked(authentiqtest.Token)
 			// Again and again: a page that went on by itself would be a loop.
 			a := s.callbackRefused(t, b, callback, row.status, row.check, "")
@@ -782,14 +783,14 @@ func TestCallbackRefusesBeforeItAsksTheProvider(t *testing.T) {
 				t.Error("a token request was made")
 			}
 			for _, markup := range []string{"<script", "<img", "javascript:", "evil.example", "op2.example"} {
-				if strings.Contains(a.body, markup) {
-					t.Errorf("the page has %q: %s", markup, a.body)
+				if strings.Contains(a.Body, markup) {
+					t.Errorf("the page has %q: %s", markup, a.Body)
 				}
 			}
 			if len(s.flowEvents("forged", 0)) > 0 {
 				t.Error("a log line was forged")
 			}
-			if line := b.get(other).seen(t).Line; line != "GET /other HTTP/1.1" {
+			if line := b.Get(other).Seen(t).Line; line != "GET /other HTTP/1.1" {
 				t.Errorf("the other tab ended at %q", line)
 			}
 		})
@@ -803,9 +804,9 @@ func TestCallbackTakesResponsesWithoutIssFromProvidersThatSendNone(t *testing.T)
 		AuthorizationResponse: func(q url.Values) { q.Del("iss") },
 	})
 	s.flowRediscover(t, gate(""))
-	newBrowser(t).get(s.url("/")).seen(t)
+	newBrowser(t).Get(s.url("/")).Seen(t)
 	b := newBrowser(t)
-	callback := flowQuery(t, b.toCallback(s.url("/")), func(q url.Values) { q.Set("iss", "https://op2.example/") })
+	callback := flowQuery(t, b.ToCallback(s.url("/")), func(q url.Values) { q.Set("iss", "https://op2.example/") })
 	s.callbackRefused(t, b, callback, http.StatusBadRequest, "iss", "not the issuer")
 }
 
@@ -814,37 +815,37 @@ func TestCallbackTakesResponsesWithoutIssFromProvidersThatSendNone(t *testing.T)
 func TestCallbackRefusesAResponseThatAnotherBrowserAskedFor(t *testing.T) {
 	s := newStreet(t, gate(""))
 	attacker := newBrowser(t)
-	callback := attacker.toCallback(s.url("/"))
-	login := attacker.cookieHeader(s.url("/"))
+	callback := attacker.ToCallback(s.url("/"))
+	login := attacker.CookieHeader(s.url("/"))
 	asked := s.flowAsked(authentiqtest.Token)
 
 	s.callbackRefused(t, newBrowser(t), callback, http.StatusBadRequest, "state", "")
 	busy := newBrowser(t)
 	for range 8 { // all slots are taken by sign-ins of the victim's own
-		busy.toCallback(s.url("/"))
+		busy.ToCallback(s.url("/"))
 	}
 	s.callbackRefused(t, busy, callback, http.StatusBadRequest, "state", "")
 
 	// Somebody who is signed in stays who he is.
 	victim := s.signedIn()
-	a := victim.step(callback)
+	a := victim.Step(callback)
 	if a.StatusCode != http.StatusBadRequest || len(flowSession(victim, s.url("/"))) != 1 {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
-	if sub := victim.get(s.url("/")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := victim.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("the victim is %q", sub)
 	}
 
 	// A session is no login state, and a login state no session.
 	state := flowQueryOf(t, callback).Get("state")
-	for _, c := range victim.cookies(s.url("/")) {
+	for _, c := range victim.Cookies(s.url("/")) {
 		if sessionName.MatchString(c.Name) {
 			s.callbackRefused(t, newBrowser(t), callback, http.StatusBadRequest, "state", "", "Cookie", "authentiq-login-"+state[:1]+"="+c.Value)
 		}
 	}
 	_, sealed, _ := strings.Cut(login, "authentiq-login-"+state[:1]+"=")
-	hits := s.echo.count()
-	s.denied(newBrowser(t).step(s.url("/"), "Cookie", "authentiq="+sealed), hits)
+	hits := s.echo.Count()
+	s.denied(newBrowser(t).Step(s.url("/"), "Cookie", "authentiq="+sealed), hits)
 
 	if made := s.flowAsked(authentiqtest.Token) - asked; made != 1 { // that of the victim's own sign-in
 		t.Errorf("%d token requests", made)
@@ -872,18 +873,18 @@ func TestCallbackRefusesSomebodyElsesCodeByItsNonceAlone(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}})
-	newBrowser(t).get(s.url("/")).seen(t) // so the provider does not mind
-	stolen := flowQueryOf(t, newBrowser(t).toCallback(s.url("/"))).Get("code")
+	newBrowser(t).Get(s.url("/")).Seen(t) // so the provider does not mind
+	stolen := flowQueryOf(t, newBrowser(t).ToCallback(s.url("/"))).Get("code")
 	attacker := newBrowser(t)
-	callback := flowQuery(t, attacker.toCallback(s.url("/")), func(q url.Values) { q.Set("code", stolen) })
+	callback := flowQuery(t, attacker.ToCallback(s.url("/")), func(q url.Values) { q.Set("code", stolen) })
 	s.callbackRefused(t, attacker, callback, http.StatusBadGateway, "nonce", "")
 }
 
 func TestCallbackRefusesSomebodyElsesCodeByPKCE(t *testing.T) {
 	s := newStreet(t, gate(""))
-	stolen := flowQueryOf(t, newBrowser(t).toCallback(s.url("/"))).Get("code")
+	stolen := flowQueryOf(t, newBrowser(t).ToCallback(s.url("/"))).Get("code")
 	attacker := newBrowser(t)
-	callback := flowQuery(t, attacker.toCallback(s.url("/")), func(q url.Values) { q.Set("code", stolen) })
+	callback := flowQuery(t, attacker.ToCallback(s.url("/")), func(q url.Values) { q.Set("code", stolen) })
 	s.callbackRefused(t, attacker, callback, http.StatusBadRequest, "token request", "invalid_grant")
 }
 
@@ -891,7 +892,7 @@ func TestCallbackRefusesSomebodyElsesCodeByPKCE(t *testing.T) {
 func callbackSlot(t *testing.T, b *browser, callback string) *http.Cookie {
 	t.Helper()
 	name := plainCookie + loginInfix + flowQueryOf(t, callback).Get("state")[:1]
-	for _, c := range b.cookies(callback) {
+	for _, c := range b.Cookies(callback) {
 		if c.Name == name {
 			return c
 		}
@@ -903,12 +904,12 @@ func callbackSlot(t *testing.T, b *browser, callback string) *http.Cookie {
 func TestCallbackRefusesAUsedState(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/"))
+	callback := b.ToCallback(s.url("/"))
 	login := callbackSlot(t, b, callback)
 	kept := login.Name + "=" + login.Value
-	b.get(callback).seen(t)
+	b.Get(callback).Seen(t)
 	asked := s.flowAsked(authentiqtest.Token)
-	fresh := flowQueryOf(t, newBrowser(t).toCallback(s.url("/"))).Get("code")
+	fresh := flowQueryOf(t, newBrowser(t).ToCallback(s.url("/"))).Get("code")
 	refreshed := flowQuery(t, callback, func(q url.Values) { q.Set("code", fresh) })
 
 	// Renamed, the cookie is in another slot, whose number is a part of state.
@@ -927,7 +928,7 @@ func TestCallbackRefusesAUsedState(t *testing.T) {
 		t.Error("a token request was made")
 	}
 	// The session that it made is none of this.
-	if sub := b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("subject %q", sub)
 	}
 }
@@ -935,7 +936,7 @@ func TestCallbackRefusesAUsedState(t *testing.T) {
 func TestCallbackRefusesAUsedStateAfterAFailureToo(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/"))
+	callback := b.ToCallback(s.url("/"))
 	login := callbackSlot(t, b, callback)
 	s.provider.SetHooks(callbackClaim("nonce", "x"))
 	s.callbackRefused(t, b, callback, http.StatusBadGateway, "nonce", "")
@@ -946,7 +947,7 @@ func TestCallbackRefusesAUsedStateAfterAFailureToo(t *testing.T) {
 func TestCallbackUsesAStateOnceHoweverManyComeTogether(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/"))
+	callback := b.ToCallback(s.url("/"))
 	login := callbackSlot(t, b, callback)
 	const many = 12
 	gateOpen := make(chan struct{})
@@ -958,11 +959,11 @@ func TestCallbackUsesAStateOnceHoweverManyComeTogether(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}})
-	client := newBrowser(t).client
+	client := newBrowser(t).Client
 	client.Jar, client.CheckRedirect = nil, func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	statuses := make(chan int, many)
 	for range many {
-		req := pageRequest(t, callback, "Cookie", login.Name+"="+login.Value)
+		req := testrig.PageRequest(t, callback, "Cookie", login.Name+"="+login.Value)
 		go func() {
 			resp, err := client.Do(req)
 			if err != nil {
@@ -1004,7 +1005,7 @@ func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
 		t.Run(test.after.String(), func(t *testing.T) {
 			s.setClock(now)
 			b := newBrowser(t)
-			callback := b.toCallback(s.url("/"))
+			callback := b.ToCallback(s.url("/"))
 			login := callbackSlot(t, b, callback)
 			s.provider.SetHooks(callbackClaims(func(c map[string]any) {
 				c["exp"], c["iat"] = now.Add(test.after+time.Minute).Unix(), now.Add(test.after).Unix()
@@ -1013,7 +1014,7 @@ func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
 			s.setClock(now.Add(test.after))
 			asked := s.flowAsked(authentiqtest.Token)
 			if test.check == "" {
-				if a := b.step(callback); a.StatusCode != http.StatusSeeOther || len(flowSession(b, callback)) != 1 {
+				if a := b.Step(callback); a.StatusCode != http.StatusSeeOther || len(flowSession(b, callback)) != 1 {
 					t.Errorf("in time: %d", a.StatusCode)
 				}
 				return
@@ -1030,14 +1031,14 @@ func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
 func TestCallbackRefusesStateAndLoginCookieWithAnyByteChanged(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/deep?x=1"))
+	callback := b.ToCallback(s.url("/deep?x=1"))
 	login := callbackSlot(t, b, callback)
-	asked, hits := s.flowAsked(authentiqtest.Token), s.echo.count()
+	asked, hits := s.flowAsked(authentiqtest.Token), s.echo.Count()
 	client := newBrowser(t)
-	client.client.Jar = nil
+	client.Client.Jar = nil
 	refused := func(what, callback, cookie string) {
 		t.Helper()
-		a := client.step(callback, "Cookie", login.Name+"="+cookie)
+		a := client.Step(callback, "Cookie", login.Name+"="+cookie)
 		if a.StatusCode != http.StatusBadRequest || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %q", what, a.StatusCode, a.Header["Set-Cookie"])
 		}
@@ -1067,10 +1068,10 @@ func TestCallbackRefusesStateAndLoginCookieWithAnyByteChanged(t *testing.T) {
 	if raw, err := base64.RawURLEncoding.DecodeString(state[1:]); err != nil || len(raw) < 16 || strings.Contains(string(raw), "deep") {
 		t.Errorf("state is %q", state)
 	}
-	if s.flowAsked(authentiqtest.Token) != asked || s.echo.count() != hits {
+	if s.flowAsked(authentiqtest.Token) != asked || s.echo.Count() != hits {
 		t.Error("a token request was made, or the upstream reached")
 	}
-	if line := b.get(callback).seen(t).Line; line != "GET /deep?x=1 HTTP/1.1" {
+	if line := b.Get(callback).Seen(t).Line; line != "GET /deep?x=1 HTTP/1.1" {
 		t.Errorf("unchanged, it ended at %q", line)
 	}
 }
@@ -1079,26 +1080,26 @@ func TestCallbackTakesNoOtherMethod(t *testing.T) {
 	s := newStreet(t, gate(""))
 	for _, method := range []string{http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch, "FOO"} {
 		b := newBrowser(t)
-		callback := b.toCallback(s.url("/"))
-		hits := s.echo.count()
-		req := pageRequest(t, callback)
+		callback := b.ToCallback(s.url("/"))
+		hits := s.echo.Count()
+		req := testrig.PageRequest(t, callback)
 		req.Method = method
 		req.Header.Set("X-HTTP-Method-Override", "GET")
-		if a := b.do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" || s.echo.count() != hits || len(a.Cookies()) > 0 {
+		if a := b.Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" || s.echo.Count() != hits || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
 		}
-		b.get(callback).seen(t) // it was not used up
+		b.Get(callback).Seen(t) // it was not used up
 	}
 }
 
 func TestPolicyDenialAtTheCallbackIsAPageAndNoSession(t *testing.T) {
 	s := newStreet(t, gate("require email *@example.org"))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/deep"))
+	callback := b.ToCallback(s.url("/deep"))
 	login := callbackSlot(t, b, callback)
 	a := s.callbackRefused(t, b, callback, http.StatusForbidden, "", "")
-	if !strings.Contains(a.body, "Your email address does not let you in here.") || !strings.Contains(a.body, "/authentiq/sign-in?again=other&amp;demand=") || !strings.Contains(a.body, "&amp;return_to=%2Fdeep&amp;scope=") {
-		t.Errorf("the page does not help: %s", a.body)
+	if !strings.Contains(a.Body, "Your email address does not let you in here.") || !strings.Contains(a.Body, "/authentiq/sign-in?again=other&amp;demand=") || !strings.Contains(a.Body, "&amp;return_to=%2Fdeep&amp;scope=") {
+		t.Errorf("the page does not help: %s", a.Body)
 	}
 	if events := s.events(eventDenied); len(events) != 1 || fmt.Sprint(events[0]["missing"]) != "[require email: another value]" || events[0]["sub"] != authentiqtest.Alice {
 		t.Errorf("logged %v", events)
@@ -1118,7 +1119,7 @@ func TestCallbackAnswersHostileRequestsInBoundedTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/"))
+	callback := b.ToCallback(s.url("/"))
 	login := callbackSlot(t, b, callback)
 	pair := login.Name + "=" + login.Value
 	asked := s.flowAsked(authentiqtest.Token)
@@ -1138,9 +1139,9 @@ func TestCallbackAnswersHostileRequestsInBoundedTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := newBrowser(t)
-			client.client.Jar = nil
+			client.Client.Jar = nil
 			began := time.Now()
-			a := client.step(send.query, "Cookie", send.cookie)
+			a := client.Step(send.query, "Cookie", send.cookie)
 			if took := time.Since(began); took > 5*time.Second {
 				t.Errorf("took %s", took)
 			}
@@ -1152,5 +1153,5 @@ func TestCallbackAnswersHostileRequestsInBoundedTime(t *testing.T) {
 	if s.flowAsked(authentiqtest.Token) != asked {
 		t.Error("a token request was made")
 	}
-	b.get(callback).seen(t)
+	b.Get(callback).Seen(t)
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/keyfile"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // keySet is the jwks of a client, as JSON that provider.mjs takes.
@@ -139,17 +140,17 @@ func TestACertifiedProviderTakesAClientWithoutASharedSecret(t *testing.T) {
 				}
 			}
 			b, got := s.signsIn(t, name, "alice")
-			if email := got.value(t, "X-Authentiq-Email"); email != "alice@example.com" {
+			if email := got.Value(t, "X-Authentiq-Email"); email != "alice@example.com" {
 				t.Errorf("the email is %q", email)
 			}
 			wantAsked("sign-in", "/token", "/me")
 			now = now.Add(2 * time.Second)
 			s.setClock(now)
 			s.provider.setClock(time.Until(now))
-			b.get(s.at(name, "/")).seen(t)
+			b.Get(s.at(name, "/")).Seen(t)
 			wantAsked("recheck", "/token", "/me")
-			b.post(s.at(name, "/authentiq/sign-out"))
-			await(t, "the token is given back", func() bool { return len(s.provider.requests("/token/revocation")) == 1 })
+			b.Post(s.at(name, "/authentiq/sign-out"))
+			testrig.Await(t, "the token is given back", func() bool { return len(s.provider.requests("/token/revocation")) == 1 })
 			if n := len(s.events(eventNotGivenBack)); n != 0 {
 				t.Errorf("not given back: %v", s.events(eventNotGivenBack))
 			}
@@ -162,7 +163,7 @@ func TestACertifiedProviderTakesNobodyElseForTheClient(t *testing.T) {
 	refused := func(t *testing.T, name, advice string) {
 		t.Helper()
 		b := newBrowser(t)
-		a, _ := b.walk(b.get(s.at(name, "/")), "alice")
+		a, _ := b.walk(b.Get(s.at(name, "/")), "alice")
 		s.refused(t, a, http.StatusBadGateway, "token request")
 		events := s.events(eventRefused)
 		if said, _ := events[len(events)-1]["error"].(string); !strings.Contains(said, "invalid_client") || !strings.Contains(said, advice) {

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/net/html"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // certifiedFolder has the provider's package, and its dependencies once they are
@@ -183,10 +185,10 @@ func (p *certified) stop() { _ = p.cmd.Process.Kill() }
 // certifiedNode returns the path of node, with the provider installed for it.
 func certifiedNode(t *testing.T) string {
 	t.Helper()
-	node := appsTool(t, "nodejs", "node")
-	npm := appsTool(t, "npm", "npm")
+	node := testrig.Tool(t, "nodejs", "node")
+	npm := testrig.Tool(t, "npm", "npm")
 	if err := certifiedInstalled(node, npm); err != nil {
-		appsMissing(t, "oidc-provider: NOT TESTED with it: %v", err)
+		testrig.Missing(t, "oidc-provider: NOT TESTED with it: %v", err)
 	}
 	return node
 }
@@ -310,28 +312,28 @@ var certifiedUsers = map[string]map[string]any{
 var certifiedInToken = map[string]any{"conformIdTokenClaims": false}
 
 // signsIn has somebody new load a page, walk the provider's pages and arrive.
-func (s *certifiedStreet) signsIn(t *testing.T, name, account string) (*browser, seen) {
+func (s *certifiedStreet) signsIn(t *testing.T, name, account string) (*browser, testrig.Seen) {
 	t.Helper()
 	b := newBrowser(t)
 	return b, s.arrives(t, b, name, account)
 }
 
 // arrives is the same for a browser that was there before.
-func (s *certifiedStreet) arrives(t *testing.T, b *browser, name, account string) seen {
+func (s *certifiedStreet) arrives(t *testing.T, b *browser, name, account string) testrig.Seen {
 	t.Helper()
 	const path = "/deep/link?a=1&b=%2F"
-	a, _ := b.walk(b.get(s.at(name, path)), account)
+	a, _ := b.walk(b.Get(s.at(name, path)), account)
 	if a.StatusCode != http.StatusOK {
-		t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.visited, a.body, s.logged())
+		t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.logged())
 	}
-	got := a.seen(t)
+	got := a.Seen(t)
 	if got.Line != "GET "+path+" HTTP/1.1" {
 		t.Errorf("arrived at %q", got.Line)
 	}
-	if sub := got.value(t, "X-Authentiq-Subject"); sub != account {
+	if sub := got.Value(t, "X-Authentiq-Subject"); sub != account {
 		t.Errorf("the subject is %q, want %q", sub, account)
 	}
-	if iss := got.value(t, "X-Authentiq-Issuer"); iss != s.issuer {
+	if iss := got.Value(t, "X-Authentiq-Issuer"); iss != s.issuer {
 		t.Errorf("the issuer is %q, want %q", iss, s.issuer)
 	}
 	return got
@@ -339,10 +341,10 @@ func (s *certifiedStreet) arrives(t *testing.T, b *browser, name, account string
 
 // refused fails the test unless a is a refused sign-in of a status, for the
 // check that the log names, with nothing on its page that helps a stranger.
-func (s *certifiedStreet) refused(t *testing.T, a answer, status int, check string, secrets ...string) {
+func (s *certifiedStreet) refused(t *testing.T, a testrig.Answer, status int, check string, secrets ...string) {
 	t.Helper()
 	if a.StatusCode != status || a.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("%d %q, want %d: %.500s", a.StatusCode, a.Header, status, a.body)
+		t.Errorf("%d %q, want %d: %.500s", a.StatusCode, a.Header, status, a.Body)
 	}
 	events := s.events(eventRefused)
 	if len(events) == 0 {
@@ -352,12 +354,12 @@ func (s *certifiedStreet) refused(t *testing.T, a answer, status int, check stri
 	if last["check"] != check {
 		t.Errorf("the check is %v, want %s: %v", last["check"], check, last)
 	}
-	if reference := fmt.Sprint(last["reference"]); !strings.Contains(a.body, reference) {
-		t.Errorf("the page has not the reference %s: %.500s", reference, a.body)
+	if reference := fmt.Sprint(last["reference"]); !strings.Contains(a.Body, reference) {
+		t.Errorf("the page has not the reference %s: %.500s", reference, a.Body)
 	}
 	for _, secret := range append(secrets, s.issuer, fmt.Sprint(last["error"])) {
-		if strings.Contains(a.body, secret) {
-			t.Errorf("the page tells %q: %s", secret, a.body)
+		if strings.Contains(a.Body, secret) {
+			t.Errorf("the page tells %q: %s", secret, a.Body)
 		}
 	}
 	for _, c := range a.Cookies() {
@@ -376,8 +378,8 @@ const (
 
 // walk answers the provider's pages from a on: it signs in as account and
 // consents. It returns where that led, and what was asked on the way.
-func (b *browser) walk(a answer, account string) (answer, []string) {
-	b.t.Helper()
+func (b *browser) walk(a testrig.Answer, account string) (testrig.Answer, []string) {
+	b.T.Helper()
 	var asked []string
 	for range 10 {
 		page := b.parse(a)
@@ -393,22 +395,22 @@ func (b *browser) walk(a answer, account string) (answer, []string) {
 		case page.title() == pageHandOver.Title:
 			a = b.passOn(a)
 		case page.title() == pageOnward.Title:
-			a = goOn(b.t, a, b.get)
+			a = goOn(b.T, a, b.Get)
 		default:
 			return a, asked
 		}
 	}
-	b.t.Fatalf("the provider asks and asks: %q", asked)
-	return answer{}, nil
+	b.T.Fatalf("the provider asks and asks: %q", asked)
+	return testrig.Answer{}, nil
 }
 
 // beforeCallback makes a journey that stops before the callback, and returns its
 // address.
-func (b *browser) beforeCallback(journey func() answer) *url.URL {
-	b.t.Helper()
-	follow := b.client.CheckRedirect
-	defer func() { b.client.CheckRedirect = follow }()
-	b.client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+func (b *browser) beforeCallback(journey func() testrig.Answer) *url.URL {
+	b.T.Helper()
+	follow := b.Client.CheckRedirect
+	defer func() { b.Client.CheckRedirect = follow }()
+	b.Client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if strings.HasSuffix(req.URL.Path, "/authentiq/callback") {
 			return http.ErrUseLastResponse
 		}
@@ -417,7 +419,7 @@ func (b *browser) beforeCallback(journey func() answer) *url.URL {
 	a := journey()
 	address, err := a.Location()
 	if err != nil {
-		b.t.Fatalf("no way back: %d at %q: %.500s", a.StatusCode, b.visited, a.body)
+		b.T.Fatalf("no way back: %d at %q: %.500s", a.StatusCode, b.Visited, a.Body)
 	}
 	return address
 }
@@ -425,11 +427,11 @@ func (b *browser) beforeCallback(journey func() answer) *url.URL {
 // htmlPage is a page as a browser without scripts reads it.
 type htmlPage struct{ root *html.Node }
 
-func (b *browser) parse(a answer) htmlPage {
-	b.t.Helper()
-	root, err := html.ParseWithOptions(strings.NewReader(a.body), html.ParseOptionEnableScripting(false))
+func (b *browser) parse(a testrig.Answer) htmlPage {
+	b.T.Helper()
+	root, err := html.ParseWithOptions(strings.NewReader(a.Body), html.ParseOptionEnableScripting(false))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return htmlPage{root}
 }
@@ -492,16 +494,16 @@ func (p htmlPage) formOf(n *html.Node) *html.Node {
 
 // press fills in the form that a button of the page is for, with names and
 // values, and sends it.
-func (b *browser) press(a answer, button string, values ...string) answer {
-	b.t.Helper()
+func (b *browser) press(a testrig.Answer, button string, values ...string) testrig.Answer {
+	b.T.Helper()
 	page := b.parse(a)
 	pressed := page.find("button", func(n *html.Node) bool { return htmlText(n) == button })
 	if pressed == nil {
-		b.t.Fatalf("no button %q at %s: %d %.2000s", button, a.Request.URL, a.StatusCode, a.body)
+		b.T.Fatalf("no button %q at %s: %d %.2000s", button, a.Request.URL, a.StatusCode, a.Body)
 	}
 	form := page.formOf(pressed)
 	if form == nil || !strings.EqualFold(htmlAttr(form, "method"), http.MethodPost) {
-		b.t.Fatalf("the button %q sends no form: %.2000s", button, a.body)
+		b.T.Fatalf("the button %q sends no form: %.2000s", button, a.Body)
 	}
 	fields := url.Values{}
 	for n := range page.root.Descendants() {
@@ -511,7 +513,7 @@ func (b *browser) press(a answer, button string, values ...string) answer {
 	}
 	for i := 0; i+1 < len(values); i += 2 {
 		if !fields.Has(values[i]) {
-			b.t.Fatalf("the form has no field %q: %.2000s", values[i], a.body)
+			b.T.Fatalf("the form has no field %q: %.2000s", values[i], a.Body)
 		}
 		fields.Set(values[i], values[i+1])
 	}
@@ -520,25 +522,25 @@ func (b *browser) press(a answer, button string, values ...string) answer {
 	}
 	action, err := a.Request.URL.Parse(htmlAttr(form, "action"))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	req := pageRequest(b.t, action.String(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
+	req := testrig.PageRequest(b.T, action.String(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
 	req.Method, req.Body = http.MethodPost, io.NopCloser(strings.NewReader(fields.Encode()))
-	return b.do(req)
+	return b.Do(req)
 }
 
 // follow clicks a link of the page.
-func (b *browser) follow(a answer, label string) answer {
-	b.t.Helper()
+func (b *browser) follow(a testrig.Answer, label string) testrig.Answer {
+	b.T.Helper()
 	link := b.parse(a).find("a", func(n *html.Node) bool { return htmlText(n) == label })
 	if link == nil {
-		b.t.Fatalf("no link %q at %s: %d %.2000s", label, a.Request.URL, a.StatusCode, a.body)
+		b.T.Fatalf("no link %q at %s: %d %.2000s", label, a.Request.URL, a.StatusCode, a.Body)
 	}
 	address, err := a.Request.URL.Parse(htmlAttr(link, "href"))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	return b.get(address.String(), "Sec-Fetch-Site", "same-origin")
+	return b.Get(address.String(), "Sec-Fetch-Site", "same-origin")
 }
 
 func TestPeopleSignInWithACertifiedProvider(t *testing.T) {
@@ -587,7 +589,7 @@ func TestPeopleSignInWithACertifiedProvider(t *testing.T) {
 				"X-Authentiq-Name": "Alice Jané Whitfield", "X-Authentiq-Username": "alice", "X-Authentiq-Locale": "en_US", "X-Authentiq-Zoneinfo": "Europe/Amsterdam",
 				"X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "true",
 			} {
-				if value := got.value(t, header); value != want {
+				if value := got.Value(t, header); value != want {
 					t.Errorf("%s is %q, want %q", header, value, want)
 				}
 			}
@@ -602,7 +604,7 @@ func TestPeopleSignInWithACertifiedProvider(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBrowser(t)
-			a, _ := b.walk(b.get(s.at(test.site, "/")), "alice")
+			a, _ := b.walk(b.Get(s.at(test.site, "/")), "alice")
 			s.refused(t, a, http.StatusBadGateway, "alg")
 		})
 	}
@@ -614,8 +616,8 @@ func TestACertifiedProviderThatRequiresPKCEGetsIt(t *testing.T) {
 
 	t.Run("whoever has the code and the secret, but not the verifier, gets nothing for it", func(t *testing.T) {
 		b := newBrowser(t)
-		callback := b.beforeCallback(func() answer {
-			a, _ := b.walk(b.get(s.at("app", "/")), "alice")
+		callback := b.beforeCallback(func() testrig.Answer {
+			a, _ := b.walk(b.Get(s.at("app", "/")), "alice")
 			return a
 		})
 		client := s.provider.client("app")
@@ -630,15 +632,15 @@ func TestACertifiedProviderThatRequiresPKCEGetsIt(t *testing.T) {
 			}
 			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			req.SetBasicAuth("app", url.QueryEscape(client["client_secret"].(string)))
-			if a := newBrowser(t).do(req); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "invalid_grant") {
-				t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+			if a := newBrowser(t).Do(req); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "invalid_grant") {
+				t.Errorf("%s: %d %s", name, a.StatusCode, a.Body)
 			}
 		}
-		b.get(callback.String()).seen(t) // the gate has it
+		b.Get(callback.String()).Seen(t) // the gate has it
 	})
 	t.Run("a request that lost its challenge on the way ends at the site, with a refusal", func(t *testing.T) {
 		b := newBrowser(t)
-		address, err := b.step(s.at("app", "/")).Location()
+		address, err := b.Step(s.at("app", "/")).Location()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -646,7 +648,7 @@ func TestACertifiedProviderThatRequiresPKCEGetsIt(t *testing.T) {
 		query.Del("code_challenge")
 		query.Del("code_challenge_method")
 		address.RawQuery = query.Encode()
-		s.refused(t, b.get(address.String()), http.StatusBadRequest, "authorization response")
+		s.refused(t, b.Get(address.String()), http.StatusBadRequest, "authorization response")
 	})
 }
 
@@ -664,8 +666,8 @@ func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBrowser(t)
-			callback := b.beforeCallback(func() answer {
-				a, _ := b.walk(b.get(s.at("app", "/deep")), "alice")
+			callback := b.beforeCallback(func() testrig.Answer {
+				a, _ := b.walk(b.Get(s.at("app", "/deep")), "alice")
 				return a
 			})
 			query := callback.Query()
@@ -674,7 +676,7 @@ func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
 			}
 			s.provider.requests("")
 			if test.change == nil {
-				b.get(callback.String()).seen(t)
+				b.Get(callback.String()).Seen(t)
 				if redeemed := s.provider.requests("/token"); len(redeemed) != 1 {
 					t.Errorf("the code was redeemed by %v", redeemed)
 				}
@@ -683,7 +685,7 @@ func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
 			test.change(query)
 			code := query.Get("code")
 			callback.RawQuery = query.Encode()
-			s.refused(t, b.get(callback.String()), http.StatusBadRequest, "iss", code)
+			s.refused(t, b.Get(callback.String()), http.StatusBadRequest, "iss", code)
 			if redeemed := s.provider.requests("/token"); len(redeemed) != 0 {
 				t.Errorf("the code was sent on: %v", redeemed)
 			}
@@ -692,8 +694,8 @@ func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
 }
 
 // passOn does what the page that hands a response over has its script do.
-func (b *browser) passOn(a answer) answer {
-	b.t.Helper()
+func (b *browser) passOn(a testrig.Answer) testrig.Answer {
+	b.T.Helper()
 	address := *a.Request.URL
 	address.Fragment, address.RawFragment = "", ""
 	fields := formFields(a)
@@ -727,14 +729,14 @@ func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, _ := s.signsIn(t, name, "alice")
 			before := len(s.events(eventSignInStarted))
-			b.get(s.at(name, "/again")).seen(t)
+			b.Get(s.at(name, "/again")).Seen(t)
 			if len(s.events(eventSignInStarted)) != before {
 				t.Error("the session does not serve")
 			}
 		})
 		t.Run(name+", cancelled", func(t *testing.T) {
 			b := newBrowser(t)
-			a, _ := b.walk(b.follow(b.get(s.at(name, "/")), "[ Cancel ]"), "alice")
+			a, _ := b.walk(b.follow(b.Get(s.at(name, "/")), "[ Cancel ]"), "alice")
 			s.refused(t, a, http.StatusForbidden, "authorization response")
 		})
 	}
@@ -748,12 +750,12 @@ func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
 		t.Run("code id_token, "+name, func(t *testing.T) {
 			b := newBrowser(t)
 			s.provider.requests("")
-			a, _ := b.walk(b.get(origin+"/deep"), "alice")
+			a, _ := b.walk(b.Get(origin+"/deep"), "alice")
 			if a.StatusCode != http.StatusOK {
-				t.Fatalf("%d at %q: %.500s\n%s", a.StatusCode, b.visited, a.body, s.logged())
+				t.Fatalf("%d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.logged())
 			}
-			if got := a.seen(t); got.Line != "GET /deep HTTP/1.1" || got.value(t, "X-Authentiq-Email") != "alice@example.com" {
-				t.Errorf("%q %q", got.Line, got.owned())
+			if got := a.Seen(t); got.Line != "GET /deep HTTP/1.1" || got.Value(t, "X-Authentiq-Email") != "alice@example.com" {
+				t.Errorf("%q %q", got.Line, owned(got))
 			}
 			if redeemed := s.provider.requests("/token"); len(redeemed) != 1 {
 				t.Errorf("the code was redeemed %d times", len(redeemed))
@@ -781,7 +783,7 @@ func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
 // toCertifiedResponse walks up to our page that has a response to hand over.
 func (s *certifiedStreet) toCertifiedResponse(t *testing.T, b *browser, origin string) (callback string, response url.Values) {
 	t.Helper()
-	a := b.get(origin + "/")
+	a := b.Get(origin + "/")
 	for range 8 {
 		page := b.parse(a)
 		if page.title() == pageHandOver.Title {
@@ -824,12 +826,12 @@ func TestTheKeysOfACertifiedProviderRotate(t *testing.T) {
 	})
 	t.Run("after the user consented, just before the token is signed", func(t *testing.T) {
 		b := newBrowser(t)
-		callback := b.beforeCallback(func() answer {
-			a, _ := b.walk(b.get(s.at("rsa", "/deep")), "alice")
+		callback := b.beforeCallback(func() testrig.Answer {
+			a, _ := b.walk(b.Get(s.at("rsa", "/deep")), "alice")
 			return a
 		})
 		s.provider.rotate()
-		if got := b.get(callback.String()).seen(t); got.Line != "GET /deep HTTP/1.1" {
+		if got := b.Get(callback.String()).Seen(t); got.Line != "GET /deep HTTP/1.1" {
 			t.Errorf("arrived at %q", got.Line)
 		}
 	})
@@ -837,7 +839,7 @@ func TestTheKeysOfACertifiedProviderRotate(t *testing.T) {
 		t.Errorf("the keys were fetched %d times for three rotations", len(fetched))
 	}
 	s.signsIn(t, "ec", "alice")
-	before.get(s.at("rsa", "/")).seen(t) // who was signed in stays so
+	before.Get(s.at("rsa", "/")).Seen(t) // who was signed in stays so
 	if fetched := s.provider.requests("/jwks"); len(fetched) != 0 {
 		t.Errorf("the keys were fetched %d times for none", len(fetched))
 	}
@@ -847,23 +849,23 @@ func TestWhoeverCancelsAtACertifiedProviderIsToldSoAndMayTryAgain(t *testing.T) 
 	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"app": {}})
 	for _, test := range []struct {
 		name  string
-		first func(b *browser, a answer) answer // up to where the user cancels
+		first func(b *browser, a testrig.Answer) testrig.Answer // up to where the user cancels
 	}{
-		{"where to sign in", func(_ *browser, a answer) answer { return a }},
-		{"where to consent", func(b *browser, a answer) answer {
+		{"where to sign in", func(_ *browser, a testrig.Answer) testrig.Answer { return a }},
+		{"where to consent", func(b *browser, a testrig.Answer) testrig.Answer {
 			return b.press(a, "Sign-in", "login", "alice", "password", "whatever")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b, hits := newBrowser(t), s.echo.count()
-			a := b.follow(test.first(b, b.get(s.at("app", "/deep?x=1"))), "[ Cancel ]")
+			b, hits := newBrowser(t), s.echo.Count()
+			a := b.follow(test.first(b, b.Get(s.at("app", "/deep?x=1"))), "[ Cancel ]")
 			s.refused(t, a, http.StatusForbidden, "authorization response")
 			s.denied(a, hits)
-			if page := b.parse(a); page.heading() != pageCancelled.Title || !strings.Contains(a.body, pageCancelled.Text[0]) {
-				t.Errorf("the page does not say what happened: %s", a.body)
+			if page := b.parse(a); page.heading() != pageCancelled.Title || !strings.Contains(a.Body, pageCancelled.Text[0]) {
+				t.Errorf("the page does not say what happened: %s", a.Body)
 			}
-			if a, _ = b.walk(b.follow(a, labelSignInAgain), "alice"); a.StatusCode != http.StatusOK || a.seen(t).Line != "GET /deep?x=1 HTTP/1.1" {
-				t.Errorf("trying again: %d %.500s", a.StatusCode, a.body)
+			if a, _ = b.walk(b.follow(a, labelSignInAgain), "alice"); a.StatusCode != http.StatusOK || a.Seen(t).Line != "GET /deep?x=1 HTTP/1.1" {
+				t.Errorf("trying again: %d %.500s", a.StatusCode, a.Body)
 			}
 		})
 	}
@@ -895,12 +897,12 @@ func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *t
 			s.provider.requests("")
 			_, got := s.signsIn(t, test.site, "alice")
 			for header, want := range test.want {
-				if value := got.value(t, header); value != want {
+				if value := got.Value(t, header); value != want {
 					t.Errorf("%s is %q, want %q", header, value, want)
 				}
 			}
-			if test.want["X-Authentiq-Email"] == "" && len(got.values("X-Authentiq-Email")) != 0 {
-				t.Errorf("an address came from nowhere: %q", got.values("X-Authentiq-Email"))
+			if test.want["X-Authentiq-Email"] == "" && len(got.Values("X-Authentiq-Email")) != 0 {
+				t.Errorf("an address came from nowhere: %q", got.Values("X-Authentiq-Email"))
 			}
 			asked := s.provider.requests("/me")
 			if len(asked) != test.asked || test.asked > 0 && asked[0].Scheme != "Bearer" {
@@ -910,31 +912,31 @@ func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *t
 	}
 	t.Run("what a second gate requires, which began the sign-in", func(t *testing.T) {
 		b := newBrowser(t)
-		a, _ := b.walk(b.get(s.at("gates", "/admin/x")), "alice")
-		if got := a.seen(t); got.Line != "GET /admin/x HTTP/1.1" || got.value(t, "X-Authentiq-Email") != "alice@example.com" {
+		a, _ := b.walk(b.Get(s.at("gates", "/admin/x")), "alice")
+		if got := a.Seen(t); got.Line != "GET /admin/x HTTP/1.1" || got.Value(t, "X-Authentiq-Email") != "alice@example.com" {
 			t.Errorf("arrived with %q", got)
 		}
 	})
 	t.Run("what a second gate requires of somebody who is there already", func(t *testing.T) {
 		b := newBrowser(t)
-		a, _ := b.walk(b.get(s.at("gates", "/authentiq/sign-in")), "alice")
-		if got := a.seen(t); len(got.values("X-Authentiq-Email")) != 0 || got.value(t, "X-Authentiq-Subject") != "alice" {
+		a, _ := b.walk(b.Get(s.at("gates", "/authentiq/sign-in")), "alice")
+		if got := a.Seen(t); len(got.Values("X-Authentiq-Email")) != 0 || got.Value(t, "X-Authentiq-Subject") != "alice" {
 			t.Errorf("at the first gate it is %q", got)
 		}
-		a = b.get(s.at("gates", "/admin/x"))
+		a = b.Get(s.at("gates", "/admin/x"))
 		if a.StatusCode != http.StatusForbidden {
-			t.Fatalf("%d %.300s", a.StatusCode, a.body)
+			t.Fatalf("%d %.300s", a.StatusCode, a.Body)
 		}
 		a, _ = b.walk(b.follow(a, labelShare), "alice")
-		if got := a.seen(t); got.Line != "GET /admin/x HTTP/1.1" || got.value(t, "X-Authentiq-Email") != "alice@example.com" {
+		if got := a.Seen(t); got.Line != "GET /admin/x HTTP/1.1" || got.Value(t, "X-Authentiq-Email") != "alice@example.com" {
 			t.Errorf("arrived with %q", got)
 		}
 	})
 	t.Run("somebody whose claims are not enough there either is kept out", func(t *testing.T) {
-		b, hits := newBrowser(t), s.echo.count()
-		a, _ := b.walk(b.get(s.at("group", "/")), "bob")
+		b, hits := newBrowser(t), s.echo.Count()
+		a, _ := b.walk(b.Get(s.at("group", "/")), "bob")
 		if a.StatusCode != http.StatusForbidden || b.parse(a).heading() != pageDenied.Title {
-			t.Errorf("%d %.500s", a.StatusCode, a.body)
+			t.Errorf("%d %.500s", a.StatusCode, a.Body)
 		}
 		s.denied(a, hits)
 	})
@@ -942,22 +944,22 @@ func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *t
 
 func TestWhoeverIsKeptOutComesBackAsSomeoneElse(t *testing.T) {
 	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"staff": {options: "require email *@staff.example"}})
-	b, hits := newBrowser(t), s.echo.count()
-	kept, _ := b.walk(b.get(s.at("staff", "/deep?x=1")), "alice")
+	b, hits := newBrowser(t), s.echo.Count()
+	kept, _ := b.walk(b.Get(s.at("staff", "/deep?x=1")), "alice")
 	if kept.StatusCode != http.StatusForbidden || b.parse(kept).heading() != pageDenied.Title {
-		t.Fatalf("%d %.500s", kept.StatusCode, kept.body)
+		t.Fatalf("%d %.500s", kept.StatusCode, kept.Body)
 	}
 	s.denied(kept, hits)
 	// Trying again is no use: the provider has her session still.
-	if a, asked := b.walk(b.get(s.at("staff", "/deep?x=1")), "bob"); a.StatusCode != http.StatusForbidden || len(asked) != 0 {
+	if a, asked := b.walk(b.Get(s.at("staff", "/deep?x=1")), "bob"); a.StatusCode != http.StatusForbidden || len(asked) != 0 {
 		t.Errorf("%d after %q", a.StatusCode, asked)
 	}
 	a, asked := b.walk(b.follow(kept, labelOther), "bob")
 	if a.StatusCode != http.StatusOK || !slices.Contains(asked, certifiedLogin) {
-		t.Fatalf("%d after %q: %.500s", a.StatusCode, asked, a.body)
+		t.Fatalf("%d after %q: %.500s", a.StatusCode, asked, a.Body)
 	}
-	if got := a.seen(t); got.Line != "GET /deep?x=1 HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != "bob" || got.value(t, "X-Authentiq-Email") != "bob@staff.example" {
-		t.Errorf("%q as %q", got.Line, got.owned())
+	if got := a.Seen(t); got.Line != "GET /deep?x=1 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != "bob" || got.Value(t, "X-Authentiq-Email") != "bob@staff.example" {
+		t.Errorf("%q as %q", got.Line, owned(got))
 	}
 }
 
@@ -966,9 +968,9 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 	forgetHint := func(t *testing.T, b *browser) {
 		t.Helper()
 		here, _ := url.Parse(s.at("app", "/authentiq/sign-out"))
-		for _, c := range b.cookies(here.String()) {
+		for _, c := range b.Cookies(here.String()) {
 			if strings.HasSuffix(c.Name, hintSuffix) {
-				b.client.Jar.SetCookies(here, []*http.Cookie{{Name: c.Name, Path: "/authentiq", MaxAge: -1}})
+				b.Client.Jar.SetCookies(here, []*http.Cookie{{Name: c.Name, Path: "/authentiq", MaxAge: -1}})
 				return
 			}
 		}
@@ -987,89 +989,89 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 			if !test.hint {
 				forgetHint(t, b)
 			}
-			a := b.post(s.at("app", "/authentiq/sign-out"))
-			if hinted := strings.Contains(b.visited[1], "id_token_hint="); hinted != test.hint || b.parse(a).title() != certifiedLogout {
-				t.Fatalf("asked %q: %d %.500s", b.visited, a.StatusCode, a.body)
+			a := b.Post(s.at("app", "/authentiq/sign-out"))
+			if hinted := strings.Contains(b.Visited[1], "id_token_hint="); hinted != test.hint || b.parse(a).title() != certifiedLogout {
+				t.Fatalf("asked %q: %d %.500s", b.Visited, a.StatusCode, a.Body)
 			}
 			a = b.press(a, "Yes, sign me out")
 			if a.Request.URL.String() != s.at("app", "/authentiq/signed-out") || a.StatusCode != http.StatusOK || b.parse(a).heading() != pageSignedOut.Title {
-				t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.body)
+				t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.Body)
 			}
-			hits := s.echo.count()
-			s.denied(newBrowser(t).step(s.at("app", "/"), "Cookie", kept), hits)
+			hits := s.echo.Count()
+			s.denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
 			// At once again: the provider knows nobody any more, and asks.
 			a, asked := b.walk(b.follow(a, labelSignInAgain), "bob")
-			if !slices.Equal(asked, []string{certifiedLogin, certifiedConsent}) || a.seen(t).value(t, "X-Authentiq-Subject") != "bob" {
-				t.Errorf("signing in again: asked %q, %d %.500s", asked, a.StatusCode, a.body)
+			if !slices.Equal(asked, []string{certifiedLogin, certifiedConsent}) || a.Seen(t).Value(t, "X-Authentiq-Subject") != "bob" {
+				t.Errorf("signing in again: asked %q, %d %.500s", asked, a.StatusCode, a.Body)
 			}
 		})
 	}
 	t.Run("and leads back to where the user wanted to go", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
-		a := b.post(s.at("app", "/authentiq/sign-out?return_to=%2Fbye%3Fx%3D1"))
-		a = goOn(t, b.press(a, "Yes, sign me out"), b.get)
-		if !slices.Contains(b.visited, s.at("app", "/bye?x=1")) || b.parse(a).field("login") == nil {
-			t.Errorf("went %q: %d %.500s", b.visited, a.StatusCode, a.body)
+		a := b.Post(s.at("app", "/authentiq/sign-out?return_to=%2Fbye%3Fx%3D1"))
+		a = goOn(t, b.press(a, "Yes, sign me out"), b.Get)
+		if !slices.Contains(b.Visited, s.at("app", "/bye?x=1")) || b.parse(a).field("login") == nil {
+			t.Errorf("went %q: %d %.500s", b.Visited, a.StatusCode, a.Body)
 		}
-		if a, _ = b.walk(a, "alice"); a.seen(t).Line != "GET /bye?x=1 HTTP/1.1" {
-			t.Errorf("arrived at %q", a.seen(t).Line)
+		if a, _ = b.walk(a, "alice"); a.Seen(t).Line != "GET /bye?x=1 HTTP/1.1" {
+			t.Errorf("arrived at %q", a.Seen(t).Line)
 		}
 	})
 	t.Run("whose keys have rotated since: over here, whatever it makes of the hint", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
 		kept := ourLine(b, s.at("app", "/"))
 		s.provider.rotate()
-		b.post(s.at("app", "/authentiq/sign-out"))
-		hits := s.echo.count()
-		s.denied(newBrowser(t).step(s.at("app", "/"), "Cookie", kept), hits)
-		s.denied(b.step(s.at("app", "/")), hits)
+		b.Post(s.at("app", "/authentiq/sign-out"))
+		hits := s.echo.Count()
+		s.denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
+		s.denied(b.Step(s.at("app", "/")), hits)
 		s.arrives(t, b, "app", "alice")
 	})
 	t.Run("whose keys have rotated since, as the gate knows: it asks, and signs out", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
 		s.provider.rotate()
 		s.signsIn(t, "other", "bob") // so the new keys are known
-		a := b.press(b.post(s.at("app", "/authentiq/sign-out")), "Yes, sign me out")
+		a := b.press(b.Post(s.at("app", "/authentiq/sign-out")), "Yes, sign me out")
 		if a.Request.URL.String() != s.at("app", "/authentiq/signed-out") || b.parse(a).heading() != pageSignedOut.Title {
-			t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.body)
+			t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.Body)
 		}
-		if _, asked := b.walk(b.get(s.at("app", "/")), "alice"); len(asked) == 0 {
+		if _, asked := b.walk(b.Get(s.at("app", "/")), "alice"); len(asked) == 0 {
 			t.Error("the provider still knew who it was")
 		}
 	})
 	t.Run("where somebody is signed out already, which it does not ask about", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
 		s.arrives(t, b, "other", "alice")
-		b.press(b.post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
-		a, asked := b.walk(b.post(s.at("app", "/authentiq/sign-out")), "nobody")
+		b.press(b.Post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
+		a, asked := b.walk(b.Post(s.at("app", "/authentiq/sign-out")), "nobody")
 		if len(asked) != 0 || a.Request.URL.String() != s.at("app", "/authentiq/signed-out") {
-			t.Errorf("asked %q, came to %s: %.500s", asked, a.Request.URL, a.body)
+			t.Errorf("asked %q, came to %s: %.500s", asked, a.Request.URL, a.Body)
 		}
 	})
 	// The session here is over before the provider is asked. What it is told
 	// decides only about the session there.
 	for _, test := range []struct {
 		name   string
-		answer func(b *browser, a answer)
+		answer func(b *browser, a testrig.Answer)
 		asked  []string // by the next sign-in
 	}{
-		{"which nobody answers: over here, and going on there", func(*browser, answer) {}, nil},
-		{"which is told to stay: over here, and there for this site alone", func(b *browser, a answer) {
+		{"which nobody answers: over here, and going on there", func(*browser, testrig.Answer) {}, nil},
+		{"which is told to stay: over here, and there for this site alone", func(b *browser, a testrig.Answer) {
 			if a = b.press(a, "No, stay signed in"); a.Request.URL.String() != s.at("app", "/authentiq/signed-out") {
-				t.Errorf("came back to %s: %.500s", a.Request.URL, a.body)
+				t.Errorf("came back to %s: %.500s", a.Request.URL, a.Body)
 			}
 		}, []string{certifiedConsent}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b, _ := s.signsIn(t, "app", "alice")
 			kept := ourLine(b, s.at("app", "/"))
-			test.answer(b, b.post(s.at("app", "/authentiq/sign-out")))
-			hits := s.echo.count()
-			s.denied(newBrowser(t).step(s.at("app", "/"), "Cookie", kept), hits)
-			s.denied(b.step(s.at("app", "/")), hits)
-			a, asked := b.walk(b.get(s.at("app", "/")), "nobody")
-			if !slices.Equal(asked, test.asked) || a.seen(t).value(t, "X-Authentiq-Subject") != "alice" {
-				t.Errorf("the next sign-in asked %q: %d %.500s", asked, a.StatusCode, a.body)
+			test.answer(b, b.Post(s.at("app", "/authentiq/sign-out")))
+			hits := s.echo.Count()
+			s.denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
+			s.denied(b.Step(s.at("app", "/")), hits)
+			a, asked := b.walk(b.Get(s.at("app", "/")), "nobody")
+			if !slices.Equal(asked, test.asked) || a.Seen(t).Value(t, "X-Authentiq-Subject") != "alice" {
+				t.Errorf("the next sign-in asked %q: %d %.500s", asked, a.StatusCode, a.Body)
 			}
 		})
 	}
@@ -1104,10 +1106,10 @@ func TestTheClockOfACertifiedProviderMayBeOffAMinute(t *testing.T) {
 				return
 			}
 			b := newBrowser(t)
-			a, _ := b.walk(b.get(s.at(test.site, "/")), "alice")
+			a, _ := b.walk(b.Get(s.at(test.site, "/")), "alice")
 			s.refused(t, a, http.StatusBadGateway, test.check, "clock", "ID token", "alice")
 			if b.parse(a).heading() != pageFailed.Title {
-				t.Errorf("the page is %.500s", a.body)
+				t.Errorf("the page is %.500s", a.Body)
 			}
 		})
 	}
@@ -1151,22 +1153,22 @@ func TestACertifiedProviderSignsOutFromElsewhere(t *testing.T) {
 			bob, _ := s.signsIn(t, "app", "bob")
 			copied := ourLine(away, s.at("app", "/"))
 
-			away.press(away.post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
-			if a := newBrowser(t).step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
+			away.press(away.Post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
+			if a := newBrowser(t).Step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the next request: %d\n%s", a.StatusCode, s.logged())
 			}
 			if n := len(s.events(eventRemoteSignOut)); n != 1 {
 				t.Errorf("%d sign-outs in the log, want one\n%s", n, s.logged())
 			}
 			// A sub alone is about all of a user's sessions.
-			if a := stays.step(s.at("app", "/")); (a.StatusCode == http.StatusOK) != test.sid {
+			if a := stays.Step(s.at("app", "/")); (a.StatusCode == http.StatusOK) != test.sid {
 				t.Errorf("another session of the user's: %d", a.StatusCode)
 			}
-			bob.get(s.at("app", "/")).seen(t)
+			bob.Get(s.at("app", "/")).Seen(t)
 			// Of a sub alone nobody can tell whether a sign-in of the same second came after.
 			said := time.Now().Unix()
-			await(t, "the second is over", func() bool { return test.sid || time.Now().Unix() > said })
-			if _, asked := away.walk(away.get(s.at("app", "/")), "alice"); len(asked) == 0 {
+			testrig.Await(t, "the second is over", func() bool { return test.sid || time.Now().Unix() > said })
+			if _, asked := away.walk(away.Get(s.at("app", "/")), "alice"); len(asked) == 0 {
 				t.Error("the provider still knew who it was")
 			}
 		})

@@ -55,7 +55,7 @@ func TestACertifiedProviderEncryptsIDTokensByEveryPair(t *testing.T) {
 	}
 	for _, name := range []string{"plain", "without"} {
 		b := newBrowser(t)
-		a, _ := b.walk(b.get(s.at(name, "/")), "alice")
+		a, _ := b.walk(b.Get(s.at(name, "/")), "alice")
 		s.refused(t, a, http.StatusBadGateway, "decryption")
 	}
 }
@@ -93,13 +93,13 @@ func TestACertifiedProviderSignsAndEncryptsUserinfo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if name == "weaker" || name == "other" || name == "nokey" {
 				b := newBrowser(t)
-				a, _ := b.walk(b.get(s.at(name, "/")), "alice")
+				a, _ := b.walk(b.Get(s.at(name, "/")), "alice")
 				s.refused(t, a, http.StatusBadGateway, "userinfo")
 				return
 			}
 			s.provider.requests("")
 			_, got := s.signsIn(t, name, "alice")
-			if email := got.value(t, "X-Authentiq-Email"); email != "alice@example.com" {
+			if email := got.Value(t, "X-Authentiq-Email"); email != "alice@example.com" {
 				t.Errorf("the address is %q", email)
 			}
 			if asked := s.provider.requests("/me"); len(asked) != 1 {
@@ -127,7 +127,7 @@ func TestACertifiedProviderFollowsAChangeOfOurKey(t *testing.T) {
 	keptOut := func() {
 		t.Helper()
 		b := newBrowser(t)
-		a, _ := b.walk(b.get(s.at("app", "/")), "alice")
+		a, _ := b.walk(b.Get(s.at("app", "/")), "alice")
 		s.refused(t, a, http.StatusBadGateway, "decryption")
 	}
 	s.signsIn(t, "app", "alice")
@@ -162,24 +162,24 @@ func TestSigningOutAtACertifiedProviderThatEncrypts(t *testing.T) {
 		s.arrives(t, away, "other", "alice")
 		stays, _ := s.signsIn(t, "app", "alice")
 		copied := ourLine(away, s.at("app", "/"))
-		away.press(away.post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
-		if a := newBrowser(t).step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
+		away.press(away.Post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
+		if a := newBrowser(t).Step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
 			t.Errorf("the next request: %d\n%s", a.StatusCode, s.logged())
 		}
 		if n := len(s.events(eventRemoteSignOut)); n != 1 {
 			t.Errorf("%d sign-outs in the log, want one\n%s", n, s.logged())
 		}
-		stays.get(s.at("app", "/")).seen(t)
+		stays.Get(s.at("app", "/")).Seen(t)
 	})
 	t.Run("here, with a hint that the provider can read", func(t *testing.T) {
 		b, _ := s.signsIn(t, "app", "alice")
-		a := b.post(s.at("app", "/authentiq/sign-out"))
-		if !strings.Contains(b.visited[1], "id_token_hint=") || b.parse(a).title() != certifiedLogout {
-			t.Fatalf("%d %.500s", a.StatusCode, a.body)
+		a := b.Post(s.at("app", "/authentiq/sign-out"))
+		if !strings.Contains(b.Visited[1], "id_token_hint=") || b.parse(a).title() != certifiedLogout {
+			t.Fatalf("%d %.500s", a.StatusCode, a.Body)
 		}
 		a = b.press(a, "Yes, sign me out")
 		if a.Request.URL.String() != s.at("app", "/authentiq/signed-out") || b.parse(a).heading() != pageSignedOut.Title {
-			t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.body)
+			t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.Body)
 		}
 		if log, err := os.ReadFile(s.provider.log); err != nil || strings.Contains(string(log), "end_session.error") {
 			t.Errorf("it took exception to the hint: %v %s", err, log)

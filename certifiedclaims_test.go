@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // feature is a setting of oidc-provider's.
@@ -36,9 +38,9 @@ func TestACertifiedProviderSendsWhatIsAskedForByName(t *testing.T) {
 			for site, status := range test.status {
 				s.provider.requests("")
 				b := newBrowser(t)
-				a, _ := b.walk(b.get(s.at(site, "/deep")), "alice")
+				a, _ := b.walk(b.Get(s.at(site, "/deep")), "alice")
 				if a.StatusCode != status {
-					t.Fatalf("%s: %d, want %d: %.500s\n%s", site, a.StatusCode, status, a.body, s.logged())
+					t.Fatalf("%s: %d, want %d: %.500s\n%s", site, a.StatusCode, status, a.Body, s.logged())
 				}
 				if n := len(s.provider.requests("/me")); site != "never" && n != test.userinfo || site == "never" && n != 0 {
 					t.Errorf("%s: userinfo was asked %d times", site, n)
@@ -46,19 +48,19 @@ func TestACertifiedProviderSendsWhatIsAskedForByName(t *testing.T) {
 				if status != 200 {
 					continue
 				}
-				got := a.seen(t)
+				got := a.Seen(t)
 				if site == "custom" {
-					if groups := got.value(t, "X-Groups"); groups != "staff,admins" {
+					if groups := got.Value(t, "X-Groups"); groups != "staff,admins" {
 						t.Errorf("the groups are %q", groups)
 					}
-				} else if got.value(t, "X-Authentiq-Email") != "alice@example.com" || got.value(t, "X-Authentiq-Email-Verified") != "true" {
+				} else if got.Value(t, "X-Authentiq-Email") != "alice@example.com" || got.Value(t, "X-Authentiq-Email-Verified") != "true" {
 					t.Errorf("%s: arrived with %q", site, got.Headers)
 				}
 			}
 			// Who lacks it is kept out by the gate, not by the provider.
 			b := newBrowser(t)
-			if a, _ := b.walk(b.get(s.at("custom", "/deep")), "bob"); a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, "“groups” has to be shared.") {
-				t.Errorf("without groups: %d %.500s", a.StatusCode, a.body)
+			if a, _ := b.walk(b.Get(s.at("custom", "/deep")), "bob"); a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "“groups” has to be shared.") {
+				t.Errorf("without groups: %d %.500s", a.StatusCode, a.Body)
 			}
 		})
 	}
@@ -73,12 +75,12 @@ func TestACertifiedProvidersUserinfoIsAskedAlwaysOrNever(t *testing.T) {
 	for site, asked := range map[string]int{"always": 1, "auto": 0, "never": 0} {
 		s.provider.requests("")
 		b := newBrowser(t)
-		a, _ := b.walk(b.get(s.at(site, "/authentiq/sign-in")), "alice")
-		got := a.seen(t)
+		a, _ := b.walk(b.Get(s.at(site, "/authentiq/sign-in")), "alice")
+		got := a.Seen(t)
 		if n := len(s.provider.requests("/me")); n != asked {
 			t.Errorf("%s: asked %d times", site, n)
 		}
-		if name := strings.Join(got.values("X-Authentiq-Name"), ""); (name == "Alice Jané Whitfield") != (asked > 0) {
+		if name := strings.Join(got.Values("X-Authentiq-Name"), ""); (name == "Alice Jané Whitfield") != (asked > 0) {
 			t.Errorf("%s: the name is %q", site, name)
 		}
 	}
@@ -108,7 +110,7 @@ func TestAnAPIGetsTheTokensOfACertifiedProvider(t *testing.T) {
 					options: "scope profile email offline_access\nauth_param prompt consent\n" + handsOn + "session {\ntokens on\nrefresh on\nrecheck 1s\n}"},
 			})
 			b, got := s.signsIn(t, "api", "alice")
-			first := got.value(t, "Authorization")
+			first := got.Value(t, "Authorization")
 			token, bearer := strings.CutPrefix(first, "Bearer ")
 			if parts := strings.Count(token, ".") + 1; !bearer || (parts == 3) != jwt || jwt && len(token) < 1024 {
 				t.Fatalf("%d bytes in %d parts", len(token), parts)
@@ -119,29 +121,29 @@ func TestAnAPIGetsTheTokensOfACertifiedProvider(t *testing.T) {
 				}
 			}
 			var renewed string
-			await(t, "it is renewed", func() bool {
-				renewed = b.get(s.at("api", "/")).seen(t).value(t, "Authorization")
+			testrig.Await(t, "it is renewed", func() bool {
+				renewed = b.Get(s.at("api", "/")).Seen(t).Value(t, "Authorization")
 				return renewed != first
 			})
-			if got := b.get(s.at("api", "/")).seen(t); len(got.values("X-Token-Expires")) != 1 || len(got.values("X-Id-Token")) != 1 {
+			if got := b.Get(s.at("api", "/")).Seen(t); len(got.Values("X-Token-Expires")) != 1 || len(got.Values("X-Id-Token")) != 1 {
 				t.Errorf("arrived with %q", got.Headers)
 			}
-			renewed = b.get(s.at("api", "/")).seen(t).value(t, "Authorization")
+			renewed = b.Get(s.at("api", "/")).Seen(t).Value(t, "Authorization")
 			if jwt {
 				return
 			}
 			if status := s.provider.userinfo(t, renewed); status != http.StatusOK {
 				t.Errorf("the provider does not know it: %d", status)
 			}
-			req := pageRequest(t, s.at("api", "/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin")
+			req := testrig.PageRequest(t, s.at("api", "/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin")
 			req.Method = http.MethodPost
-			follow := b.client.CheckRedirect
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			if a := b.do(req); a.StatusCode != http.StatusSeeOther {
+			follow := b.Client.CheckRedirect
+			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			if a := b.Do(req); a.StatusCode != http.StatusSeeOther {
 				t.Fatalf("signing out: %d", a.StatusCode)
 			}
-			b.client.CheckRedirect = follow
-			await(t, "it is given back", func() bool { return s.provider.userinfo(t, renewed) == http.StatusUnauthorized })
+			b.Client.CheckRedirect = follow
+			testrig.Await(t, "it is given back", func() bool { return s.provider.userinfo(t, renewed) == http.StatusUnauthorized })
 			if events := s.events(eventNotGivenBack); len(events) != 0 {
 				t.Error(fmt.Sprint(events))
 			}

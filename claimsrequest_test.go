@@ -87,7 +87,7 @@ func TestWhatIsRequiredIsAskedForByName(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s.load("authentiq {\nissuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\n" + test.options + "\n}\nreverse_proxy UPSTREAM")
 			s.provider.ResetRequests()
-			newBrowser(t).get(s.url("/"))
+			newBrowser(t).Get(s.url("/"))
 			asked := s.asked()
 			if len(asked) != 1 {
 				t.Fatalf("asked %d times", len(asked))
@@ -132,13 +132,13 @@ func TestTheOperatorsOwnClaimsParameterIsSentAsItIs(t *testing.T) {
 	const own = `{"id_token":{"auth_time":{"essential":true}}, "userinfo":{"picture":null}}`
 	s := claimsStreet(t, gate("require email *@example.com\nauth_param claims `"+own+"`\nallow_param login_hint"))
 	b := newBrowser(t)
-	b.get(s.url("/authentiq/sign-in?claims=%7B%22id_token%22%3A%7B%22groups%22%3Anull%7D%7D&claims=x&login_hint=a"))
+	b.Get(s.url("/authentiq/sign-in?claims=%7B%22id_token%22%3A%7B%22groups%22%3Anull%7D%7D&claims=x&login_hint=a"))
 	if asked := s.asked(); len(asked) != 1 || !slices.Equal(asked[0]["claims"], []string{own}) {
 		t.Errorf("asked with %q", asked)
 	}
 	s.load(gate("require email *@example.com"))
 	s.provider.ResetRequests()
-	newBrowser(t).get(s.url("/authentiq/sign-in?claims=x"))
+	newBrowser(t).Get(s.url("/authentiq/sign-in?claims=x"))
 	if got := essentialAsked(t, s.asked()[0]); fmt.Sprint(got["id_token"]) != "[email email_verified]" {
 		t.Errorf("asked for %v", got)
 	}
@@ -175,8 +175,8 @@ func TestSharingWhatIsMissingAsksForItByName(t *testing.T) {
 		c.Scopes = map[string][]string{"staff": {"employee_number"}}
 	})
 	b := newBrowser(t)
-	b.get(s.url("/app/")).seen(t)
-	a := b.get(s.url("/admin/"))
+	b.Get(s.url("/app/")).Seen(t)
+	a := b.Get(s.url("/admin/"))
 	if a.StatusCode != http.StatusForbidden {
 		t.Fatalf("%d", a.StatusCode)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/keyfile"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // fetched reads an address, as a provider does.
@@ -137,12 +138,12 @@ func TestAClientThatShowsNoSecretSignsInRefreshesAndGivesBack(t *testing.T) {
 			}
 			b := s.signedIn()
 			s.pass(clock, 30*time.Second)
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 			if n := s.refreshes(); n != 1 {
 				t.Errorf("refreshed %d times\n%s", n, s.logged())
 			}
-			b.post(s.url("/authentiq/sign-out"))
-			await(t, "the token is given back", func() bool { return len(s.provider.Revoked()) == 1 })
+			b.Post(s.url("/authentiq/sign-out"))
+			testrig.Await(t, "the token is given back", func() bool { return len(s.provider.Revoked()) == 1 })
 
 			assertions := make(map[string]bool)
 			asked := append(s.provider.Requests(authentiqtest.Token), s.provider.Requests(authentiqtest.Revocation)...)
@@ -208,17 +209,17 @@ func TestAClientThatIsNotTakenLogsWhatToCheck(t *testing.T) {
 				s.secret += "x"
 			}
 			s.load(gate(options))
-			a := newBrowser(t).get(s.url("/"))
+			a := newBrowser(t).Get(s.url("/"))
 			events := s.events(eventRefused)
 			if len(events) != 1 || a.StatusCode != http.StatusBadGateway {
-				t.Fatalf("%d %.300s\n%s", a.StatusCode, a.body, s.logged())
+				t.Fatalf("%d %.300s\n%s", a.StatusCode, a.Body, s.logged())
 			}
 			said := fmt.Sprint(events[0]["error"])
 			if events[0]["check"] != "token request" || !strings.Contains(said, "invalid_client") || !strings.Contains(said, c.advice) {
 				t.Errorf("logged %v, want %q", events[0], c.advice)
 			}
-			if strings.Contains(a.body, "client") || strings.Contains(a.body, "invalid") {
-				t.Errorf("a stranger reads %s", a.body)
+			if strings.Contains(a.Body, "client") || strings.Contains(a.Body, "invalid") {
+				t.Errorf("a stranger reads %s", a.Body)
 			}
 			asked := s.provider.Requests(authentiqtest.Token)
 			if len(asked) != 1 {
@@ -249,9 +250,9 @@ func TestTheCertificateOfOneGateIsNotPresentedByAnother(t *testing.T) {
 	}
 	at := func(host string) string { return "http://" + host + ".localhost:" + s.port + "/" }
 	for range 2 { // the second time over connections that are there
-		newBrowser(t).get(at("app")).seen(t)
-		if a := newBrowser(t).get(at("other")); a.StatusCode != http.StatusBadGateway {
-			t.Errorf("the gate without a certificate: %d %.300s", a.StatusCode, a.body)
+		newBrowser(t).Get(at("app")).Seen(t)
+		if a := newBrowser(t).Get(at("other")); a.StatusCode != http.StatusBadGateway {
+			t.Errorf("the gate without a certificate: %d %.300s", a.StatusCode, a.Body)
 		}
 	}
 }
@@ -262,7 +263,7 @@ func TestConnectionsOfReplacedGatesEnd(t *testing.T) {
 	load := func(i int) {
 		s.load(gate(options + fmt.Sprintf("\nclock_skew %ds", 10+i)))
 		b := steadySignIn(s)
-		b.client.CloseIdleConnections()
+		b.Client.CloseIdleConnections()
 	}
 	idle := func() int {
 		http.DefaultClient.CloseIdleConnections()
@@ -271,7 +272,7 @@ func TestConnectionsOfReplacedGatesEnd(t *testing.T) {
 	}
 	load(0)
 	var baseline int
-	await(t, "all is at rest", func() bool {
+	testrig.Await(t, "all is at rest", func() bool {
 		last := baseline
 		baseline = idle()
 		return baseline == last
@@ -282,7 +283,7 @@ func TestConnectionsOfReplacedGatesEnd(t *testing.T) {
 			t.Fatal("a short key is taken")
 		}
 	}
-	await(t, "the connections of those before have ended", func() bool { return idle() <= baseline+2 })
+	testrig.Await(t, "the connections of those before have ended", func() bool { return idle() <= baseline+2 })
 }
 
 func TestAClientCertificateThatIsOverIsAWarning(t *testing.T) {

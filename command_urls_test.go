@@ -312,11 +312,11 @@ func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
 				t.Fatalf("%s is not there: %s", from, s.config)
 			}
 			b := newBrowser(t)
-			if a := b.get(from + "/"); a.StatusCode != http.StatusOK {
-				t.Fatalf("signing in: %d at %q", a.StatusCode, b.visited)
+			if a := b.Get(from + "/"); a.StatusCode != http.StatusOK {
+				t.Fatalf("signing in: %d at %q", a.StatusCode, b.Visited)
 			}
 			sent := func(parameter string) (values []string) {
-				for _, address := range b.visited {
+				for _, address := range b.Visited {
 					if u, err := url.Parse(address); err == nil && strings.HasPrefix(address, s.issuer) && u.Query().Has(parameter) {
 						values = append(values, u.Query().Get(parameter))
 					}
@@ -326,7 +326,7 @@ func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
 			if got := sent("redirect_uri"); !slices.Equal(got, told.RedirectURIs) {
 				t.Errorf("redirect_uri %q was sent, %q printed", got, told.RedirectURIs)
 			}
-			landed, err := url.Parse(b.visited[len(b.visited)-1])
+			landed, err := url.Parse(b.Visited[len(b.Visited)-1])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -334,7 +334,7 @@ func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.get(landed.Scheme+"://"+landed.Host+strings.TrimSuffix(out.Path, "signed-out")+"sign-out", "Sec-Fetch-Site", "same-origin")
+			b.Get(landed.Scheme+"://"+landed.Host+strings.TrimSuffix(out.Path, "signed-out")+"sign-out", "Sec-Fetch-Site", "same-origin")
 			if got := sent("post_logout_redirect_uri"); !slices.Equal(got, told.PostLogoutRedirectURIs) {
 				t.Errorf("post_logout_redirect_uri %q was sent, %q printed", got, told.PostLogoutRedirectURIs)
 			}

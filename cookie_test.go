@@ -12,12 +12,13 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestOurCookiesDoNotReachTheUpstreamAndOthersStayAsTheyAre(t *testing.T) {
 	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	b.get(s.url("/private")).seen(t)
+	b.Get(s.url("/private")).Seen(t)
 	session := hdrSession(b, s.url("/"))
 	for _, c := range []struct {
 		name string
@@ -46,9 +47,9 @@ func TestOurCookiesDoNotReachTheUpstreamAndOthersStayAsTheyAre(t *testing.T) {
 					lines = append(lines, "Cookie: "+line)
 				}
 				lines = append(lines, "Authorization: Bearer client")
-				got := hdrSend(s, hdrRequest(s, "GET "+path, "", lines...)).seen(t)
+				got := hdrSend(s, hdrRequest(s, "GET "+path, "", lines...)).Seen(t)
 				var cookies []string
-				for _, cookie := range got.values("Cookie") {
+				for _, cookie := range got.Values("Cookie") {
 					cookies = append(cookies, strings.Trim(cookie, " "))
 				}
 				want := slices.Clone(c.want)
@@ -59,7 +60,7 @@ func TestOurCookiesDoNotReachTheUpstreamAndOthersStayAsTheyAre(t *testing.T) {
 				if !slices.Equal(cookies, want) {
 					t.Errorf("the upstream saw %.200q, want %.200q", cookies, want)
 				}
-				if authorization := got.value(t, "Authorization"); authorization != "Bearer client" {
+				if authorization := got.Value(t, "Authorization"); authorization != "Bearer client" {
 					t.Errorf("Authorization %q", authorization)
 				}
 			})
@@ -140,13 +141,13 @@ func TestACookieWithAConfiguredNameIsTheOnlyOneThatIsOurs(t *testing.T) {
 func TestWhatOnlyLooksLikeTheSessionsCookieIsNoSession(t *testing.T) {
 	s, address := hdrSecure(t, gate(""))
 	b := hdrBrowser(t)
-	b.get(address + "/").seen(t)
+	b.Get(address + "/").Seen(t)
 	name, value, _ := strings.Cut(hdrSession(b, address+"/"), "=")
 	if name != hostCookie {
 		t.Fatalf("the session is in %q", name)
 	}
-	page := func(cookie string) answer {
-		return hdrBrowser(t).step(address+"/", "Cookie", cookie)
+	page := func(cookie string) testrig.Answer {
+		return hdrBrowser(t).Step(address+"/", "Cookie", cookie)
 	}
 	if a := page(name + "=" + value); a.StatusCode != http.StatusOK {
 		t.Fatalf("status %d with the session as it is", a.StatusCode)
@@ -157,7 +158,7 @@ func TestWhatOnlyLooksLikeTheSessionsCookieIsNoSession(t *testing.T) {
 		name + `="` + value + `"`, name + "=" + value + "=", name + "=%" + fmt.Sprintf("%x", value[0]) + value[1:], name + "_0=" + value,
 		"a=1, " + name + "=" + value, "$" + name + "=" + value, name + "-login-0=" + value,
 	} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := page(cookie)
 		s.denied(a, hits)
 		if a.StatusCode != http.StatusSeeOther {
@@ -285,7 +286,7 @@ func TestCraftedChunksCountAsNoSession(t *testing.T) {
 		"authentiq_0=99999999", "authentiq_0=30AAAAAAAAx", "authentiq_0=20AAAAAAAAx; authentiq_1=21AAAAAAAAx", "authentiq=; authentiq_0=; authentiq_1=",
 		"authentiq_chunks=99999999; authentiq_0=x", strings.Repeat("authentiq_0=20AAAAAAAAx;", 300), strings.Repeat("authentiq=x;", 500),
 	} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Accept: text/html"))
 		if a.StatusCode != http.StatusSeeOther {
 			t.Errorf("%.40q: status %d, want a sign-in", cookie, a.StatusCode)
@@ -305,7 +306,7 @@ func cookiesGrow(s *street, size int) {
 
 // cookiesSession returns a browser's cookies without the provider's own.
 func cookiesSession(b *browser, address string) []*http.Cookie {
-	return slices.DeleteFunc(b.cookies(address), func(c *http.Cookie) bool { return !sessionName.MatchString(c.Name) })
+	return slices.DeleteFunc(b.Cookies(address), func(c *http.Cookie) bool { return !sessionName.MatchString(c.Name) })
 }
 
 func cookiesNames(b *browser, address string) (names []string) {
@@ -324,14 +325,14 @@ func TestASessionThatShrinksLeavesNoChunksBehind(t *testing.T) {
 		want []string
 	}{{0, one}, {4000, three}, {2000, two}, {0, one}, {2000, two}, {4000, three}, {0, one}} {
 		cookiesGrow(s, step.size)
-		a := b.get(s.url("/authentiq/sign-in?return_to=/x"))
-		if sub := a.seen(t).value(t, "X-Authentiq-Subject"); a.StatusCode != http.StatusOK || sub != authentiqtest.Alice {
+		a := b.Get(s.url("/authentiq/sign-in?return_to=/x"))
+		if sub := a.Seen(t).Value(t, "X-Authentiq-Subject"); a.StatusCode != http.StatusOK || sub != authentiqtest.Alice {
 			t.Errorf("step %d: status %d", i, a.StatusCode)
 		}
 		if got := cookiesNames(b, s.url("/")); !slices.Equal(got, step.want) {
 			t.Errorf("step %d: the browser has %q, want %q", i, got, step.want)
 		}
-		if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("step %d: status %d with the new cookies", i, a.StatusCode)
 		}
 	}
@@ -366,7 +367,7 @@ func TestChunksOfTwoSessionsMixedAreNone(t *testing.T) {
 		"two of both, mixed":                        pair(alice[0], bob[1], alice[0]),
 		"put together into one cookie":              "authentiq=" + alice[0].Value[chunkPrefix:] + alice[1].Value[chunkPrefix:],
 	} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Accept: text/html"))
 		if a.StatusCode != http.StatusSeeOther {
 			t.Errorf("%s: status %d, want a sign-in", name, a.StatusCode)
@@ -385,7 +386,7 @@ func cookiesPlant(t *testing.T, b *browser, from, domain, path, name, value stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: value, Domain: domain, Path: path}})
+	b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: value, Domain: domain, Path: path}})
 }
 
 func TestDuplicatesThatDoNotOpenCountForNothing(t *testing.T) {
@@ -401,7 +402,7 @@ func TestDuplicatesThatDoNotOpenCountForNothing(t *testing.T) {
 		"on another line":  "authentiq=evil\r\nCookie: " + session,
 		"seven times junk": strings.Repeat("authentiq=evil; ", 7) + session,
 	} {
-		got := hdrIdentity(t, hdrSend(s, hdrRequest(s, "GET /", cookie, "Accept: text/html")).seen(t))
+		got := hdrIdentity(t, hdrSend(s, hdrRequest(s, "GET /", cookie, "Accept: text/html")).Seen(t))
 		if got["x-authentiq-subject"] != authentiqtest.Alice {
 			t.Errorf("%s: the upstream saw %q", name, got)
 		}
@@ -428,12 +429,12 @@ func TestTwoSessionsAtOnceAreRefusedAndClearedWithoutALoop(t *testing.T) {
 			var planted []string
 			for range c.others {
 				bob := hdrBrowser(t)
-				bob.get(site + "/").seen(t)
+				bob.Get(site + "/").Seen(t)
 				planted = append(planted, cookiesSession(bob, site+"/")[0].Value)
 			}
 			s.provider.SignInAs(authentiqtest.Alice)
 			alice := hdrBrowser(t)
-			alice.get(site + "/page/one").seen(t)
+			alice.Get(site + "/page/one").Seen(t)
 			paths := []string{c.path, c.path + "/one", "/"}
 			for i, value := range planted {
 				cookiesPlant(t, alice, "http://evil.app.localhost/", c.domain, strings.ReplaceAll(paths[i], "//", "/"), "authentiq", value)
@@ -441,8 +442,8 @@ func TestTwoSessionsAtOnceAreRefusedAndClearedWithoutALoop(t *testing.T) {
 			if n := len(cookiesSession(alice, site+"/page/one")); n != 1+c.others {
 				t.Fatalf("%d cookies, want %d: nothing is tested here", n, 1+c.others)
 			}
-			hits := s.echo.count()
-			a := alice.step(site + "/page/one")
+			hits := s.echo.Count()
+			a := alice.Step(site + "/page/one")
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("status %d, want a sign-in", a.StatusCode)
 			}
@@ -450,16 +451,16 @@ func TestTwoSessionsAtOnceAreRefusedAndClearedWithoutALoop(t *testing.T) {
 			// The browser follows to the provider and comes back as Alice, and that
 			// is the end of it: the harness fails a journey that goes round.
 			for range 2 {
-				got := alice.get(site + "/page/one").seen(t)
-				if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+				got := alice.Get(site + "/page/one").Seen(t)
+				if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 					t.Errorf("the upstream saw %q", sub)
 				}
 			}
-			if len(alice.visited) != 1 {
-				t.Errorf("still goes to sign in: %q", alice.visited)
+			if len(alice.Visited) != 1 {
+				t.Errorf("still goes to sign in: %q", alice.Visited)
 			}
 			// What was planted opens nothing any more, for him neither.
-			if a := hdrBrowser(t).step(site+"/", "Cookie", "authentiq="+planted[0]); a.StatusCode != http.StatusSeeOther {
+			if a := hdrBrowser(t).Step(site+"/", "Cookie", "authentiq="+planted[0]); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the planted session still opens: %d", a.StatusCode)
 			}
 		})
@@ -474,18 +475,18 @@ func TestASessionPlantedBeforeASignInEndsWithIt(t *testing.T) {
 	site := "http://sub.app.localhost:" + s.port
 	s.provider.SignInAs(authentiqtest.Bob)
 	bob := hdrBrowser(t)
-	bob.get(site + "/").seen(t)
+	bob.Get(site + "/").Seen(t)
 	s.provider.SignInAs(authentiqtest.Alice)
 	alice := hdrBrowser(t)
 	cookiesPlant(t, alice, "http://evil.app.localhost/", "app.localhost", "/", "authentiq", cookiesSession(bob, site+"/")[0].Value)
-	alice.get(site + "/authentiq/sign-in").seen(t)
+	alice.Get(site + "/authentiq/sign-in").Seen(t)
 	for range 2 {
-		if sub := alice.get(site+"/").seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+		if sub := alice.Get(site+"/").Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 			t.Errorf("the upstream saw %q", sub)
 		}
 	}
-	if len(alice.visited) != 1 {
-		t.Errorf("still goes to sign in: %q", alice.visited)
+	if len(alice.Visited) != 1 {
+		t.Errorf("still goes to sign in: %q", alice.Visited)
 	}
 }
 

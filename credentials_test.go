@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 const handsOn = "header Authorization {access_token}\nheader X-Token-Expires {access_token_expires_at}\nheader X-Id-Token {id_token}\n"
@@ -56,26 +57,26 @@ func TestAnApplicationGetsTheTokensThatHeadersName(t *testing.T) {
 			h := s.recorded(authentiqtest.Hooks{})
 			before := time.Now().Unix()
 			b := s.signedIn()
-			got := b.get(s.url("/")).seen(t)
+			got := b.Get(s.url("/")).Seen(t)
 			access, id := h.last()["access_token"].(string), h.last()["id_token"].(string)
 			if jwt && len(access) < 1024 {
 				t.Fatalf("the token has %d bytes", len(access))
 			}
-			if value := got.value(t, "Authorization"); value != "Bearer "+access {
+			if value := got.Value(t, "Authorization"); value != "Bearer "+access {
 				t.Errorf("Authorization is %.60q", value)
 			}
-			if value := got.value(t, "X-Raw"); value != access {
+			if value := got.Value(t, "X-Raw"); value != access {
 				t.Errorf("X-Raw is %.60q", value)
 			}
-			if value := got.value(t, "X-Id-Token"); value != id {
+			if value := got.Value(t, "X-Id-Token"); value != id {
 				t.Errorf("X-Id-Token is %.60q", value)
 			}
-			if expires, err := strconv.ParseInt(got.value(t, "X-Token-Expires"), 10, 64); err != nil || expires < before+600 || expires > before+660 {
+			if expires, err := strconv.ParseInt(got.Value(t, "X-Token-Expires"), 10, 64); err != nil || expires < before+600 || expires > before+660 {
 				t.Errorf("X-Token-Expires is %d", expires)
 			}
 			// It is told to nobody else.
 			for _, address := range []string{"/authentiq/session", "/authentiq/nothing", "/authentiq/sign-in"} {
-				if a := b.step(s.url(address)); strings.Contains(fmt.Sprint(a.Header, a.body), access) {
+				if a := b.Step(s.url(address)); strings.Contains(fmt.Sprint(a.Header, a.Body), access) {
 					t.Errorf("%s tells the token", address)
 				}
 			}
@@ -99,10 +100,10 @@ func TestNoApplicationGetsATokenThatNobodyAskedFor(t *testing.T) {
 			s := newStreet(t, gate(options))
 			h := s.recorded(authentiqtest.Hooks{})
 			b := s.signedIn()
-			a := b.get(s.url("/"))
+			a := b.Get(s.url("/"))
 			for _, which := range []string{"access_token", "id_token"} {
-				if strings.Contains(a.body, h.last()[which].(string)) {
-					t.Errorf("the application has the %s: %s", which, a.body)
+				if strings.Contains(a.Body, h.last()[which].(string)) {
+					t.Errorf("the application has the %s: %s", which, a.Body)
 				}
 			}
 		})
@@ -113,18 +114,18 @@ func TestATokenHeaderOfTheClientsOwnIsRemoved(t *testing.T) {
 	s := newStreet(t, "authentiq /app/* {"+siteOptions+handsOn+"\nsession {\ntokens on\n}\n}\nreverse_proxy UPSTREAM")
 	h := s.recorded(authentiqtest.Hooks{})
 	b := newBrowser(t)
-	b.get(s.url("/app/")).seen(t)
+	b.Get(s.url("/app/")).Seen(t)
 	forged := []string{"Authorization", "Bearer forged", "X-Id-Token", "forged", "X_id_token", "forged", "X.Id.Token", "forged", "X-Token-Expires", "forged", "x-TOKEN_expires", "forged"}
 	for path, want := range map[string]int{"/app/": 1, "/public": 0} {
-		got := b.get(s.url(path), forged...).seen(t)
+		got := b.Get(s.url(path), forged...).Seen(t)
 		for _, name := range []string{"Authorization", "X-Id-Token", "X-Token-Expires"} {
-			values := got.values(name)
+			values := got.Values(name)
 			if len(values) != want || strings.Contains(strings.Join(values, " "), "forged") {
 				t.Errorf("%s at %s: %.80q", name, path, values)
 			}
 		}
 	}
-	if got := b.get(s.url("/app/"), "Connection", "close, Authorization, X-Id-Token").seen(t); got.value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) {
+	if got := b.Get(s.url("/app/"), "Connection", "close, Authorization, X-Id-Token").Seen(t); got.Value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) {
 		t.Error("it was named as hop-by-hop, and is gone")
 	}
 }
@@ -152,15 +153,15 @@ func TestATokenThatIsOverIsNotHandedOn(t *testing.T) {
 			s.recorded(authentiqtest.Hooks{TokenResponse: test.answer})
 			b := s.signedIn()
 			s.pass(clock, test.later)
-			got := b.get(s.url("/"), "Authorization", "Bearer forged").seen(t)
-			if values := got.values("Authorization"); (len(values) == 1) != test.there || strings.Contains(fmt.Sprint(values), "forged") {
+			got := b.Get(s.url("/"), "Authorization", "Bearer forged").Seen(t)
+			if values := got.Values("Authorization"); (len(values) == 1) != test.there || strings.Contains(fmt.Sprint(values), "forged") {
 				t.Errorf("Authorization is %q", values)
 			}
-			if values := got.values("X-Token-Expires"); (len(values) == 1) != test.said {
+			if values := got.Values("X-Token-Expires"); (len(values) == 1) != test.said {
 				t.Errorf("X-Token-Expires is %q", values)
 			}
 			// An ID token has its own end, of five minutes.
-			if values := got.values("X-Id-Token"); (len(values) == 1) != (test.later < 5*time.Minute) {
+			if values := got.Values("X-Id-Token"); (len(values) == 1) != (test.later < 5*time.Minute) {
 				t.Errorf("X-Id-Token: %d", len(values))
 			}
 		})
@@ -190,34 +191,34 @@ func TestARefreshRenewsTheAccessToken(t *testing.T) {
 			h := s.recorded(authentiqtest.Hooks{})
 			b := s.signedIn()
 			first := h.last()["access_token"].(string)
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 			if s.refreshes() != 0 {
 				t.Fatal("asked before it was time")
 			}
 			s.recordedAgain(h, test.hooks)
 			s.pass(clock, test.later)
-			got := b.get(s.url("/")).seen(t)
+			got := b.Get(s.url("/")).Seen(t)
 			access, _ := h.last()["access_token"].(string)
 			if s.refreshes() != 1 || access == first {
 				t.Fatalf("%d refreshes", s.refreshes())
 			}
-			if value := got.value(t, "Authorization"); value != "Bearer "+access {
+			if value := got.Value(t, "Authorization"); value != "Bearer "+access {
 				t.Errorf("Authorization is %.80q", value)
 			}
-			if id, there := h.last()["id_token"].(string); there && got.value(t, "X-Id-Token") != id {
+			if id, there := h.last()["id_token"].(string); there && got.Value(t, "X-Id-Token") != id {
 				t.Error("X-Id-Token is another")
-			} else if !there && len(got.values("X-Id-Token")) != 0 {
+			} else if !there && len(got.Values("X-Id-Token")) != 0 {
 				t.Error("X-Id-Token is one that is over")
 			}
 			// The cookie has it now, and nobody asks again.
-			if got := b.get(s.url("/")).seen(t); got.value(t, "Authorization") != "Bearer "+access || s.refreshes() != 1 {
+			if got := b.Get(s.url("/")).Seen(t); got.Value(t, "Authorization") != "Bearer "+access || s.refreshes() != 1 {
 				t.Errorf("%d refreshes", s.refreshes())
 			}
 			// A late request with the cookie of before gets the new one too.
 			s.provider.Down()
 			s.pass(clock, 11*time.Minute)
-			if a := b.get(s.url("/")); a.StatusCode != http.StatusOK || len(a.seen(t).values("Authorization")) != 0 {
-				t.Errorf("while the provider is away: %d %q", a.StatusCode, a.body)
+			if a := b.Get(s.url("/")); a.StatusCode != http.StatusOK || len(a.Seen(t).Values("Authorization")) != 0 {
+				t.Errorf("while the provider is away: %d %q", a.StatusCode, a.Body)
 			}
 		})
 	}
@@ -247,15 +248,15 @@ func TestAnIDTokenThatCouldNotBeVerifiedIsNotHandedOn(t *testing.T) {
 		},
 	})
 	s.pass(clock, 6*time.Minute)
-	got := b.get(s.url("/")).seen(t)
+	got := b.Get(s.url("/")).Seen(t)
 	if s.refreshes() != 1 || len(s.events(eventNotRechecked)) != 1 {
 		t.Fatalf("%d refreshes\n%s", s.refreshes(), s.logged())
 	}
-	if value := got.values("X-Id-Token"); slices.Contains(value, h.last()["id_token"].(string)) {
+	if value := got.Values("X-Id-Token"); slices.Contains(value, h.last()["id_token"].(string)) {
 		t.Error("it was")
 	}
 	// The access token is the provider's own business, and good.
-	if value := got.value(t, "Authorization"); value != "Bearer "+h.last()["access_token"].(string) {
+	if value := got.Value(t, "Authorization"); value != "Bearer "+h.last()["access_token"].(string) {
 		t.Errorf("Authorization is %q", value)
 	}
 }
@@ -284,7 +285,7 @@ func TestASignOutGivesTheAccessTokenBackToo(t *testing.T) {
 			h := s.recorded(authentiqtest.Hooks{})
 			s.signedIn().leaves(s)
 			kinds := strings.Fields(test.kinds)
-			await(t, "they are given back", func() bool { return len(s.provider.Revoked()) == len(kinds) })
+			testrig.Await(t, "they are given back", func() bool { return len(s.provider.Revoked()) == len(kinds) })
 			for _, kind := range kinds {
 				if !slices.Contains(s.provider.Revoked(), h.last()[kind].(string)) {
 					t.Errorf("the %s is not: %q", kind, s.provider.Revoked())
@@ -318,7 +319,7 @@ func TestAProviderNeedNotTakeAccessTokensBack(t *testing.T) {
 			})
 		}})
 		s.signedIn().leaves(s)
-		await(t, "it is asked", func() bool { return len(s.givenBack()) == 1 })
+		testrig.Await(t, "it is asked", func() bool { return len(s.givenBack()) == 1 })
 		stopCaddy() // waits for it
 		if n := len(s.events(eventNotGivenBack)); n != complaints {
 			t.Errorf("%s: %d complaints, want %d", code, n, complaints)
@@ -331,18 +332,18 @@ func TestASignInKeepsTheTokensThatTheGateWantsWhichBeganIt(t *testing.T) {
 	s := newStreet(t, "authentiq /app/* {"+siteOptions+"}\nauthentiq /api/* {"+siteOptions+handsOn+"session {\ntokens on\n}\n}\nreverse_proxy UPSTREAM")
 	h := s.recorded(authentiqtest.Hooks{})
 	b := newBrowser(t)
-	got := b.get(s.url("/api/")).seen(t)
-	if got.value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) || got.value(t, "X-Id-Token") != h.last()["id_token"].(string) {
+	got := b.Get(s.url("/api/")).Seen(t)
+	if got.Value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) || got.Value(t, "X-Id-Token") != h.last()["id_token"].(string) {
 		t.Errorf("the application got %q", got.Headers)
 	}
 	// The first gate's application gets none of it.
-	if got := b.get(s.url("/app/")).seen(t); len(got.values("X-Id-Token")) != 0 || strings.Contains(fmt.Sprint(got.Headers), h.last()["access_token"].(string)) {
+	if got := b.Get(s.url("/app/")).Seen(t); len(got.Values("X-Id-Token")) != 0 || strings.Contains(fmt.Sprint(got.Headers), h.last()["access_token"].(string)) {
 		t.Errorf("the other application got %q", got.Headers)
 	}
 	// A session from there has none.
 	other := newBrowser(t)
-	other.get(s.url("/app/")).seen(t)
-	if got := other.get(s.url("/api/")).seen(t); len(got.values("Authorization")) != 0 {
+	other.Get(s.url("/app/")).Seen(t)
+	if got := other.Get(s.url("/api/")).Seen(t); len(got.Values("Authorization")) != 0 {
 		t.Errorf("the application got %q", got.Headers)
 	}
 }
@@ -351,11 +352,11 @@ func TestOnlyBearerTokensAreKept(t *testing.T) {
 	for kind, status := range map[string]int{"Bearer": 200, "bearer": 200, "mac": 502, "DPoP": 502} {
 		s := newStreet(t, gate(handsOn+"session {\ntokens on\n}"))
 		s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["token_type"] = kind }})
-		if a := newBrowser(t).get(s.url("/")); a.StatusCode != status {
+		if a := newBrowser(t).Get(s.url("/")); a.StatusCode != status {
 			t.Errorf("%s: %d, want %d", kind, a.StatusCode, status)
 		}
 		s.load(gate(""))
-		if a := newBrowser(t).get(s.url("/")); a.StatusCode != 200 {
+		if a := newBrowser(t).Get(s.url("/")); a.StatusCode != 200 {
 			t.Errorf("%s, and nobody wants it: %d", kind, a.StatusCode)
 		}
 	}
@@ -375,21 +376,21 @@ func TestALargeAccessTokenFitsOrIsNamed(t *testing.T) {
 	for size, fits := range map[int]bool{1000: true, 2500: true, 4000: true, 12000: false} {
 		h := s.recorded(largeAccess(size))
 		b := newBrowser(t)
-		a := b.get(s.url("/"))
+		a := b.Get(s.url("/"))
 		if fits {
-			if got := a.seen(t).value(t, "Authorization"); got != "Bearer "+h.last()["access_token"].(string) {
+			if got := a.Seen(t).Value(t, "Authorization"); got != "Bearer "+h.last()["access_token"].(string) {
 				t.Errorf("%d bytes: %.60q", size, got)
 			}
 			continue
 		}
-		if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.body, "access_token") {
-			t.Errorf("%d bytes: %d %.500s", size, a.StatusCode, a.body)
+		if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.Body, "access_token") {
+			t.Errorf("%d bytes: %d %.500s", size, a.StatusCode, a.Body)
 		}
 		refused := s.events(eventRefused)
 		if len(refused) != 1 || refused[0]["check"] != "size" || !strings.Contains(fmt.Sprint(refused[0]["error"]), "access_token (12000 bytes)") || !strings.Contains(fmt.Sprint(refused[0]["error"]), "session tokens") {
 			t.Errorf("the log: %v", refused)
 		}
-		for _, text := range []string{a.body, s.logged()} {
+		for _, text := range []string{a.Body, s.logged()} {
 			if strings.Contains(text, h.last()["access_token"].(string)[:40]) {
 				t.Error("the token is told")
 			}
@@ -416,12 +417,12 @@ func TestALargeRefreshTokenGivesWayToTheAccessToken(t *testing.T) {
 		t.Fatalf("the store has %d", len(s.stored()))
 	}
 	first := h.last()["access_token"].(string)
-	if got := b.get(s.url("/")).seen(t).value(t, "Authorization"); got != "Bearer "+first {
+	if got := b.Get(s.url("/")).Seen(t).Value(t, "Authorization"); got != "Bearer "+first {
 		t.Errorf("Authorization is %.60q", got)
 	}
 	s.forgets()
 	s.pass(clock, 6*time.Minute)
-	if got := b.get(s.url("/")).seen(t).value(t, "Authorization"); got == "Bearer "+first || got != "Bearer "+h.last()["access_token"].(string) {
+	if got := b.Get(s.url("/")).Seen(t).Value(t, "Authorization"); got == "Bearer "+first || got != "Bearer "+h.last()["access_token"].(string) {
 		t.Errorf("after a refresh, Authorization is %.60q", got)
 	}
 	for name, text := range s.stored() {
@@ -439,8 +440,8 @@ func TestATokenThatNoHeaderCanCarryIsLeftOut(t *testing.T) {
 		hooks.TokenResponse = func(m map[string]any) { m["access_token"] = token }
 		s.recorded(hooks)
 		b := newBrowser(t)
-		a := b.get(s.url("/"))
-		if got := a.seen(t); len(got.values("Authorization"))+len(got.values("X-Raw")) != 0 || strings.Contains(fmt.Sprint(got.Headers), "boss") {
+		a := b.Get(s.url("/"))
+		if got := a.Seen(t); len(got.Values("Authorization"))+len(got.Values("X-Raw")) != 0 || strings.Contains(fmt.Sprint(got.Headers), "boss") {
 			t.Errorf("%s: %q", name, got.Headers)
 		}
 	}
@@ -459,17 +460,17 @@ func TestNoTokenIsInTheLog(t *testing.T) {
 	b := s.signedIn()
 	b.fetch(s.url("/authentiq/session"))
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	// An answer that comes after the token is over, a page that refuses, a sign-out.
 	s.load(gate("header Authorization {access_token}\nrequire groups staff\nsession {\ntokens on\nrefresh on\n}"))
 	s.pass(clock, 0)
-	b.client.CloseIdleConnections()
-	page := b.get(s.url("/"))
+	b.Client.CloseIdleConnections()
+	page := b.Get(s.url("/"))
 	if page.StatusCode != http.StatusForbidden {
 		t.Errorf("%d", page.StatusCode)
 	}
 	b.leaves(s)
-	await(t, "they are given back", func() bool { return len(s.provider.Revoked()) == 2 })
+	testrig.Await(t, "they are given back", func() bool { return len(s.provider.Revoked()) == 2 })
 	stopCaddy()
 	log := s.logged()
 	if len(h.answers) != 2 || !strings.Contains(log, "upstream roundtrip") {
@@ -478,7 +479,7 @@ func TestNoTokenIsInTheLog(t *testing.T) {
 	for _, answer := range h.answers {
 		for _, which := range []string{"access_token", "id_token", "refresh_token"} {
 			token := answer[which].(string)
-			if strings.Contains(log, token) || strings.Contains(page.body, token) {
+			if strings.Contains(log, token) || strings.Contains(page.Body, token) {
 				t.Errorf("the %s is told", which)
 			}
 			if parts := strings.Split(token, "."); len(parts) == 3 && (strings.Contains(log, parts[1]) || strings.Contains(log, parts[2])) {
@@ -536,7 +537,7 @@ func TestAnAccessTokenThatCameTooLateIsNotRenewedAtEachRequest(t *testing.T) {
 			s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: change})
 			b := s.signedIn()
 			for range 5 {
-				b.get(s.url("/")).seen(t)
+				b.Get(s.url("/")).Seen(t)
 			}
 			if n := s.refreshes(); n > 0 {
 				t.Errorf("%d refreshes", n)
@@ -557,7 +558,7 @@ func TestATokenThatGrowsTakesThePlaceOfTheHint(t *testing.T) {
 	}
 	s.provider.SetHooks(largeAccess(4000))
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	if signoutHint(b, s.url("/authentiq/x")) != nil {
 		t.Error("the hint is still there")
 	}

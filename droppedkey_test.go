@@ -14,14 +14,15 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
 	const rotation = 8 * time.Second // and so Caddy reads the keys every two
 	s := newStreet(t, gate("session {\nkey_rotation 8s\nlifetime 1h\n}"))
 	b := s.signedIn()
-	cookie := b.cookieHeader(s.url("/"))
-	in := func() int { return newBrowser(t).step(s.url("/"), "Cookie", cookie).StatusCode }
+	cookie := b.CookieHeader(s.url("/"))
+	in := func() int { return newBrowser(t).Step(s.url("/"), "Cookie", cookie).StatusCode }
 	if status := in(); status != http.StatusOK {
 		t.Fatalf("before: %d", status)
 	}
@@ -44,7 +45,7 @@ func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
 		}
 	}
 	// The cookie was opened before, and is remembered as long as its key is there.
-	await(t, "whoever the old key signed in is out", func() bool { return in() == http.StatusSeeOther })
-	b.get(s.url("/")).seen(t) // and may sign in again, with the key that is left
+	testrig.Await(t, "whoever the old key signed in is out", func() bool { return in() == http.StatusSeeOther })
+	b.Get(s.url("/")).Seen(t) // and may sign in again, with the key that is left
 	s.signedIn()
 }

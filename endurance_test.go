@@ -16,17 +16,18 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // likewise returns another browser with all that b has now.
 func (b *browser) likewise(address string) *browser {
-	b.t.Helper()
+	b.T.Helper()
 	u, err := url.Parse(address)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	other := newBrowser(b.t)
-	other.client.Jar.SetCookies(u, b.client.Jar.Cookies(u))
+	other := newBrowser(b.T)
+	other.Client.Jar.SetCookies(u, b.Client.Jar.Cookies(u))
 	return other
 }
 
@@ -64,8 +65,8 @@ func TestAnOddAnswerAboutOneUserKeepsNoOtherFromBeingAskedAbout(t *testing.T) {
 	if a := alice.fetches(s.url("/news")); a.StatusCode != http.StatusOK {
 		t.Errorf("Alice: %d", a.StatusCode)
 	}
-	hits := s.echo.count()
-	a := bob.step(s.url("/"))
+	hits := s.echo.Count()
+	a := bob.Step(s.url("/"))
 	s.denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther {
 		t.Errorf("Bob, who is gone: %d", a.StatusCode)
@@ -76,14 +77,14 @@ func TestAnErrorsPageThatCachesShareBringsNoSession(t *testing.T) {
 	s := newStreet(t, gate("")+"error /gone 404\nhandle_errors {\nheader Cache-Control \"public, max-age=60\"\nrespond \"oops\"\n}")
 	b := s.signedIn()
 	s.setClock(time.Now().Add(10 * time.Minute))
-	a := b.step(s.url("/gone"))
-	if a.body != "oops" || a.StatusCode != http.StatusNotFound || a.Header.Get("Cache-Control") != "public, max-age=60" {
-		t.Fatalf("the error is %d %q, for %q", a.StatusCode, a.body, a.Header.Get("Cache-Control"))
+	a := b.Step(s.url("/gone"))
+	if a.Body != "oops" || a.StatusCode != http.StatusNotFound || a.Header.Get("Cache-Control") != "public, max-age=60" {
+		t.Fatalf("the error is %d %q, for %q", a.StatusCode, a.Body, a.Header.Get("Cache-Control"))
 	}
 	if len(a.Cookies()) != 0 {
 		t.Errorf("it brings %q", a.Header["Set-Cookie"])
 	}
-	if a := b.step(s.url("/")); !renewed(a.Header) {
+	if a := b.Step(s.url("/")); !renewed(a.Header) {
 		t.Error("the next page brings no session, so this says nothing")
 	}
 }
@@ -91,12 +92,12 @@ func TestAnErrorsPageThatCachesShareBringsNoSession(t *testing.T) {
 func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 	for name, end := range map[string]func(s *street, old *browser){
 		"a sign-out": func(s *street, old *browser) {
-			old.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			if a := old.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+			old.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			if a := old.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("signing out: %d", a.StatusCode)
 			}
 		},
-		"a new sign-in": func(s *street, old *browser) { old.get(s.url("/authentiq/sign-in")).seen(t) },
+		"a new sign-in": func(s *street, old *browser) { old.Get(s.url("/authentiq/sign-in")).Seen(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
@@ -104,7 +105,7 @@ func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 			old := kept.likewise(s.url("/authentiq/session"))
 			for range 6 {
 				s.pass(clock, 20*time.Minute)
-				if a := kept.step(s.url("/")); !renewed(a.Header) {
+				if a := kept.Step(s.url("/")); !renewed(a.Header) {
 					t.Fatalf("the copy is not kept alive: %d", a.StatusCode)
 				}
 			}
@@ -116,13 +117,13 @@ func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 			}
 			line := ourLine(kept, s.url("/"))
 			end(s, old)
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.with(line, "/")
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the copy that was kept alive: %d", a.StatusCode)
 			}
-			await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
+			testrig.Await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
 		})
 	}
 }
@@ -145,15 +146,15 @@ func TestAKeyThatIsNotPublishedYetSignsNobodyOut(t *testing.T) {
 	s.pass(clock, 6*time.Minute)
 	s.provider.RotateKeys()
 	s.provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { jwks["keys"] = old.Load() }})
-	alice.step(s.url("/")).seen(t)
+	alice.Step(s.url("/")).Seen(t)
 	asked := len(s.provider.Requests(authentiqtest.Keys))
 	s.pass(clock, 5*time.Second)
-	bob.step(s.url("/")).seen(t)
+	bob.Step(s.url("/")).Seen(t)
 	if n := len(s.provider.Requests(authentiqtest.Keys)); n != asked {
 		t.Errorf("the keys were fetched %d times more within the pause", n-asked)
 	}
 	s.pass(clock, 40*time.Second)
-	alice.step(s.url("/")).seen(t)
+	alice.Step(s.url("/")).Seen(t)
 	if n := len(s.events(eventNotRechecked)); n < 2 {
 		t.Errorf("%d lines in the log", n)
 	}
@@ -172,7 +173,7 @@ func TestAKeyThatIsNotPublishedYetSignsNobodyOut(t *testing.T) {
 	s.load(block)
 	s.pass(clock, 40*time.Second)
 	for who, b := range map[string]*browser{"Alice": alice, "Bob": bob} {
-		if name := b.step(s.url("/")).seen(t).value(t, "X-Authentiq-Name"); name != "Newname" {
+		if name := b.Step(s.url("/")).Seen(t).Value(t, "X-Authentiq-Name"); name != "Newname" {
 			t.Errorf("%s is not asked about with the new keys: %q", who, name)
 		}
 	}
@@ -194,8 +195,8 @@ func TestAGateBehindAnotherThatStopsSomebodyKeepsNobodyAlive(t *testing.T) {
 			b := s.signedIn()
 			s.pass(clock, 30*time.Minute)
 			for range 2 {
-				hits := s.echo.count()
-				a := b.step(s.url("/admin/x"))
+				hits := s.echo.Count()
+				a := b.Step(s.url("/admin/x"))
 				if a.StatusCode != test.status {
 					t.Errorf("%d, want %d", a.StatusCode, test.status)
 				}
@@ -211,7 +212,7 @@ func TestAClaimThatOutgrowsTheCookiesSignsNobodyOut(t *testing.T) {
 	s.provider.SetHooks(claim("memberships", noisy(20<<10)))
 	for at := time.Duration(0); at < 4*time.Hour; at += 4 * time.Minute {
 		s.pass(clock, 4*time.Minute)
-		if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
 			t.Fatalf("after %s: %d", at, a.StatusCode)
 		}
 	}
@@ -260,7 +261,7 @@ func TestARefreshTokenThatOnlyJustFitsLasts(t *testing.T) {
 		pad(size)
 		before := len(s.stored())
 		b = newBrowser(t)
-		return b, b.get(s.url("/")).StatusCode, len(s.stored()) > before
+		return b, b.Get(s.url("/")).StatusCode, len(s.stored()) > before
 	}
 	// The size at which it goes to the store; somewhat beyond, nothing fits.
 	fits, stored := 1, len(text)
@@ -291,7 +292,7 @@ func TestARefreshTokenThatOnlyJustFitsLasts(t *testing.T) {
 		s.pass(clock, 29*time.Minute)
 		for i, b := range all {
 			pad(first + i)
-			if a := b.step(s.url("/")); a.StatusCode != http.StatusOK {
+			if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
 				t.Fatalf("%d bytes, after %s: %d", first+i, at, a.StatusCode)
 			}
 		}
@@ -318,7 +319,7 @@ func TestASignInFitsIntoItsCookieHoweverManyRulesThereAre(t *testing.T) {
 		}
 	}})
 	b := newBrowser(t)
-	a := b.step(s.url("/admin/x"))
+	a := b.Step(s.url("/admin/x"))
 	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
 		t.Errorf("%d to %.100q", a.StatusCode, a.Header.Get("Location"))
 	}
@@ -328,7 +329,7 @@ func TestASignInFitsIntoItsCookieHoweverManyRulesThereAre(t *testing.T) {
 		}
 	}
 	b = newBrowser(t)
-	if a := b.get(s.url("/admin/x")); a.StatusCode != http.StatusOK {
+	if a := b.Get(s.url("/admin/x")); a.StatusCode != http.StatusOK {
 		t.Errorf("%d, %v", a.StatusCode, s.events(eventRefused))
 	}
 	if n := len(s.provider.Requests(authentiqtest.Userinfo)); n != 1 {
@@ -359,19 +360,19 @@ func TestASessionFromAClockThatWasDaysAheadIsNone(t *testing.T) {
 			s := newStreet(t, gate(""), func(c *authentiqtest.Config) { c.Now = clock.now })
 			s.pass(clock, ahead)
 			b := s.signedIn()
-			b.step(s.url("/")).seen(t)
+			b.Step(s.url("/")).Seen(t)
 			s.pass(clock, -ahead)
-			hits := s.echo.count()
-			a := b.step(s.url("/"))
+			hits := s.echo.Count()
+			a := b.Step(s.url("/"))
 			if lasts {
-				a.seen(t)
+				a.Seen(t)
 				return
 			}
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("%d", a.StatusCode)
 			}
-			b.get(s.url("/")).seen(t) // through the provider
+			b.Get(s.url("/")).Seen(t) // through the provider
 		})
 	}
 }
@@ -390,17 +391,17 @@ func TestASignOutCountsForARequestThatWaitsForARefreshWhichFails(t *testing.T) {
 		}
 		return h.hooks.Handler(e, next)
 	}})
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	waiting := newBrowser(t)
-	answers := make(chan answer, 1)
-	go func() { answers <- waiting.step(s.url("/"), "Cookie", line) }()
+	answers := make(chan testrig.Answer, 1)
+	go func() { answers <- waiting.Step(s.url("/"), "Cookie", line) }()
 	select {
 	case <-h.arrived:
 	case <-time.After(15 * time.Second):
 		t.Fatal("the provider was not asked")
 	}
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("signing out: %d", a.StatusCode)
 	}
 	h.release()
@@ -419,7 +420,7 @@ func TestARefreshTokenThatNobodyCanKeep(t *testing.T) {
 	t.Run("is refused at sign-in", func(t *testing.T) {
 		s, _ := refreshing(t, "")
 		s.provider.SetHooks(huge)
-		a := newBrowser(t).get(s.url("/"))
+		a := newBrowser(t).Get(s.url("/"))
 		if a.StatusCode != http.StatusBadGateway || renewed(a.Header) {
 			t.Errorf("%d", a.StatusCode)
 		}
@@ -435,7 +436,7 @@ func TestARefreshTokenThatNobodyCanKeep(t *testing.T) {
 		b := s.signedIn()
 		s.provider.SetHooks(huge)
 		s.pass(clock, 6*time.Minute)
-		b.step(s.url("/")).seen(t)
+		b.Step(s.url("/")).Seen(t)
 		if n := len(s.events(eventNotRechecked)); n != 1 {
 			t.Errorf("%d lines in the log", n)
 		}

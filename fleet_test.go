@@ -19,6 +19,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // fleet is a street whose site other processes have, too.
@@ -31,7 +32,7 @@ type fleet struct {
 
 // ship is one of the processes. It may be started again.
 type ship struct {
-	*process
+	*testrig.Process
 	admin  string
 	config string
 	binary string
@@ -40,7 +41,7 @@ type ship struct {
 // newFleet starts three processes. storage returns the folder of each.
 func newFleet(t *testing.T, options string, storage func(s *street) string) *fleet {
 	t.Helper()
-	f := &fleet{street: newStreet(t, gate(options)), binary: buildCaddy(t), options: options}
+	f := &fleet{street: newStreet(t, gate(options)), binary: testrig.BuildCaddy(t), options: options}
 	for range 3 {
 		port, admin := testnet.Port(t), "127.0.0.1:"+testnet.Port(t)
 		sh := &ship{admin: admin, binary: f.binary, config: f.fill(fmt.Sprintf(`{
@@ -53,24 +54,24 @@ http://127.0.0.1:%s {
 	%s
 }
 `, admin, storage(f.street), port, gate(options)))}
-		sh.process = runCaddy(t, f.binary, port, sh.config)
-		sh.ready()
+		sh.Process = testrig.RunCaddy(t, f.binary, port, sh.config)
+		sh.Ready()
 		f.all = append(f.all, sh)
 	}
 	return f
 }
 
 func (sh *ship) again() {
-	sh.t.Helper()
-	sh.process = runCaddy(sh.t, sh.binary, sh.port, sh.config)
-	sh.ready()
+	sh.T.Helper()
+	sh.Process = testrig.RunCaddy(sh.T, sh.binary, sh.Port, sh.config)
+	sh.Ready()
 }
 
 // hears posts a logout token for the session of a user's cookies, and returns the
 // status. It tries again as a provider does, when tries says so.
 func (sh *ship) hears(token string) int {
-	sh.t.Helper()
-	resp, err := http.PostForm(sh.url("/authentiq/backchannel-logout"), url.Values{"logout_token": {token}})
+	sh.T.Helper()
+	resp, err := http.PostForm(sh.URL("/authentiq/backchannel-logout"), url.Values{"logout_token": {token}})
 	if err != nil {
 		return 0
 	}
@@ -84,8 +85,8 @@ type guest struct{ line, sid, sub string }
 func (f *fleet) guest() guest {
 	f.t.Helper()
 	b := steadySignIn(f.street)
-	seen := b.get(f.url("/")).seen(f.t)
-	return guest{ourLine(b, f.url("/")), seen.value(f.t, "X-Authentiq-Sid"), seen.value(f.t, "X-Authentiq-Subject")}
+	seen := b.Get(f.url("/")).Seen(f.t)
+	return guest{ourLine(b, f.url("/")), seen.Value(f.t, "X-Authentiq-Sid"), seen.Value(f.t, "X-Authentiq-Subject")}
 }
 
 func (f *fleet) logoutToken(sub, sid string) string {
@@ -101,9 +102,9 @@ func (f *fleet) logoutToken(sub, sid string) string {
 // the test.
 func (f *fleet) in(sh *ship, g guest) bool {
 	f.t.Helper()
-	a := sh.asking(f.street, g.line)
+	a := askProcess(sh.Process, f.street, g.line)
 	if a.StatusCode != http.StatusOK && a.StatusCode != http.StatusSeeOther {
-		f.t.Errorf("asking %s: %d %.200s", sh.port, a.StatusCode, a.body)
+		f.t.Errorf("asking %s: %d %.200s", sh.Port, a.StatusCode, a.Body)
 	}
 	return a.StatusCode == http.StatusOK
 }
@@ -113,7 +114,7 @@ func (f *fleet) out(what string, g guest) {
 	f.t.Helper()
 	began := time.Now()
 	for i, sh := range f.all {
-		await(f.t, fmt.Sprintf("%s: known to process %d", what, i), func() bool { return !f.in(sh, g) })
+		testrig.Await(f.t, fmt.Sprintf("%s: known to process %d", what, i), func() bool { return !f.in(sh, g) })
 	}
 	f.t.Logf("%s: known to all after %s", what, time.Since(began).Round(time.Millisecond))
 }
@@ -142,7 +143,7 @@ func TestASignOutAtOneMachineIsOneAtAll(t *testing.T) {
 					t.Fatal("the session is not shared")
 				}
 				if status := sh.hears(f.logoutToken(g.sub, g.sid)); status != http.StatusOK {
-					t.Fatalf("the logout token: %d\n%s", status, sh.logged())
+					t.Fatalf("the logout token: %d\n%s", status, sh.Logged())
 				}
 				if f.in(sh, g) {
 					t.Error("is signed in where the token came to")
@@ -152,15 +153,15 @@ func TestASignOutAtOneMachineIsOneAtAll(t *testing.T) {
 
 			g := f.guest()
 			b := steadyBrowser(t)
-			req := pageRequest(t, f.all[0].url("/authentiq/sign-out"), "Cookie", g.line, "Sec-Fetch-Site", "same-origin")
+			req := testrig.PageRequest(t, f.all[0].URL("/authentiq/sign-out"), "Cookie", g.line, "Sec-Fetch-Site", "same-origin")
 			req.Host = "127.0.0.1:" + f.port
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			if a := b.do(req); a.StatusCode != http.StatusSeeOther {
+			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			if a := b.Do(req); a.StatusCode != http.StatusSeeOther {
 				t.Fatalf("signing out: %d", a.StatusCode)
 			}
 			f.out("a sign-out by the user", g)
 
-			for name, end := range map[string]func(*ship){"killed": func(sh *ship) { sh.kill() }, "stopped": func(sh *ship) { sh.interrupt() }} {
+			for name, end := range map[string]func(*ship){"killed": func(sh *ship) { sh.Kill() }, "stopped": func(sh *ship) { sh.Interrupt() }} {
 				g := f.guest()
 				if status := f.all[0].hears(f.logoutToken(g.sub, g.sid)); status != http.StatusOK {
 					t.Fatalf("the logout token: %d", status)
@@ -209,7 +210,7 @@ func TestTheCommandSignsOutEverywhere(t *testing.T) {
 	}
 	f.out("--sub", again)
 	later := f.guest()
-	await(t, "who signs in afterwards is in", func() bool {
+	testrig.Await(t, "who signs in afterwards is in", func() bool {
 		if f.in(f.all[1], later) {
 			return true
 		}
@@ -256,7 +257,7 @@ func TestRedisThatIsKilledUnderLoadLosesNoSignOut(t *testing.T) {
 		load.Go(func() {
 			for ctx.Err() == nil {
 				began := time.Now()
-				if a := sh.asking(f.street, stays.line); a.StatusCode != http.StatusOK {
+				if a := askProcess(sh.Process, f.street, stays.line); a.StatusCode != http.StatusOK {
 					t.Errorf("under load: %d", a.StatusCode)
 				}
 				asked.Add(1)
@@ -275,7 +276,7 @@ func TestRedisThatIsKilledUnderLoadLosesNoSignOut(t *testing.T) {
 			server.Start()
 		}
 		sh, token := f.all[i%len(f.all)], f.logoutToken(g.sub, g.sid)
-		await(t, "a provider that tries again is heard", func() bool {
+		testrig.Await(t, "a provider that tries again is heard", func() bool {
 			status := sh.hears(token)
 			if f.in(sh, g) {
 				t.Error("is signed in where the token came to")
@@ -291,17 +292,17 @@ func TestRedisThatIsKilledUnderLoadLosesNoSignOut(t *testing.T) {
 		t.Errorf("%d tokens were refused while Redis was away, want 4", refused)
 	}
 	for i, g := range guests {
-		await(t, "the provider's next try", func() bool { return f.all[i%len(f.all)].hears(f.logoutToken(g.sub, g.sid)) == http.StatusOK })
+		testrig.Await(t, "the provider's next try", func() bool { return f.all[i%len(f.all)].hears(f.logoutToken(g.sub, g.sid)) == http.StatusOK })
 		f.out(fmt.Sprintf("sign-out %d", i), g)
 	}
 	cancel()
 	load.Wait()
 	t.Logf("%d requests meanwhile, the slowest took %s", asked.Load(), time.Duration(slowest.Load())*time.Microsecond)
 	for _, sh := range f.all {
-		if log := sh.logged(); !strings.Contains(log, eventStoreTrouble) || !strings.Contains(log, eventStoreReady) || strings.Contains(log, server.Password) {
+		if log := sh.Logged(); !strings.Contains(log, eventStoreTrouble) || !strings.Contains(log, eventStoreReady) || strings.Contains(log, server.Password) {
 			t.Errorf("the log says:\n%s", log)
 		}
-		sh.kill()
+		sh.Kill()
 		sh.again()
 		for i, g := range guests {
 			if f.in(sh, g) {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // flowSite is a site whose gate has these options and no others.
@@ -74,7 +75,7 @@ func (s *street) flowEvents(message string, after int64) (events []map[string]an
 
 // flowSession returns the names of the session cookies that an address gets.
 func flowSession(b *browser, address string) (names []string) {
-	for _, c := range b.cookies(address) {
+	for _, c := range b.Cookies(address) {
 		if sessionName.MatchString(c.Name) {
 			names = append(names, c.Name)
 		}
@@ -89,20 +90,20 @@ func TestSignInFromADeepLinkEndsWhereItBegan(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			b := newBrowser(t)
-			a := b.get(s.url(path))
-			got := a.seen(t)
+			a := b.Get(s.url(path))
+			got := a.Seen(t)
 			if want := "GET " + path + " HTTP/1.1"; got.Line != want {
 				t.Errorf("landed at %q, want %q", got.Line, want)
 			}
-			if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("subject %q", sub)
 			}
-			if left := b.cookies(s.url("/")); slices.ContainsFunc(left, func(c *http.Cookie) bool { return strings.Contains(c.Name, loginInfix) }) {
+			if left := b.Cookies(s.url("/")); slices.ContainsFunc(left, func(c *http.Cookie) bool { return strings.Contains(c.Name, loginInfix) }) {
 				t.Errorf("a finished sign-in left its state: %q", left)
 			}
 			asked := s.flowAsked(authentiqtest.Authorize)
-			if a := b.get(s.url("/again")); a.seen(t).Line != "GET /again HTTP/1.1" || s.flowAsked(authentiqtest.Authorize) != asked {
-				t.Errorf("the session did not serve a second page: %q", b.visited)
+			if a := b.Get(s.url("/again")); a.Seen(t).Line != "GET /again HTTP/1.1" || s.flowAsked(authentiqtest.Authorize) != asked {
+				t.Errorf("the session did not serve a second page: %q", b.Visited)
 			}
 		})
 	}
@@ -138,8 +139,8 @@ func TestSignInWorksWithEveryKindOfProvider(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.flowLoad(t, flowSite(test.options))
-			a := newBrowser(t).get(s.url("/x"))
-			if sub := a.seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			a := newBrowser(t).Get(s.url("/x"))
+			if sub := a.Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("subject %q", sub)
 			}
 			if scope := s.flowLast(t, authentiqtest.Authorize).Query["scope"]; !slices.Equal(scope, []string{test.scope}) {
@@ -199,14 +200,14 @@ func TestClientAuthFollowsDiscoveryWhereTheConfigurationLeavesItOpen(t *testing.
 			}})
 			s.flowRediscover(t, gate(""))
 			before := s.flowAsked(authentiqtest.Token)
-			a := newBrowser(t).get(s.url("/"))
+			a := newBrowser(t).Get(s.url("/"))
 			if test.refused {
 				if a.StatusCode != http.StatusBadGateway || s.flowAsked(authentiqtest.Token) != before {
 					t.Errorf("status %d, %d token requests", a.StatusCode, s.flowAsked(authentiqtest.Token)-before)
 				}
 				return
 			}
-			a.seen(t)
+			a.Seen(t)
 			if basic := s.flowLast(t, authentiqtest.Token).Header.Get("Authorization") != ""; basic != test.basic {
 				t.Errorf("basic %t", basic)
 			}
@@ -226,7 +227,7 @@ func (s *street) flowSettle(t *testing.T) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for row := 0; row < 4; row++ {
-		await(t, "Caddy answers after a reload", func() bool {
+		testrig.Await(t, "Caddy answers after a reload", func() bool {
 			resp, err := client.Get(s.url("/authentiq/none"))
 			if err != nil {
 				row = 0
@@ -280,14 +281,14 @@ func TestUserinfoIsAskedOnlyWhenARequiredClaimIsMissing(t *testing.T) {
 			s.flowLoad(t, block)
 			before := s.flowAsked(authentiqtest.Userinfo)
 			b := newBrowser(t)
-			a := b.get(s.url("/"))
+			a := b.Get(s.url("/"))
 			if a.StatusCode != test.status {
-				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.body)
+				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.Body)
 			}
 			if asked := s.flowAsked(authentiqtest.Userinfo) - before; asked != test.asked {
 				t.Errorf("asked %d times, want %d", asked, test.asked)
 			}
-			b.get(s.url("/again"))
+			b.Get(s.url("/again"))
 			if test.status == http.StatusOK && s.flowAsked(authentiqtest.Userinfo)-before != test.asked {
 				t.Error("asked again for the next page")
 			}
@@ -311,16 +312,16 @@ func TestUserinfoNeverOverridesTheIDToken(t *testing.T) {
 			})
 		},
 	})
-	got := newBrowser(t).get(s.url("/")).seen(t)
+	got := newBrowser(t).Get(s.url("/")).Seen(t)
 	for name, want := range map[string]string{
 		"X-Authentiq-Name": "Alice Jane Whitfield", "X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "false",
 		"X-Authentiq-Issuer": s.provider.Issuer,
 	} {
-		if value := got.value(t, name); value != want {
+		if value := got.Value(t, name); value != want {
 			t.Errorf("%s: %q, want %q", name, value, want)
 		}
 	}
-	if sid := got.value(t, "X-Authentiq-Sid"); sid == "other" {
+	if sid := got.Value(t, "X-Authentiq-Sid"); sid == "other" {
 		t.Error("sid is userinfo's")
 	}
 }
@@ -348,7 +349,7 @@ func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
 		{"another case is another name", "/authentiq/sign-in?LOGIN_HINT=a&Prompt=login", plain},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := newBrowser(t).step(s.url(test.path))
+			a := newBrowser(t).Step(s.url(test.path))
 			to, err := a.Location()
 			if err != nil || a.StatusCode != http.StatusSeeOther {
 				t.Fatalf("%d %v", a.StatusCode, err)
@@ -413,12 +414,12 @@ func TestMaxAgeAndACRAreAskedForAndEnforced(t *testing.T) {
 				}
 			}})
 			before := s.flowMark()
-			a := newBrowser(t).get(s.url("/"))
+			a := newBrowser(t).Get(s.url("/"))
 			if q := s.flowLast(t, authentiqtest.Authorize).Query; q.Get("max_age") != "60" || q.Get("acr_values") != "gold silver" {
 				t.Errorf("asked for %q", q)
 			}
 			if test.check == "" {
-				a.seen(t)
+				a.Seen(t)
 				return
 			}
 			if events := s.flowEvents(eventRefused, before); a.StatusCode != http.StatusBadGateway || len(events) != 1 || events[0]["check"] != test.check {
@@ -455,9 +456,9 @@ func TestClockSkewIsWhatIsConfigured(t *testing.T) {
 				c[test.claim] = time.Now().Add(test.offset).Unix()
 			}})
 			before := s.flowMark()
-			a := newBrowser(t).get(s.url("/"))
+			a := newBrowser(t).Get(s.url("/"))
 			if test.ok {
-				a.seen(t)
+				a.Seen(t)
 				return
 			}
 			if events := s.flowEvents(eventRefused, before); a.StatusCode != http.StatusBadGateway || len(events) != 1 || events[0]["check"] != test.claim {
@@ -470,18 +471,18 @@ func TestClockSkewIsWhatIsConfigured(t *testing.T) {
 func TestSecondSignInReplacesTheFirst(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
-	kept := b.cookieHeader(s.url("/"))
+	kept := b.CookieHeader(s.url("/"))
 	s.provider.SignInAs(authentiqtest.Bob)
-	a := b.get(s.url("/authentiq/sign-in?return_to=%2Fhome%3Fx%3D1"))
-	got := a.seen(t)
-	if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob || got.Line != "GET /home?x=1 HTTP/1.1" {
+	a := b.Get(s.url("/authentiq/sign-in?return_to=%2Fhome%3Fx%3D1"))
+	got := a.Seen(t)
+	if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob || got.Line != "GET /home?x=1 HTTP/1.1" {
 		t.Errorf("%q at %q", sub, got.Line)
 	}
-	if email := got.value(t, "X-Authentiq-Email"); email != "bob@example.net" {
+	if email := got.Value(t, "X-Authentiq-Email"); email != "bob@example.net" {
 		t.Errorf("email %q", email)
 	}
-	hits := s.echo.count()
-	s.denied(newBrowser(t).step(s.url("/"), "Cookie", kept), hits) // a copy of the first one
+	hits := s.echo.Count()
+	s.denied(newBrowser(t).Step(s.url("/"), "Cookie", kept), hits) // a copy of the first one
 }
 
 func TestStrictSignInEndsInAPageThatGoesOn(t *testing.T) {
@@ -489,10 +490,10 @@ func TestStrictSignInEndsInAPageThatGoesOn(t *testing.T) {
 	for _, path := range []string{"/", "/a?b=c&d='%22e%22;url=//evil.example/&copy=1", "/;url='//evil.example", "/x?y=%3Cscript%3E"} {
 		t.Run(path, func(t *testing.T) {
 			b := newBrowser(t)
-			callback := b.toCallback(s.url(path))
-			hits := s.echo.count()
-			a := b.step(callback)
-			if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || s.echo.count() != hits {
+			callback := b.ToCallback(s.url(path))
+			hits := s.echo.Count()
+			a := b.Step(callback)
+			if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || s.echo.Count() != hits {
 				t.Fatalf("status %d, Location %q", a.StatusCode, a.Header.Get("Location"))
 			}
 			strict := 0
@@ -504,10 +505,10 @@ func TestStrictSignInEndsInAPageThatGoesOn(t *testing.T) {
 			if strict != 1 {
 				t.Errorf("Set-Cookie %q", a.Header["Set-Cookie"])
 			}
-			onward := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=([^"]*)">`).FindStringSubmatch(a.body)
-			link := regexp.MustCompile(`<a href="([^"]*)">`).FindStringSubmatch(a.body)
+			onward := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=([^"]*)">`).FindStringSubmatch(a.Body)
+			link := regexp.MustCompile(`<a href="([^"]*)">`).FindStringSubmatch(a.Body)
 			if onward == nil || link == nil {
-				t.Fatalf("the page does not go on: %s", a.body)
+				t.Fatalf("the page does not go on: %s", a.Body)
 			}
 			base, err := url.Parse(callback)
 			if err != nil {
@@ -521,7 +522,7 @@ func TestStrictSignInEndsInAPageThatGoesOn(t *testing.T) {
 				if next.Host != base.Host || next.Scheme != base.Scheme {
 					t.Fatalf("the page leads to %s", next)
 				}
-				line := b.get(next.String()).seen(t).Line
+				line := b.Get(next.String()).Seen(t).Line
 				wanted, err := url.Parse(path)
 				if err != nil {
 					t.Fatal(err)
@@ -548,8 +549,8 @@ func TestSessionDomainServesAllItsHostsThroughOneCallback(t *testing.T) {
 	at := func(host, path string) string { return s.fill("http://" + host + ".app.example.localhost:PORT" + path) }
 
 	b := newBrowser(t)
-	a := b.get(at("two", "/deep?x=1"))
-	got := a.seen(t)
+	a := b.Get(at("two", "/deep?x=1"))
+	got := a.Seen(t)
 	if got.Line != "GET /deep?x=1 HTTP/1.1" || a.Request.URL.Host != s.fill("two.app.example.localhost:PORT") {
 		t.Errorf("landed at %q on %s", got.Line, a.Request.URL)
 	}
@@ -557,20 +558,20 @@ func TestSessionDomainServesAllItsHostsThroughOneCallback(t *testing.T) {
 		t.Errorf("redirect_uri %q", to)
 	}
 	asked := s.flowAsked(authentiqtest.Authorize)
-	if a := b.get(at("one", "/")); a.seen(t).value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.flowAsked(authentiqtest.Authorize) != asked {
-		t.Errorf("the other host asked for a sign-in of its own: %q", b.visited)
+	if a := b.Get(at("one", "/")); a.Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.flowAsked(authentiqtest.Authorize) != asked {
+		t.Errorf("the other host asked for a sign-in of its own: %q", b.Visited)
 	}
-	hits := s.echo.count()
-	a = b.step(s.fill("http://evil.example.localhost:PORT/"))
-	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.fill("http://one.app.example.localhost:PORT/")) || s.echo.count() != hits {
+	hits := s.echo.Count()
+	a = b.Step(s.fill("http://evil.example.localhost:PORT/"))
+	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.fill("http://one.app.example.localhost:PORT/")) || s.echo.Count() != hits {
 		t.Errorf("a host outside the domain: %d %q", a.StatusCode, a.Header.Get("Location"))
 	}
 
 	// Without a domain the host of callback_url is the one that has sessions.
 	s.loadCaddyfile(site(callback))
 	b = newBrowser(t)
-	a = b.get(at("two", "/deep?x=2"))
-	if got := a.seen(t); got.Line != "GET /deep?x=2 HTTP/1.1" || a.Request.URL.Host != s.fill("one.app.example.localhost:PORT") {
+	a = b.Get(at("two", "/deep?x=2"))
+	if got := a.Seen(t); got.Line != "GET /deep?x=2 HTTP/1.1" || a.Request.URL.Host != s.fill("one.app.example.localhost:PORT") {
 		t.Errorf("landed at %q on %s", got.Line, a.Request.URL)
 	}
 	if names := flowSession(b, at("two", "/")); len(names) > 0 {
@@ -585,10 +586,10 @@ func TestTabsFinishInAnyOrder(t *testing.T) {
 			b := newBrowser(t)
 			callbacks := make([]string, 3)
 			for i := range callbacks {
-				callbacks[i] = b.toCallback(s.url(fmt.Sprintf("/tab/%d", i)))
+				callbacks[i] = b.ToCallback(s.url(fmt.Sprintf("/tab/%d", i)))
 			}
 			for _, i := range order {
-				if line := b.get(callbacks[i]).seen(t).Line; line != fmt.Sprintf("GET /tab/%d HTTP/1.1", i) {
+				if line := b.Get(callbacks[i]).Seen(t).Line; line != fmt.Sprintf("GET /tab/%d HTTP/1.1", i) {
 					t.Errorf("tab %d ended at %q", i, line)
 				}
 			}
@@ -599,8 +600,8 @@ func TestTabsFinishInAnyOrder(t *testing.T) {
 func TestTabsDoNotFinishEachOther(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	one, two := b.toCallback(s.url("/one")), b.toCallback(s.url("/two"))
-	a := b.step(flowQuery(t, one, func(q url.Values) { q.Set("code", flowQueryOf(t, two).Get("code")) }))
+	one, two := b.ToCallback(s.url("/one")), b.ToCallback(s.url("/two"))
+	a := b.Step(flowQuery(t, one, func(q url.Values) { q.Set("code", flowQueryOf(t, two).Get("code")) }))
 	if a.StatusCode != http.StatusBadRequest || len(flowSession(b, s.url("/"))) > 0 {
 		t.Errorf("a state with another tab's code: %d", a.StatusCode)
 	}
@@ -663,18 +664,18 @@ func TestClaimsThatNoHeaderCanCarryAreLeftOutAndLockNobodyOut(t *testing.T) {
 			}})
 			b := newBrowser(t)
 			for _, path := range []string{"/one", "/two"} {
-				got := b.get(s.url(path)).seen(t)
-				if got.Line != "GET "+path+" HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice || len(got.values("X-Authentiq-Groups")) > 0 {
+				got := b.Get(s.url(path)).Seen(t)
+				if got.Line != "GET "+path+" HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || len(got.Values("X-Authentiq-Groups")) > 0 {
 					t.Fatalf("%q: %q", got.Line, got.Headers)
 				}
 				for _, name := range []string{"X-Authentiq-Email", "X-Authentiq-Name", "X-Authentiq-Nickname", "X-Authentiq-Sid", "X-Authentiq-Phone-Type"} {
-					values := got.values(name)
+					values := got.Values(name)
 					if test.sent && !slices.Equal(values, []string{test.value}) || !test.sent && len(values) > 0 {
 						t.Errorf("%s: %q", name, values)
 					}
 				}
 			}
-			if hits := s.echo.count(); hits%2 != 0 {
+			if hits := s.echo.Count(); hits%2 != 0 {
 				t.Errorf("the upstream got %d requests", hits)
 			}
 		})
@@ -686,11 +687,11 @@ func TestClaimsAreReadOnceAndForwardedAsWritten(t *testing.T) {
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenPayload: func(p []byte) []byte {
 		return []byte(strings.TrimSuffix(string(p), "}") + `,"SUB":"root","Sub":"root","EMAIL":"root@example.com","uid":9007199254740993,"deep":{"big":1e400}}`)
 	}})
-	got := newBrowser(t).get(s.url("/")).seen(t)
+	got := newBrowser(t).Get(s.url("/")).Seen(t)
 	for name, want := range map[string]string{
 		"X-Authentiq-Subject": authentiqtest.Alice, "X-Authentiq-Email": "alice@example.com", "Uid": "9007199254740993", "Big": "1e400",
 	} {
-		if value := got.value(t, name); value != want {
+		if value := got.Value(t, name); value != want {
 			t.Errorf("%s: %q, want %q", name, value, want)
 		}
 	}

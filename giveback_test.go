@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // tokensOf records the refresh tokens that the provider hands out, oldest first.
@@ -39,14 +40,14 @@ func tokensOf(s *street, hooks authentiqtest.Hooks) (tokens func() []string) {
 
 // leaves signs out here alone: the provider would end its session, and with it the
 // token, if the browser went there.
-func (b *browser) leaves(s *street) answer {
-	b.t.Helper()
-	follow := b.client.CheckRedirect
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	defer func() { b.client.CheckRedirect = follow }()
-	a := b.post(s.url("/authentiq/sign-out"))
+func (b *browser) leaves(s *street) testrig.Answer {
+	b.T.Helper()
+	follow := b.Client.CheckRedirect
+	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	defer func() { b.Client.CheckRedirect = follow }()
+	a := b.Post(s.url("/authentiq/sign-out"))
 	if a.StatusCode != http.StatusSeeOther {
-		b.t.Fatalf("signing out: %d", a.StatusCode)
+		b.T.Fatalf("signing out: %d", a.StatusCode)
 	}
 	return a
 }
@@ -70,20 +71,20 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 		"that of the sign-in": {false, func(*street, *both, *browser) {}, 0},
 		"the one that a recheck has brought": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 		}, 1},
 		"the one that a recheck has brought to another request": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").seen(t) // the browser has the cookie of before
+			s.with(ourLine(b, s.url("/")), "/").Seen(t) // the browser has the cookie of before
 		}, 1},
 		"the one that a recheck has brought at another machine": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").seen(t)
+			s.with(ourLine(b, s.url("/")), "/").Seen(t)
 			s.forgets()
 		}, 1},
 		"the one that could not be stored": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").seen(t)
+			s.with(ourLine(b, s.url("/")), "/").Seen(t)
 			for name := range s.stored() {
 				s.remove(name)
 			}
@@ -93,12 +94,12 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 		}, 0},
 		"one in the store that a recheck has brought": {true, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").seen(t)
+			s.with(ourLine(b, s.url("/")), "/").Seen(t)
 			s.forgets()
 		}, 1},
 		"the one of before a reload": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").seen(t)
+			s.with(ourLine(b, s.url("/")), "/").Seen(t)
 			s.load(refreshGate("recheck 4m"))
 			s.pass(clock, 0)
 		}, 1},
@@ -113,8 +114,8 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 			b := s.signedIn()
 			test.before(s, clock, b)
 			b.leaves(s)
-			await(t, "the token is revoked", func() bool { return len(s.givenBack()) > 0 })
-			await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
+			testrig.Await(t, "the token is revoked", func() bool { return len(s.givenBack()) > 0 })
+			testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
 			all := tokens()
 			if len(all) != test.rechecks+1 {
 				t.Fatalf("%d tokens were handed out, want %d", len(all), test.rechecks+1)
@@ -139,8 +140,8 @@ func TestASignInThatTakesASessionsPlaceRevokesItsRefreshToken(t *testing.T) {
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := s.signedIn()
 	s.provider.SignInAs(authentiqtest.Bob)
-	b.get(s.url("/authentiq/sign-in?again=other"))
-	await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
+	b.Get(s.url("/authentiq/sign-in?again=other"))
+	testrig.Await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
 	if got, all := s.provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[:1]) {
 		t.Errorf("revoked %q of %q", got, all)
 	}
@@ -151,18 +152,18 @@ func TestWhoSignsInAnewKeepsWhatTheProviderHasGivenHim(t *testing.T) {
 	s, clock := refreshing(t, "tokens on\n---"+handsOn)
 	b := s.signedIn()
 	old := ourLine(b, s.url("/"))
-	b.get(s.url("/authentiq/sign-in?return_to=/")).seen(t)
+	b.Get(s.url("/authentiq/sign-in?return_to=/")).Seen(t)
 	s.app().state.refreshes.settle()
 	if got := s.provider.Revoked(); len(got) > 0 {
 		t.Errorf("revoked %q", got)
 	}
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	if a := s.with(old, "/"); a.StatusCode == http.StatusOK {
 		t.Error("the session of before goes on")
 	}
 	b.leaves(s)
-	await(t, "what he has is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
+	testrig.Await(t, "what he has is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
 }
 
 // A gate in front that rechecks nobody answers the sign-out of all.
@@ -170,19 +171,19 @@ func TestAGateWithoutRefreshGivesBackWhatAnotherHasStored(t *testing.T) {
 	s, clock := behindAnother(t, "/page")
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := newBrowser(t)
-	b.get(s.url("/admin/x")).seen(t)
+	b.Get(s.url("/admin/x")).Seen(t)
 	if len(tokens()) != 1 {
 		t.Fatalf("%q", tokens())
 	}
 	s.pass(clock, 6*time.Minute)
-	s.with(ourLine(b, s.url("/admin/x")), "/admin/x").seen(t) // what this brings is in the store alone
+	s.with(ourLine(b, s.url("/admin/x")), "/admin/x").Seen(t) // what this brings is in the store alone
 	s.forgets()
 	b.leaves(s)
-	await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
+	testrig.Await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
 	if got, all := s.provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[1:]) {
 		t.Errorf("revoked %q of %q", got, all)
 	}
-	await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
+	testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
 }
 
 // A recheck that is under way when its user signs out, here or elsewhere, brings a
@@ -200,17 +201,17 @@ func TestTheTokenOfARecheckThatWasUnderWayIsRevokedToo(t *testing.T) {
 			h := stalling(authentiqtest.Token)
 			t.Cleanup(h.release)
 			tokens := tokensOf(s, h.hooks)
-			answers := make(chan answer, 1)
+			answers := make(chan testrig.Answer, 1)
 			go func() { answers <- s.with(line, "/") }()
 			<-h.arrived
 			signOut(s, b)
 			h.release()
 			<-answers
-			await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
+			testrig.Await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
 			if got := s.provider.Revoked(); !slices.Equal(got, tokens()) {
 				t.Errorf("revoked %q of %q", got, tokens())
 			}
-			await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
+			testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
 		})
 	}
 }
@@ -245,9 +246,9 @@ func TestSignOutNeitherWaitsForARevocationNorFailsWithIt(t *testing.T) {
 			if waited := time.Since(before); waited >= refreshPatience {
 				t.Errorf("signing out waited %s for the provider", waited)
 			}
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			s.denied(s.with(line, "/"), hits)
-			await(t, "a line in the log", func() bool { return len(s.events(eventNotGivenBack)) > 0 })
+			testrig.Await(t, "a line in the log", func() bool { return len(s.events(eventNotGivenBack)) > 0 })
 			event := s.events(eventNotGivenBack)[0]
 			if event["level"] != "warn" || event["sub"] != authentiqtest.Alice || event["effect"] == "" || !strings.Contains(event["error"].(string), test.says) {
 				t.Errorf("the log has %v", event)
@@ -273,9 +274,9 @@ func TestAProviderThatTakesNoTokensBackIsNotComplainedOf(t *testing.T) {
 	s.pass(clock, 0)
 	b := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	b.leaves(s)
-	await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
+	testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
 	if n := len(s.provider.Requests(authentiqtest.Revocation)) + len(s.events(eventNotGivenBack)); n != 0 {
 		t.Errorf("asked, or complained, %d times", n)
 	}

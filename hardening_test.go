@@ -20,6 +20,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // A session that a gate without demands made passes the one that asks for acr or max_age.
@@ -43,17 +44,17 @@ func TestStepUpIsNotSkippedByASessionOfAnotherGate(t *testing.T) {
 				c["acr"], c["auth_time"] = "bronze", time.Now().Add(-time.Hour).Unix()
 			}})
 			b := newBrowser(t)
-			b.get(s.url("/")).seen(t) // in, with bronze
-			hits := s.echo.count()
-			a := b.get(s.url("/admin/x"))
-			if s.echo.count() != hits {
-				t.Errorf("the upstream got /admin/x from somebody who signed in as bronze an hour ago: %d %.200s", a.StatusCode, a.body)
+			b.Get(s.url("/")).Seen(t) // in, with bronze
+			hits := s.echo.Count()
+			a := b.Get(s.url("/admin/x"))
+			if s.echo.Count() != hits {
+				t.Errorf("the upstream got /admin/x from somebody who signed in as bronze an hour ago: %d %.200s", a.StatusCode, a.Body)
 			}
 			// a good one passes
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["acr"], c["auth_time"] = "gold", time.Now().Unix()
 			}})
-			newBrowser(t).get(s.url("/admin/x")).seen(t)
+			newBrowser(t).Get(s.url("/admin/x")).Seen(t)
 		})
 	}
 }
@@ -95,11 +96,11 @@ func TestIdentitiesOfTwoGatesAreNotMixed(t *testing.T) {
 			delete(c, n)
 		}
 	}})
-	got := newBrowser(t).get(s.url("/")).seen(t)
-	if issuer := got.value(t, "X-Authentiq-Issuer"); issuer != op2.Issuer {
+	got := newBrowser(t).Get(s.url("/")).Seen(t)
+	if issuer := got.Value(t, "X-Authentiq-Issuer"); issuer != op2.Issuer {
 		t.Fatalf("issuer %q", issuer)
 	}
-	if names := got.values("X-Authentiq-Username"); len(names) > 0 {
+	if names := got.Values("X-Authentiq-Username"); len(names) > 0 {
 		t.Errorf("the user of %s is called %q, which the other provider says of its own user", op2.Issuer, names)
 	}
 }
@@ -131,7 +132,7 @@ func TestAFloodOfStatesLocksNobodyOut(t *testing.T) {
 // A tunnel of another HTTP leads past the removal of forged headers.
 func TestAnUpgradeToAnotherHTTPIsNotForwarded(t *testing.T) {
 	s := newStreet(t, gate(""))
-	cookie := s.signedIn().cookieHeader(s.url("/"))
+	cookie := s.signedIn().CookieHeader(s.url("/"))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +204,7 @@ func TestAListOfEmailsIsNoVerifiedEmail(t *testing.T) {
 func TestHangUpDuringCallbackLogsNoCode(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	cb := b.toCallback(s.url("/" + strings.Repeat("%22", 600)))
+	cb := b.ToCallback(s.url("/" + strings.Repeat("%22", 600)))
 	u, _ := url.Parse(cb)
 	code := u.Query().Get("code")
 	asked, gone := make(chan struct{}, 1), make(chan struct{})
@@ -221,13 +222,13 @@ func TestHangUpDuringCallbackLogsNoCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nCookie: %s\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\r\n", u.RequestURI(), s.port, b.cookieHeader(cb))
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nCookie: %s\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\r\n", u.RequestURI(), s.port, b.CookieHeader(cb))
 	<-asked
 	_ = conn.(*net.TCPConn).SetLinger(0)
 	conn.Close()
 	close(gone)
-	await(t, "the sign-in is refused", func() bool { return len(s.events(eventRefused)) > 0 })
-	await(t, "nobody takes the answer", func() bool { return len(s.events(eventUndelivered)) > 0 })
+	testrig.Await(t, "the sign-in is refused", func() bool { return len(s.events(eventRefused)) > 0 })
+	testrig.Await(t, "nobody takes the answer", func() bool { return len(s.events(eventUndelivered)) > 0 })
 	for _, line := range strings.Split(s.logged(), "\n") {
 		if strings.Contains(line, code) {
 			t.Errorf("the log has the unredeemed code: %.700s", line)
@@ -241,23 +242,23 @@ func TestErrorRoutesSeeTheSameUserAndNoForgedOne(t *testing.T) {
 	s.port = testnet.Port(t) // on the same one the old listener may still answer
 	s.load("authentiq /private* {" + siteOptions + "}\n reverse_proxy /private* 127.0.0.1:1\nrespond /boom 500\nhandle /err {\nerror 503\n}\n handle_errors {\n authentiq /private* {" + siteOptions + "}\nreverse_proxy UPSTREAM\n}\n")
 	b := newBrowser(t)
-	a := b.get(s.url("/private"))
-	got := a.seen(t)
-	if strings.Contains(strings.Join(got.values("Cookie"), ""), "authentiq=") {
+	a := b.Get(s.url("/private"))
+	got := a.Seen(t)
+	if strings.Contains(strings.Join(got.Values("Cookie"), ""), "authentiq=") {
 		t.Error("our cookie went to the upstream of the error route")
 	}
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	a = s.raw("GET /private HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nX-Authentiq-Subject: root\r\nConnection: close\r\n\r\n")
 	s.denied(a, hits)
 	a = s.raw("GET /err HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nX-Authentiq-Subject: root\r\nConnection: close\r\n\r\n")
 	if a.StatusCode == 200 || a.StatusCode == 503 {
-		if len(a.seen(t).owned()) > 0 {
+		if len(owned(a.Seen(t))) > 0 {
 			t.Error("forged through the error route")
 		}
 	}
 	for _, target := range []string{"GET http://127.0.0.1:PORT/private", "GET /private%2f..%2fprivate", "FOO /private", "PRI /private"} {
 		a := s.raw(target + " HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nX-Authentiq-Subject: root\r\nConnection: close\r\n\r\n")
-		if strings.Contains(a.body, echoMark) && len(a.seen(t).owned()) > 0 {
+		if strings.Contains(a.Body, testrig.EchoMark) && len(owned(a.Seen(t))) > 0 {
 			t.Errorf("%s: a forged identity went to the upstream", target)
 		}
 	}
@@ -277,9 +278,9 @@ func TestNoReadingOfAPathLeadsAroundAMatcher(t *testing.T) {
 		s.port = testnet.Port(t) // on the same one the old listener may still answer
 		s.load(m + "\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM")
 		for _, p := range []string{"/private/x", "/public/..;/private/x", "/public;/../private/x", "/public%5c..%5cprivate/x", "//private/x", "/public/../private/x", "/./private/x", "/public%2f..%2fprivate/x", "/private%3bx"} {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw("GET " + p + " HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: close\r\n\r\n")
-			if s.echo.count() != hits {
+			if s.echo.Count() != hits {
 				t.Errorf("%s: %s reached the upstream without a session: %d", m, p, a.StatusCode)
 			}
 		}
@@ -296,14 +297,14 @@ func TestUserinfoDoesNotShadowAPathOfTheToken(t *testing.T) {
 // A sibling host that plants a few short cookies before ours locks nobody out.
 func TestTossedCookiesDoNotHideTheSession(t *testing.T) {
 	s := newStreet(t, gate(""))
-	real := s.signedIn().cookieHeader(s.url("/"))
+	real := s.signedIn().CookieHeader(s.url("/"))
 	for _, n := range []int{1, 7, 8, 9, 60} {
 		for _, form := range []string{"authentiq=%d", "authentiq_0=20%08dx"} {
 			var tossed []string
 			for i := range n {
 				tossed = append(tossed, fmt.Sprintf(form, i))
 			}
-			req := pageRequest(t, s.url("/"), "Cookie", strings.Join(tossed, "; ")+"; "+real)
+			req := testrig.PageRequest(t, s.url("/"), "Cookie", strings.Join(tossed, "; ")+"; "+real)
 			resp, err := http.DefaultTransport.RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)
@@ -370,8 +371,8 @@ func TestPresetsOfTwoGatesAreNotMixed(t *testing.T) {
 	}`))
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sub"] = "first"; c["groups"] = []any{"admin"} }})
 	op2.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sub"] = "second"; delete(c, "groups") }})
-	got := newBrowser(t).get(s.url("/")).seen(t)
-	if user, groups := got.values("Remote-User"), got.values("Remote-Groups"); len(groups) > 0 {
+	got := newBrowser(t).Get(s.url("/")).Seen(t)
+	if user, groups := got.Values("Remote-User"), got.Values("Remote-Groups"); len(groups) > 0 {
 		t.Errorf("user %q has groups %q, which are those of the other provider's user", user, groups)
 	}
 }
@@ -384,8 +385,8 @@ func TestThePageThatAsksMayLeadBackThroughTheCallbacksHost(t *testing.T) {
 		gate("callback_url http://auth.team.localhost:PORT/authentiq/callback\nsession {\ndomain team.localhost\n}") + "}")
 	b := newBrowser(t)
 	at := "http://app.team.localhost:" + s.port
-	await(t, "the new site answers", func() bool { return b.get(at+"/").StatusCode == http.StatusOK })
-	csp := b.get(at+"/authentiq/sign-out", "Sec-Fetch-Site", "cross-site").Header.Get("Content-Security-Policy")
+	testrig.Await(t, "the new site answers", func() bool { return b.Get(at+"/").StatusCode == http.StatusOK })
+	csp := b.Get(at+"/authentiq/sign-out", "Sec-Fetch-Site", "cross-site").Header.Get("Content-Security-Policy")
 	if !strings.Contains(csp, "http://auth.team.localhost:"+s.port) {
 		t.Errorf("the form leads through the callback's host, which %q forbids", csp)
 	}
@@ -395,8 +396,8 @@ func TestThePageThatAsksMayLeadBackThroughTheCallbacksHost(t *testing.T) {
 func TestErrorRoutesOfEndpointsSeeTheOriginalPath(t *testing.T) {
 	s := newStreet(t, "handle_path /app/* {\nauthentiq {"+siteOptions+"pages off\npath_prefix /app/authentiq\n}\nreverse_proxy UPSTREAM\n}\nhandle_errors {\nrespond \"{path}\"\n}\n")
 	for _, path := range []string{"/app/authentiq/sign-in/x", "/app/authentiq/callback"} {
-		if a := newBrowser(t).get(s.url(path)); a.body != path {
-			t.Errorf("%s: an error route sees %q", path, a.body)
+		if a := newBrowser(t).Get(s.url(path)); a.Body != path {
+			t.Errorf("%s: an error route sees %q", path, a.Body)
 		}
 	}
 }
@@ -406,18 +407,18 @@ func TestAReturnCookieDoesNotFillARequest(t *testing.T) {
 	s := newStreet(t, gate(""))
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
 	b := steadySignIn(s)
-	a := b.step(s.url("/authentiq/sign-out?return_to=/"+strings.Repeat("p", 2000)), "Sec-Fetch-Site", "same-origin") // and never comes back
+	a := b.Step(s.url("/authentiq/sign-out?return_to=/"+strings.Repeat("p", 2000)), "Sec-Fetch-Site", "same-origin") // and never comes back
 	if a.StatusCode != http.StatusSeeOther {
 		t.Fatal(a.StatusCode)
 	}
-	b.get(s.url("/"))
+	b.Get(s.url("/"))
 	for range 2 * loginSlots {
-		b.step(s.url("/authentiq/sign-in?return_to=/" + strings.Repeat("p", 300)))
+		b.Step(s.url("/authentiq/sign-in?return_to=/" + strings.Repeat("p", 300)))
 	}
-	if n := len(b.cookieHeader(s.url("/authentiq/callback"))); n > caddyHeaders-1<<10 {
+	if n := len(b.CookieHeader(s.url("/authentiq/callback"))); n > caddyHeaders-1<<10 {
 		t.Errorf("cookies take %d bytes", n)
 	}
-	if a := b.get(s.url("/authentiq/sign-out")); a.StatusCode >= 400 {
+	if a := b.Get(s.url("/authentiq/sign-out")); a.StatusCode >= 400 {
 		t.Errorf("sign-out: %d", a.StatusCode)
 	}
 }

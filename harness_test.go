@@ -7,24 +7,18 @@ package authentiq
 
 import (
 	"bufio"
-	"bytes"
-	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,7 +28,10 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
+
+func TestMain(m *testing.M) { testrig.Main(m) }
 
 // street is one Caddy with one provider and one upstream. Caddy is one in a
 // process, so tests that have one do not run in parallel.
@@ -44,7 +41,7 @@ type street struct {
 	issuer   string
 	client   string
 	secret   string
-	echo     *echo
+	echo     *testrig.Echo
 	port     string
 	storage  string
 	global   string // global options besides those of all streets
@@ -85,7 +82,7 @@ func newStreet(t *testing.T, block string, change ...func(*authentiqtest.Config)
 // emptyStreet starts the upstream alone, and settles where Caddy will be.
 func emptyStreet(t *testing.T) *street {
 	t.Helper()
-	return &street{t: t, echo: newEcho(t), port: testnet.Port(t), storage: t.TempDir(), log: filepath.Join(t.TempDir(), "caddy.log")}
+	return &street{t: t, echo: testrig.NewEcho(t), port: testnet.Port(t), storage: t.TempDir(), log: filepath.Join(t.TempDir(), "caddy.log")}
 }
 
 // gate wraps options into a whole site.
@@ -98,7 +95,7 @@ func gate(options string) string {
 func (s *street) fill(text string) string {
 	return strings.NewReplacer(
 		"ISSUER", s.issuer, "CLIENT", s.client, "SECRET", s.secret,
-		"UPSTREAM", s.echo.addr, ":PORT", ":"+s.port,
+		"UPSTREAM", s.echo.Addr, ":PORT", ":"+s.port,
 	).Replace(text)
 }
 
@@ -272,190 +269,28 @@ func (s *street) events(message string) (events []map[string]any) {
 
 func (s *street) url(path string) string { return "http://127.0.0.1:" + s.port + path }
 
-// await fails the test if condition does not become true in time.
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not happen in time: %s", what)
-		}
-	}
-}
+// browser is testrig's, which knows its way around the gate besides.
+type browser struct{ *testrig.Browser }
 
-// browser is a client with a jar, which asks for pages as browsers do.
-type browser struct {
-	t       *testing.T
-	client  *http.Client
-	visited []string // addresses of the last journey, redirects included
-}
+func newBrowser(t *testing.T) *browser { return &browser{testrig.NewBrowser(t)} }
 
-func newBrowser(t *testing.T) *browser {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &browser{t: t}
-	b.client = &http.Client{
-		Jar:     jar,
-		Timeout: 20 * time.Second,
-		// Hosts of *.localhost are this machine, whatever the resolver says.
-		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if host, port, err := net.SplitHostPort(addr); err == nil && strings.HasSuffix(host, ".localhost") {
-					addr = net.JoinHostPort("127.0.0.1", port)
-				}
-				return new(net.Dialer).DialContext(ctx, network, addr)
-			},
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // Caddy's own CA, made for the test
-			ForceAttemptHTTP2: true,
-		},
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			b.visited = append(b.visited, req.URL.String())
-			if len(via) > 10 {
-				return fmt.Errorf("a loop: %q", b.visited)
-			}
-			// Where else the journey has been counts for the rest of it.
-			elsewhere := func(r *http.Request) bool { return r.URL.Host != req.URL.Host }
-			if req.Header.Get("Sec-Fetch-Site") != "" && slices.ContainsFunc(via, elsewhere) {
-				req.Header.Set("Sec-Fetch-Site", "cross-site")
-			}
-			return nil
-		},
-	}
-	t.Cleanup(b.client.CloseIdleConnections)
-	return b
-}
-
-// answer is a response that was read.
-type answer struct {
-	*http.Response
-	body string
-}
-
-// seen parses the body as what the upstream reported.
-func (a answer) seen(t *testing.T) seen {
-	t.Helper()
-	var s seen
-	if err := json.Unmarshal([]byte(a.body), &s); err != nil {
-		t.Fatalf("the upstream was not reached: %d %.300s", a.StatusCode, a.body)
-	}
-	return s
-}
-
-func (b *browser) do(req *http.Request) answer {
-	b.t.Helper()
-	b.visited = []string{req.URL.String()}
-	resp, err := b.client.Do(req)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return answer{resp, string(body)}
-}
-
-// get loads a page, following redirects. Pairs of header are added.
-func (b *browser) get(address string, header ...string) answer {
-	b.t.Helper()
-	return b.do(pageRequest(b.t, address, header...))
-}
-
-func pageRequest(t *testing.T, address string, header ...string) *http.Request {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodGet, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Accept", "text/html,application/xhtml+xml")
-	req.Header.Set("Sec-Fetch-Mode", "navigate")
-	req.Header.Set("Sec-Fetch-Dest", "document")
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	return req
-}
-
-// step loads a page without following redirects.
-func (b *browser) step(address string, header ...string) answer {
-	b.t.Helper()
-	follow := b.client.CheckRedirect
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	defer func() { b.client.CheckRedirect = follow }()
-	return b.get(address, header...)
-}
-
-// post submits a form of a page of the same site.
-func (b *browser) post(address string, header ...string) answer {
-	b.t.Helper()
-	// A connection from before a reload may end any time, and a POST is not sent
-	// again by itself.
-	b.client.CloseIdleConnections()
-	req := pageRequest(b.t, address, header...)
-	req.Method = http.MethodPost
-	if req.Header.Get("Sec-Fetch-Site") == "" {
-		req.Header.Set("Sec-Fetch-Site", "same-origin")
-	}
-	return b.do(req)
-}
-
-// toCallback walks a sign-in up to the response of the provider and returns the
-// callback's address, not visited yet.
-func (b *browser) toCallback(address string) string {
-	b.t.Helper()
-	for range 5 {
-		a := b.step(address)
-		if a.StatusCode != http.StatusSeeOther && a.StatusCode != http.StatusFound {
-			b.t.Fatalf("%s: %d %.300s", address, a.StatusCode, a.body)
-		}
-		next, err := a.Location()
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		address = next.String()
-		if next.Query().Has("code") || next.Query().Has("error") {
-			return address
-		}
-	}
-	b.t.Fatal("the provider did not answer")
-	return ""
-}
-
-// cookies returns the jar's cookies for an address.
-func (b *browser) cookies(address string) []*http.Cookie {
-	u, err := url.Parse(address)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return b.client.Jar.Cookies(u)
-}
-
-// cookieHeader returns what the browser would send to an address.
-func (b *browser) cookieHeader(address string) string {
-	var pairs []string
-	for _, c := range b.cookies(address) {
-		pairs = append(pairs, c.Name+"="+c.Value)
-	}
-	return strings.Join(pairs, "; ")
-}
+func steadyBrowser(t *testing.T) *browser { return &browser{testrig.SteadyBrowser(t)} }
 
 // signedIn returns a browser that has signed in to the street's site.
 func (s *street) signedIn() *browser {
 	s.t.Helper()
 	b := newBrowser(s.t)
-	a := b.get(s.url("/"))
+	a := b.Get(s.url("/"))
 	if a.StatusCode != http.StatusOK {
-		s.t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.visited, a.body, s.logged())
+		s.t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.logged())
 	}
-	a.seen(s.t)
+	a.Seen(s.t)
 	return b
 }
 
 // raw sends bytes as they are and returns the answer to the first request in
 // them.
-func (s *street) raw(request string) answer {
+func (s *street) raw(request string) testrig.Answer {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 	if err != nil {
@@ -477,23 +312,23 @@ func (s *street) raw(request string) answer {
 		// To its end: Caddy's own proxy races with itself where it is stopped meanwhile.
 		_, _ = io.Copy(io.Discard, from)
 	}
-	return answer{resp, string(body)}
+	return testrig.Answer{Response: resp, Body: string(body)}
 }
 
 // denied fails the test unless a was kept from the upstream in the way that
 // all refusals are.
-func (s *street) denied(a answer, hitsBefore int) {
+func (s *street) denied(a testrig.Answer, hitsBefore int) {
 	s.t.Helper()
 	switch a.StatusCode {
 	case http.StatusSeeOther, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusBadGateway:
 	default:
-		s.t.Errorf("status %d, want a refusal: %.300s", a.StatusCode, a.body)
+		s.t.Errorf("status %d, want a refusal: %.300s", a.StatusCode, a.Body)
 	}
-	if hits := s.echo.count(); hits != hitsBefore {
+	if hits := s.echo.Count(); hits != hitsBefore {
 		s.t.Errorf("the upstream was reached")
 	}
-	if strings.Contains(a.body, echoMark) {
-		s.t.Errorf("the body has bytes of the upstream: %.300s", a.body)
+	if strings.Contains(a.Body, testrig.EchoMark) {
+		s.t.Errorf("the body has bytes of the upstream: %.300s", a.Body)
 	}
 	if cc := a.Header.Get("Cache-Control"); cc != "no-store" {
 		s.t.Errorf("Cache-Control %q, want no-store", cc)
@@ -507,49 +342,8 @@ func (s *street) denied(a answer, hitsBefore int) {
 
 var sessionName = regexp.MustCompile(`^(__Host-)?authentiq(_\d)?$`)
 
-// echoMark is in every answer of the upstream.
-const echoMark = "echo-mark-9d1f"
-
-// seen is a request as the upstream received it.
-type seen struct {
-	Mark    string
-	Line    string     // the request line
-	Headers [][]string // name and value of each line, in order
-	Trailer map[string][]string
-	Body    string
-}
-
-// values returns the values of all lines whose name an upstream could take for
-// name.
-func (s seen) values(name string) (values []string) {
-	fold := func(n string) string {
-		return strings.Map(func(r rune) rune {
-			if r == '_' || r == '.' {
-				return '-'
-			}
-			return r
-		}, strings.ToLower(n))
-	}
-	for _, h := range s.Headers {
-		if fold(h[0]) == fold(name) {
-			values = append(values, h[1])
-		}
-	}
-	return values
-}
-
-// value returns the value of the only line called name.
-func (s seen) value(t *testing.T, name string) string {
-	t.Helper()
-	values := s.values(name)
-	if len(values) != 1 {
-		t.Fatalf("%s: %d lines %q, want one", name, len(values), values)
-	}
-	return values[0]
-}
-
 // owned returns all identity headers, in any spelling.
-func (s seen) owned() map[string]string {
+func owned(s testrig.Seen) map[string]string {
 	all := make(map[string]string)
 	for _, h := range s.Headers {
 		if xAuthentiq.has(h[0]) {
@@ -557,74 +351,6 @@ func (s seen) owned() map[string]string {
 		}
 	}
 	return all
-}
-
-// echo is the upstream: it answers with what it was sent, byte for byte.
-type echo struct {
-	addr string
-	mu   sync.Mutex
-	hits int
-	last seen
-}
-
-func (e *echo) count() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.hits
-}
-
-func newEcho(t *testing.T) *echo {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &echo{addr: l.Addr().String()}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { e.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		running.Wait()
-	})
-	return e
-}
-
-func (e *echo) serve(conn net.Conn) {
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	var wire bytes.Buffer
-	r, err := http.ReadRequest(bufio.NewReader(io.TeeReader(conn, &wire)))
-	if err != nil {
-		return
-	}
-	body, _ := io.ReadAll(r.Body)
-	s := seen{Mark: echoMark, Trailer: r.Trailer, Body: string(body)}
-	head, _, _ := strings.Cut(wire.String(), "\r\n\r\n")
-	lines := strings.Split(head, "\r\n")
-	s.Line = lines[0]
-	for _, line := range lines[1:] {
-		name, value, _ := strings.Cut(line, ":")
-		s.Headers = append(s.Headers, []string{name, strings.TrimSpace(value)})
-	}
-	e.mu.Lock()
-	e.hits++
-	e.last = s
-	e.mu.Unlock()
-	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		text, _ := json.Marshal(s)
-		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n%s\n", text)
-		return
-	}
-	text, _ := json.Marshal(s)
-	fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
 }
 
 // sorted returns a copy in order.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // hdrFold is how the most forgiving upstream reads a header's name: CGI, WSGI
@@ -40,7 +41,7 @@ func hdrFold(name string) string {
 
 // hdrIdentity returns what an upstream could take for identity headers. A name
 // that is there twice is a failure of its own.
-func hdrIdentity(t *testing.T, s seen) map[string]string {
+func hdrIdentity(t *testing.T, s testrig.Seen) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
 	for _, h := range s.Headers {
@@ -61,7 +62,7 @@ func hdrIdentity(t *testing.T, s seen) map[string]string {
 
 // hdrTrailers returns the trailers that the upstream was sent, by folded name,
 // and those that were announced to it.
-func hdrTrailers(s seen) (sent map[string]string, announced []string) {
+func hdrTrailers(s testrig.Seen) (sent map[string]string, announced []string) {
 	sent = make(map[string]string)
 	for name, values := range s.Trailer {
 		if len(values) > 0 {
@@ -79,17 +80,15 @@ func hdrTrailers(s seen) (sent map[string]string, announced []string) {
 }
 
 // hdrLast returns the request that the upstream got last.
-func hdrLast(s *street) seen {
-	s.echo.mu.Lock()
-	defer s.echo.mu.Unlock()
-	return s.echo.last
+func hdrLast(s *street) testrig.Seen {
+	return s.echo.Latest()
 }
 
 // hdrSession returns the Cookie header of a browser without the provider's own,
 // which is on the same host.
 func hdrSession(b *browser, address string) string {
 	var pairs []string
-	for _, c := range b.cookies(address) {
+	for _, c := range b.Cookies(address) {
 		if sessionName.MatchString(c.Name) {
 			pairs = append(pairs, c.Name+"="+c.Value)
 		}
@@ -112,7 +111,7 @@ func hdrRequest(s *street, line, cookie string, lines ...string) string {
 // hdrSend sends bytes and returns the answer. Nothing in them is replaced. A
 // server that a reload has just replaced may cut a connection without a word;
 // then they are sent again.
-func hdrSend(s *street, request string) answer {
+func hdrSend(s *street, request string) testrig.Answer {
 	s.t.Helper()
 	method, _, _ := strings.Cut(request, " ")
 	var failure error
@@ -135,10 +134,10 @@ func hdrSend(s *street, request string) answer {
 		}
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(resp.Body)
-		return answer{resp, string(body)}
+		return testrig.Answer{Response: resp, Body: string(body)}
 	}
 	s.t.Fatalf("no answer to %.300q: %v", request, failure)
-	return answer{}
+	return testrig.Answer{}
 }
 
 // hdrPatient asks again when a server that a reload has just replaced cuts the
@@ -156,7 +155,7 @@ func (p hdrPatient) RoundTrip(req *http.Request) (resp *http.Response, err error
 
 func hdrBrowser(t *testing.T) *browser {
 	b := newBrowser(t)
-	b.client.Transport = hdrPatient{b.client.Transport.(*http.Transport)}
+	b.Client.Transport = hdrPatient{b.Client.Transport.(*http.Transport)}
 	return b
 }
 
@@ -164,7 +163,7 @@ func hdrBrowser(t *testing.T) *browser {
 func hdrSignedIn(s *street) *browser {
 	s.t.Helper()
 	b := hdrBrowser(s.t)
-	b.get(s.url("/")).seen(s.t)
+	b.Get(s.url("/")).Seen(s.t)
 	return b
 }
 
@@ -187,7 +186,7 @@ func hdrSecure(t *testing.T, block string) (*street, string) {
 	hdrLoad(s, "", "https://app.localhost:PORT {\ntls internal\nlog\n"+block+"\n}")
 	address := "https://app.localhost:" + s.port
 	conf := &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost"} // Caddy's own CA, made for the test
-	await(t, "a certificate for the site", func() bool {
+	testrig.Await(t, "a certificate for the site", func() bool {
 		conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, conf)
 		if err != nil {
 			return false
@@ -264,7 +263,7 @@ func TestIdentityHeadersAreThoseOfTheTable(t *testing.T) {
 	} {
 		t.Run(user.name, func(t *testing.T) {
 			s.provider.SignInAs(user.id, user.leaveOut...)
-			got := hdrIdentity(t, hdrBrowser(t).get(s.url("/")).seen(t))
+			got := hdrIdentity(t, hdrBrowser(t).Get(s.url("/")).Seen(t))
 			signIns := s.events(eventSignIn)
 			user.want["x-authentiq-sid"], _ = signIns[len(signIns)-1]["sid"].(string)
 			user.want["x-authentiq-issuer"] = s.provider.Issuer
@@ -322,10 +321,10 @@ func TestAForgedHeaderDoesNotTakeTheEmptyPlaceOfAClaim(t *testing.T) {
 			}
 		}})
 		b := hdrSignedIn(s)
-		clean := hdrIdentity(t, b.get(s.url("/")).seen(t))
+		clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
 		forged := hdrSend(s, hdrRequest(s, "GET /", hdrSession(b, s.url("/")),
 			"X-Authentiq-Groups: admin", "X-Authentiq-Middle-Name: admin", "X-Authentiq-Phone-Type: admin",
-			"X-Authentiq-Address: {}", "X-Authentiq-Geolocation: {}", "X-Authentiq-Email-Verified: true")).seen(t)
+			"X-Authentiq-Address: {}", "X-Authentiq-Geolocation: {}", "X-Authentiq-Email-Verified: true")).Seen(t)
 		if got := hdrIdentity(t, forged); !maps.Equal(got, clean) {
 			t.Errorf("%s: the upstream saw %q, want %q", name, got, clean)
 		}
@@ -342,20 +341,20 @@ func TestForgedHeadersDoNotReachTheUpstreamInAnySpelling(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := hdrSignedIn(s)
 	cookie := hdrSession(b, s.url("/"))
-	clean := hdrIdentity(t, b.get(s.url("/")).seen(t))
+	clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
 	if clean["x-authentiq-subject"] != authentiqtest.Alice {
 		t.Fatalf("without forgeries the upstream saw %q", clean)
 	}
 	for _, line := range hdrForgeries() {
-		got := hdrSend(s, hdrRequest(s, "GET /", cookie, line, "X-Mine: kept")).seen(t)
+		got := hdrSend(s, hdrRequest(s, "GET /", cookie, line, "X-Mine: kept")).Seen(t)
 		if identity := hdrIdentity(t, got); !maps.Equal(identity, clean) {
 			t.Errorf("%s: the upstream saw %q, want %q", line, identity, clean)
 		}
-		if got.value(t, "X-Mine") != "kept" {
+		if got.Value(t, "X-Mine") != "kept" {
 			t.Errorf("%s: took another header along", line)
 		}
 	}
-	got := hdrSend(s, hdrRequest(s, "GET /", cookie, hdrForgeries()...)).seen(t)
+	got := hdrSend(s, hdrRequest(s, "GET /", cookie, hdrForgeries()...)).Seen(t)
 	if identity := hdrIdentity(t, got); !maps.Equal(identity, clean) {
 		t.Errorf("all at once: the upstream saw %q, want %q", identity, clean)
 	}
@@ -387,16 +386,16 @@ func TestForgedHeadersThatCaddyWasToldToExpectDoNotReachTheUpstream(t *testing.T
 	}
 	for _, alias := range aliases {
 		// That they arrive at all is what makes the rest a test.
-		bare := hdrSend(s, "GET / HTTP/1.1\r\nHost: app.localhost:"+s.port+"\r\n"+alias+": admin\r\n\r\n").seen(t)
-		if values := bare.values(alias); len(values) != 1 {
+		bare := hdrSend(s, "GET / HTTP/1.1\r\nHost: app.localhost:"+s.port+"\r\n"+alias+": admin\r\n\r\n").Seen(t)
+		if values := bare.Values(alias); len(values) != 1 {
 			t.Fatalf("%s: does not pass Caddy itself (%q), nothing is tested here", alias, bare.Headers)
 		}
 	}
 	b := hdrSignedIn(s)
 	cookie := hdrSession(b, s.url("/"))
-	clean := hdrIdentity(t, b.get(s.url("/")).seen(t))
+	clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
 	for _, alias := range aliases {
-		got := hdrSend(s, hdrRequest(s, "GET /", cookie, alias+": admin")).seen(t)
+		got := hdrSend(s, hdrRequest(s, "GET /", cookie, alias+": admin")).Seen(t)
 		if identity := hdrIdentity(t, got); !maps.Equal(identity, clean) {
 			t.Errorf("%s: the upstream saw %q, want %q", alias, identity, clean)
 		}
@@ -406,8 +405,8 @@ func TestForgedHeadersThatCaddyWasToldToExpectDoNotReachTheUpstream(t *testing.T
 		}
 	}
 	other := hdrBrowser(t)
-	if a := other.get("http://other.localhost:"+s.port+"/private", "X_Authentiq_Subject", "admin", "X.Authentiq.Email", "admin"); a.StatusCode != http.StatusOK {
-		t.Fatalf("signing in before FastCGI: %d %.300s", a.StatusCode, a.body)
+	if a := other.Get("http://other.localhost:"+s.port+"/private", "X_Authentiq_Subject", "admin", "X.Authentiq.Email", "admin"); a.StatusCode != http.StatusOK {
+		t.Fatalf("signing in before FastCGI: %d %.300s", a.StatusCode, a.Body)
 	}
 	if got := upstream.header().Get("X-Authentiq-Subject"); got != authentiqtest.Alice {
 		t.Errorf("the FastCGI upstream saw the subject %q", got)
@@ -471,8 +470,8 @@ func (u *hdrCGI) identity() (names []string) {
 func TestOverHTTP2TheUpstreamSeesOneLineOfEachIdentityHeader(t *testing.T) {
 	s, address := hdrSecure(t, gate(""))
 	b := hdrBrowser(t)
-	a := b.get(address + "/")
-	clean := hdrIdentity(t, a.seen(t))
+	a := b.Get(address + "/")
+	clean := hdrIdentity(t, a.Seen(t))
 	if a.ProtoMajor != 2 || clean["x-authentiq-subject"] != authentiqtest.Alice {
 		t.Fatalf("%s, the upstream saw %q", a.Proto, clean)
 	}
@@ -485,14 +484,14 @@ func TestOverHTTP2TheUpstreamSeesOneLineOfEachIdentityHeader(t *testing.T) {
 		name, value, _ := strings.Cut(line, ": ")
 		forged = append(forged, hpack.HeaderField{Name: strings.ToLower(name), Value: value})
 	}
-	hits := s.echo.count()
-	if status := hdrStream(s, cookie, forged, "", nil); status != "200" || s.echo.count() != hits+1 {
+	hits := s.echo.Count()
+	if status := hdrStream(s, cookie, forged, "", nil); status != "200" || s.echo.Count() != hits+1 {
 		t.Fatalf("status %s", status)
 	}
 	if got := hdrIdentity(t, hdrLast(s)); !maps.Equal(got, clean) {
 		t.Errorf("the upstream saw %q, want %q", got, clean)
 	}
-	if cookies := hdrLast(s).values("Cookie"); len(cookies) > 0 {
+	if cookies := hdrLast(s).Values("Cookie"); len(cookies) > 0 {
 		t.Errorf("the upstream saw our cookies: %.60q", cookies)
 	}
 }
@@ -569,7 +568,7 @@ func TestIdentityHeadersSurviveBeingNamedInConnection(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := hdrSignedIn(s)
 	cookie := hdrSession(b, s.url("/")) + "; mine=1"
-	clean := hdrIdentity(t, b.get(s.url("/")).seen(t))
+	clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
 	for _, c := range []struct {
 		name  string
 		lines []string
@@ -589,12 +588,12 @@ func TestIdentityHeadersSurviveBeingNamedInConnection(t *testing.T) {
 		{"forged as well", []string{"X-Authentiq-Subject: admin", "Connection: X-Authentiq-Subject"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := hdrSend(s, hdrRequest(s, "GET /", cookie, c.lines...)).seen(t)
+			got := hdrSend(s, hdrRequest(s, "GET /", cookie, c.lines...)).Seen(t)
 			if identity := hdrIdentity(t, got); !maps.Equal(identity, clean) {
 				t.Errorf("the upstream saw %q, want %q", identity, clean)
 			}
 			// What the client names of its own stays hop-by-hop.
-			if strings.Contains(strings.Join(c.lines, " "), "X-Hop,") && len(got.values("X-Hop")) > 0 {
+			if strings.Contains(strings.Join(c.lines, " "), "X-Hop,") && len(got.Values("X-Hop")) > 0 {
 				t.Error("a hop-by-hop header of the client was forwarded")
 			}
 		})
@@ -604,7 +603,7 @@ func TestIdentityHeadersSurviveBeingNamedInConnection(t *testing.T) {
 func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	clean := hdrIdentity(t, b.get(s.url("/private")).seen(t))
+	clean := hdrIdentity(t, b.Get(s.url("/private")).Seen(t))
 	cookie := hdrSession(b, s.url("/"))
 	for _, c := range []struct {
 		name   string
@@ -618,7 +617,7 @@ func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 		{"on a gated path, signed out", "GET /private/socket", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := hdrSend(s, hdrRequest(s, c.line, c.cookie, append(hdrForgeries(),
 				"Connection: Upgrade, X-Authentiq-Subject", "Connection: x-authentiq-email", "Upgrade: websocket",
 				"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Accept: text/html")...))
@@ -630,7 +629,7 @@ func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 				return
 			}
 			if a.StatusCode != http.StatusSwitchingProtocols {
-				t.Fatalf("status %d, want 101: %.300s", a.StatusCode, a.body)
+				t.Fatalf("status %d, want 101: %.300s", a.StatusCode, a.Body)
 			}
 			if got := hdrIdentity(t, hdrLast(s)); !maps.Equal(got, c.want) {
 				t.Errorf("the upstream saw %q, want %q", got, c.want)
@@ -643,7 +642,7 @@ func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 func TestForgedTrailersDoNotReachTheUpstream(t *testing.T) {
 	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	b.get(s.url("/private")).seen(t)
+	b.Get(s.url("/private")).Seen(t)
 	cookie := hdrSession(b, s.url("/"))
 	const forged = "X-Authentiq-Subject: admin\r\nx_authentiq_email: admin\r\nX.AUTHENTIQ.Groups: admin\r\nx-authentiq-name: admin\r\n"
 	for _, c := range []struct {
@@ -669,7 +668,7 @@ func TestForgedTrailersDoNotReachTheUpstream(t *testing.T) {
 					lines = append(lines, "Trailer: "+c.announce)
 				}
 				request := hdrRequest(s, "POST "+path, cookie, lines...) + c.chunks + "0\r\n" + c.trailers + "\r\n"
-				hdrTrailersAre(t, hdrSend(s, request).seen(t), c.want)
+				hdrTrailersAre(t, hdrSend(s, request).Seen(t), c.want)
 			})
 		}
 	}
@@ -677,17 +676,17 @@ func TestForgedTrailersDoNotReachTheUpstream(t *testing.T) {
 	t.Run("that an earlier handler has read already", func(t *testing.T) {
 		s.load("route {\nvars body {http.request.body}\nauthentiq /private* {" + siteOptions + "}\nreverse_proxy UPSTREAM\n}")
 		request := hdrRequest(s, "POST /private", cookie, "Transfer-Encoding: chunked", "Trailer: X-Sum, X-Authentiq-Subject") + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n" + forged + "\r\n"
-		hdrTrailersAre(t, hdrSend(s, request).seen(t), map[string]string{"x-sum": "1"})
+		hdrTrailersAre(t, hdrSend(s, request).Seen(t), map[string]string{"x-sum": "1"})
 	})
 	t.Run("of a body that the proxy buffers", func(t *testing.T) {
 		s.load("authentiq {" + siteOptions + "}\nreverse_proxy UPSTREAM {\nrequest_buffers 1MiB\n}")
 		request := hdrRequest(s, "POST /private", cookie, "Transfer-Encoding: chunked", "Trailer: X-Sum, X-Authentiq-Subject") + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n" + forged + "\r\n"
-		hdrTrailersAre(t, hdrSend(s, request).seen(t), map[string]string{"x-sum": "1"})
+		hdrTrailersAre(t, hdrSend(s, request).Seen(t), map[string]string{"x-sum": "1"})
 	})
 }
 
 // hdrTrailersAre compares what the upstream got of trailers.
-func hdrTrailersAre(t *testing.T, got seen, want map[string]string) {
+func hdrTrailersAre(t *testing.T, got testrig.Seen, want map[string]string) {
 	t.Helper()
 	sent, announced := hdrTrailers(got)
 	if !maps.Equal(sent, want) {
@@ -714,7 +713,7 @@ func TestForgedTrailersAreNotAnnouncedForARequestWithoutABody(t *testing.T) {
 func TestForgedTrailersOverHTTP2DoNotReachTheUpstream(t *testing.T) {
 	s, address := hdrSecure(t, gate(""))
 	b := hdrBrowser(t)
-	b.get(address + "/").seen(t)
+	b.Get(address + "/").Seen(t)
 	cookie := hdrSession(b, address+"/")
 	forged := []hpack.HeaderField{{Name: "x-authentiq-subject", Value: "admin"}, {Name: "x_authentiq_email", Value: "admin"}, {Name: "x-authentiq-groups", Value: "admin"}}
 	honest := append([]hpack.HeaderField{{Name: "x-sum", Value: "1"}}, forged...)
@@ -737,8 +736,8 @@ func TestForgedTrailersOverHTTP2DoNotReachTheUpstream(t *testing.T) {
 			if c.announce != "" {
 				fields = append(fields, hpack.HeaderField{Name: "trailer", Value: c.announce})
 			}
-			hits := s.echo.count()
-			if status := hdrStream(s, cookie, fields, c.body, c.trailers); status != "200" || s.echo.count() != hits+1 {
+			hits := s.echo.Count()
+			if status := hdrStream(s, cookie, fields, c.body, c.trailers); status != "200" || s.echo.Count() != hits+1 {
 				t.Fatalf("status %s", status)
 			}
 			hdrTrailersAre(t, hdrLast(s), c.want)
@@ -751,7 +750,7 @@ func TestForgedTrailersOverHTTP2DoNotReachTheUpstream(t *testing.T) {
 func TestHeadersThatParsersReadDifferentlyAreRefused(t *testing.T) {
 	s := newStreet(t, gate(""))
 	cookie := hdrSession(hdrSignedIn(s), s.url("/"))
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	for _, line := range []string{
 		"X-Authentiq-Subject : admin", "X-Authentiq-Subject\t: admin",
 		"X-Authentiq\x00-Subject: admin", "X-\u00adAuthentiq-Subject: admin", "X-Authentiq-Subject\u00a0: admin",
@@ -763,19 +762,19 @@ func TestHeadersThatParsersReadDifferentlyAreRefused(t *testing.T) {
 			t.Errorf("%q: status %d, want 400", line, a.StatusCode)
 		}
 	}
-	if s.echo.count() != hits {
+	if s.echo.Count() != hits {
 		t.Error("the upstream was reached")
 	}
 	// A folded line (RFC 9112 section 5.2) becomes one value; it is not a header.
-	folded := hdrSend(s, hdrRequest(s, "GET /", cookie, "X-Foo: a\r\n X-Authentiq-Groups: admin", "X-Bar: b\r\n\tX-Authentiq-Subject: admin")).seen(t)
-	if got := hdrIdentity(t, folded); got["x-authentiq-groups"] != "" || got["x-authentiq-subject"] != authentiqtest.Alice || folded.value(t, "X-Foo") != "a X-Authentiq-Groups: admin" {
+	folded := hdrSend(s, hdrRequest(s, "GET /", cookie, "X-Foo: a\r\n X-Authentiq-Groups: admin", "X-Bar: b\r\n\tX-Authentiq-Subject: admin")).Seen(t)
+	if got := hdrIdentity(t, folded); got["x-authentiq-groups"] != "" || got["x-authentiq-subject"] != authentiqtest.Alice || folded.Value(t, "X-Foo") != "a X-Authentiq-Groups: admin" {
 		t.Errorf("the upstream saw %q", folded.Headers)
 	}
 	// Bare line feeds end lines for net/http: the header is then one like any
 	// other, and is removed as such.
 	a := hdrSend(s, strings.ReplaceAll(hdrRequest(s, "GET /", cookie, "X-Foo: a\nX-Authentiq-Groups: admin"), "\r\n", "\n"))
 	if a.StatusCode == http.StatusOK {
-		if got := hdrIdentity(t, a.seen(t)); got["x-authentiq-groups"] != "" || got["x-authentiq-subject"] != authentiqtest.Alice {
+		if got := hdrIdentity(t, a.Seen(t)); got["x-authentiq-groups"] != "" || got["x-authentiq-subject"] != authentiqtest.Alice {
 			t.Errorf("the upstream saw %q", got)
 		}
 	}
@@ -865,8 +864,8 @@ func TestHostileClaimsNeitherSplitTheRequestNorLockOut(t *testing.T) {
 		}})
 		s.load(gate(""))
 		b := hdrBrowser(t)
-		a := b.get(s.url("/"))
-		got := hdrIdentity(t, a.seen(t))
+		a := b.Get(s.url("/"))
+		got := hdrIdentity(t, a.Seen(t))
 		if a.StatusCode != http.StatusOK || got["x-authentiq-subject"] != authentiqtest.Alice {
 			t.Errorf("%q: status %d, the upstream saw %q", value, a.StatusCode, got)
 		}
@@ -883,7 +882,7 @@ func TestHostileClaimsNeitherSplitTheRequestNorLockOut(t *testing.T) {
 			t.Errorf("%q: the address arrived as %q", value, got["x-authentiq-address"])
 		}
 		s.load("authentiq {" + siteOptions + "}\nreverse_proxy " + upstream.addr + " {\ntransport fastcgi\n}")
-		if a := b.get(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := b.Get(s.url("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("%q: over FastCGI: status %d", value, a.StatusCode)
 		}
 		if h := upstream.header(); h.Get("X-Authentiq-Subject") != authentiqtest.Alice || h.Get("X-Authentiq-Groups") != "" {
@@ -923,16 +922,16 @@ func TestWhatWasVerifiedIsWhatIsForwarded(t *testing.T) {
 					return []byte("{" + c.insert + strings.TrimPrefix(string(payload), "{"))
 				},
 			})
-			hits := s.echo.count()
-			a := hdrBrowser(t).get(s.url("/"))
+			hits := s.echo.Count()
+			a := hdrBrowser(t).Get(s.url("/"))
 			if a.StatusCode != c.status {
-				t.Fatalf("status %d, want %d: %.300s", a.StatusCode, c.status, a.body)
+				t.Fatalf("status %d, want %d: %.300s", a.StatusCode, c.status, a.Body)
 			}
 			if c.status != http.StatusOK {
 				s.denied(a, hits)
 				return
 			}
-			got := hdrIdentity(t, a.seen(t))
+			got := hdrIdentity(t, a.Seen(t))
 			if got["x-authentiq-subject"] != authentiqtest.Alice || got["x-authentiq-email"] != "alice@example.com" {
 				t.Errorf("the upstream saw %q", got)
 			}
@@ -972,8 +971,8 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 		c["address"] = map[string]any{"country": "{env.HDR_HIDDEN}"}
 	}})
 	b := hdrBrowser(t)
-	a := b.get(s.url("/"))
-	got := a.seen(t)
+	a := b.Get(s.url("/"))
+	got := a.Seen(t)
 	identity := hdrIdentity(t, got)
 	for header, want := range map[string]string{
 		"x-authentiq-name": braces["name"], "x-authentiq-nickname": braces["nickname"], "x-authentiq-given-name": braces["given_name"],
@@ -984,7 +983,7 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 			t.Errorf("%s: %q, want %q", header, identity[header], want)
 		}
 	}
-	if copied := got.value(t, "X-Copy"); copied != braces["name"] {
+	if copied := got.Value(t, "X-Copy"); copied != braces["name"] {
 		t.Errorf("header_up: %q", copied)
 	}
 	for header, want := range map[string]string{"X-Name": braces["name"], "X-Twice": braces["nickname"] + " " + braces["given_name"], "X-Deep": "{env.HDR_HIDDEN}"} {
@@ -992,16 +991,16 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 			t.Errorf("%s: %q, want %q", header, value, want)
 		}
 	}
-	hello := b.get(s.url("/hello"))
-	if want := braces["name"] + "|" + braces["nickname"] + "|" + braces["name"]; hello.body != want {
-		t.Errorf("respond: %q, want %q", hello.body, want)
+	hello := b.Get(s.url("/hello"))
+	if want := braces["name"] + "|" + braces["nickname"] + "|" + braces["name"]; hello.Body != want {
+		t.Errorf("respond: %q, want %q", hello.Body, want)
 	}
-	page := hdrBrowser(t).post(s.url("/{env.HDR_HIDDEN}/{file./etc/passwd}?q={env.HDR_HIDDEN}"))
+	page := hdrBrowser(t).Post(s.url("/{env.HDR_HIDDEN}/{file./etc/passwd}?q={env.HDR_HIDDEN}"))
 	if page.StatusCode != http.StatusUnauthorized {
 		t.Errorf("status %d, want 401", page.StatusCode)
 	}
 	for where, text := range map[string]string{
-		"what the upstream saw": fmt.Sprint(got), "an answer": fmt.Sprint(a.Header, hello.Header, hello.body), "our page": page.body, "the log": s.logged(),
+		"what the upstream saw": fmt.Sprint(got), "an answer": fmt.Sprint(a.Header, hello.Header, hello.Body), "our page": page.Body, "the log": s.logged(),
 	} {
 		if strings.Contains(text, marker) || strings.Contains(text, "root:") {
 			t.Errorf("%s has what a placeholder stands for", where)
@@ -1017,12 +1016,12 @@ func TestPlaceholdersTellHandlersWhoTheUserIs(t *testing.T) {
 	// A claim by the name of a placeholder of ours does not stand for it.
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["id"] = "root" }})
 	b := hdrBrowser(t)
-	a := b.get(s.url("/private"))
-	if want := authentiqtest.Alice + "|" + authentiqtest.Alice + "|alice@example.com|true|Portland|43.6591||"; a.body != want {
-		t.Errorf("signed in: %q, want %q", a.body, want)
+	a := b.Get(s.url("/private"))
+	if want := authentiqtest.Alice + "|" + authentiqtest.Alice + "|alice@example.com|true|Portland|43.6591||"; a.Body != want {
+		t.Errorf("signed in: %q, want %q", a.Body, want)
 	}
-	if a := b.get(s.url("/public"), "X-Authentiq-Subject", "root"); a.body != "|||||||" {
-		t.Errorf("on a path that is not gated: %q", a.body)
+	if a := b.Get(s.url("/public"), "X-Authentiq-Subject", "root"); a.Body != "|||||||" {
+		t.Errorf("on a path that is not gated: %q", a.Body)
 	}
 	s.load("route {\nauthentiq {" + siteOptions + "}\nrespond {http.auth.user.address}\n}")
 	for _, claim := range []string{"exp", "nonce", "nosuch", "address.nosuch", "email.nosuch"} {
@@ -1031,16 +1030,16 @@ func TestPlaceholdersTellHandlersWhoTheUserIs(t *testing.T) {
 		}
 	}
 	const address = `{"country":"United States","formatted":"12 Harbor Lane\u000aPortland, Maine 04101\u000aUnited States","locality":"Portland","postal_code":"04101","state":"Maine","street_address":"12 Harbor Lane"}`
-	if a := b.get(s.url("/")); a.body != address {
-		t.Errorf("an object: %q, want %q", a.body, address)
+	if a := b.Get(s.url("/")); a.Body != address {
+		t.Errorf("an object: %q, want %q", a.Body, address)
 	}
 }
 
 func TestTheAccessLogNamesTheUser(t *testing.T) {
 	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	b.get(s.url("/private/page")).seen(t)
-	b.get(s.url("/public/page"), "X-Authentiq-Subject", "root").seen(t)
+	b.Get(s.url("/private/page")).Seen(t)
+	b.Get(s.url("/public/page"), "X-Authentiq-Subject", "root").Seen(t)
 	lines := func(uri string) (found []map[string]any) {
 		for _, entry := range s.events("handled request") {
 			if request, _ := entry["request"].(map[string]any); request["uri"] == uri {
@@ -1049,7 +1048,7 @@ func TestTheAccessLogNamesTheUser(t *testing.T) {
 		}
 		return found
 	}
-	await(t, "two lines of access log", func() bool { return len(lines("/private/page")) == 1 && len(lines("/public/page")) == 1 })
+	testrig.Await(t, "two lines of access log", func() bool { return len(lines("/private/page")) == 1 && len(lines("/public/page")) == 1 })
 	if id := lines("/private/page")[0]["user_id"]; id != authentiqtest.Alice {
 		t.Errorf("user_id %v, want Alice's", id)
 	}

@@ -17,21 +17,22 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 const aliceAddress = "alice@example.com"
 
 // sentWith begins a sign-in at an address, and returns what the provider is asked.
 func (b *browser) sentWith(s *street, address string, header ...string) url.Values {
-	b.t.Helper()
-	a := b.step(address, header...)
+	b.T.Helper()
+	a := b.Step(address, header...)
 	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
-		b.t.Fatalf("%s leads to %d %q", address, a.StatusCode, a.Header.Get("Location"))
+		b.T.Fatalf("%s leads to %d %q", address, a.StatusCode, a.Header.Get("Location"))
 	}
-	q := flowQueryOf(b.t, a.Header.Get("Location"))
+	q := flowQueryOf(b.T, a.Header.Get("Location"))
 	for name, values := range q {
 		if len(values) != 1 {
-			b.t.Errorf("%s is there %d times", name, len(values))
+			b.T.Errorf("%s is there %d times", name, len(values))
 		}
 	}
 	return q
@@ -39,25 +40,25 @@ func (b *browser) sentWith(s *street, address string, header ...string) url.Valu
 
 // hinted fails the test unless exactly this hint goes to the provider; "" is none.
 func (b *browser) hinted(s *street, address, want string) {
-	b.t.Helper()
+	b.T.Helper()
 	q := b.sentWith(s, address)
 	if q.Get("login_hint") != want || q.Has("login_hint") != (want != "") || q.Has("id_token_hint") {
-		b.t.Errorf("%s: the provider is asked with %q, want the hint %q alone", address, q, want)
+		b.T.Errorf("%s: the provider is asked with %q, want the hint %q alone", address, q, want)
 	}
 }
 
 // without takes cookies away, as a browser does when their time is over.
 func (b *browser) without(s *street, fits func(name string) bool) {
-	b.t.Helper()
+	b.T.Helper()
 	for _, path := range []string{"/", "/authentiq/x"} {
 		u, err := url.Parse(s.url(path))
 		if err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 		for _, c := range ourCookies(b, s.url(path)) {
 			if fits(c.Name) {
 				for _, at := range []string{"/", "/authentiq"} {
-					b.client.Jar.SetCookies(u, []*http.Cookie{{Name: c.Name, Path: at, MaxAge: -1}})
+					b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: c.Name, Path: at, MaxAge: -1}})
 				}
 			}
 		}
@@ -66,7 +67,7 @@ func (b *browser) without(s *street, fits func(name string) bool) {
 
 // who is the cookie that says who it was.
 func who(b *browser, s *street) *http.Cookie {
-	for _, c := range b.cookies(s.url("/")) {
+	for _, c := range b.Cookies(s.url("/")) {
 		if c.Name == plainCookie+whoSuffix {
 			return c
 		}
@@ -98,7 +99,7 @@ func TestWhoseSessionHasEndedIsNamedAtTheNextSignIn(t *testing.T) {
 			s.provider.SetHooks(authentiqtest.Hooks{})
 			b.hinted(s, s.url("/authentiq/sign-in?return_to=/deep"), aliceAddress)
 			s.pass(clock, 2*time.Second) // what begins in the second of a logout token ends with it
-			if sub := b.get(s.url("/deep")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := b.Get(s.url("/deep")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("%q came in", sub)
 			}
 		})
@@ -114,11 +115,11 @@ func TestNobodyIsNamedWhoIsNotLikelyToSignIn(t *testing.T) {
 		query         url.Values // what is asked
 	}{
 		{"nobody was here", "", func(s *street, _ *both, b *browser) { b.without(s, func(string) bool { return true }) }, "/", nil},
-		{"he has signed out", "", func(s *street, _ *both, b *browser) { b.post(s.url("/authentiq/sign-out")) }, "/", nil},
+		{"he has signed out", "", func(s *street, _ *both, b *browser) { b.Post(s.url("/authentiq/sign-out")) }, "/", nil},
 		{"he has signed out after his session ended", "", func(s *street, clock *both, b *browser) {
 			end(s, clock)
-			b.step(s.url("/"))
-			b.post(s.url("/authentiq/sign-out"))
+			b.Step(s.url("/"))
+			b.Post(s.url("/authentiq/sign-out"))
 		}, "/", nil},
 		{"he has signed out at the provider, in this browser", "", func(s *street, _ *both, b *browser) {
 			b.framed(s, url.Values{"iss": {s.issuer}, "sid": {b.sid(s)}})
@@ -127,7 +128,7 @@ func TestNobodyIsNamedWhoIsNotLikelyToSignIn(t *testing.T) {
 		{"somebody else wants to", "", func(s *street, clock *both, b *browser) { end(s, clock) }, "/authentiq/sign-in?again=other", url.Values{"prompt": {"login"}}},
 		{"somebody else wanted to, and has gone", "", func(s *street, clock *both, b *browser) {
 			end(s, clock)
-			b.step(s.url("/authentiq/sign-in?again=other"))
+			b.Step(s.url("/authentiq/sign-in?again=other"))
 		}, "/", nil},
 		{"an account is to be chosen", "auth_param prompt select_account", func(s *street, clock *both, b *browser) { end(s, clock) }, "/", url.Values{"prompt": {"select_account"}}},
 		{"a link has one chosen", "allow_param prompt", func(s *street, clock *both, b *browser) { end(s, clock) }, "/authentiq/sign-in?prompt=consent+select_account", url.Values{"prompt": {"consent select_account"}}},
@@ -202,11 +203,11 @@ func TestSomebodyElseWhoSignsInIsSomebodyElse(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
 	s.provider.SignInAs(authentiqtest.Bob)
-	got := b.get(s.url("/")).seen(t)
+	got := b.Get(s.url("/")).Seen(t)
 	if last := s.asked(); last[len(last)-1].Get("login_hint") != aliceAddress {
 		t.Fatalf("Alice was not expected: %q", last)
 	}
-	if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob {
+	if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob {
 		t.Errorf("%q came in", sub)
 	}
 	if text := strings.ToLower(strings.Join(slices.Concat(got.Headers...), " ")); strings.Contains(text, "alice") || strings.Contains(text, strings.ToLower(authentiqtest.Alice)) {
@@ -220,9 +221,9 @@ func TestWhoIsKeptOutMayShareMoreAsHimself(t *testing.T) {
 	s := newStreet(t, gate("require email *@example.net"))
 	b := newBrowser(t)
 	s.provider.SetHooks(callbackWithout("email"))
-	a := b.get(s.url("/x"))
+	a := b.Get(s.url("/x"))
 	if a.StatusCode != http.StatusForbidden || who(b, s) == nil {
-		t.Fatalf("%d, cookies %q", a.StatusCode, b.cookieHeader(s.url("/")))
+		t.Fatalf("%d, cookies %q", a.StatusCode, b.CookieHeader(s.url("/")))
 	}
 	if share := b.sentWith(s, s.url(answersLinks(a)[labelShare])); share.Get("login_hint") != authentiqtest.Alice || share.Get("prompt") != "consent" {
 		t.Errorf("sharing asks %q", share)
@@ -231,7 +232,7 @@ func TestWhoIsKeptOutMayShareMoreAsHimself(t *testing.T) {
 		t.Errorf("someone else asks %q", other)
 	}
 	// He never was signed in, so that he can't sign out: it is for now.
-	b.get(s.url("/x"))
+	b.Get(s.url("/x"))
 	s.setClock(time.Now().Add(loginLifetime))
 	b.hinted(s, s.url("/x"), "")
 }
@@ -271,8 +272,8 @@ func TestAHintThatTheProviderDoesNotTakeLocksNobodyOut(t *testing.T) {
 				s.pass(clock, 2*time.Hour)
 				s.provider.SetHooks(takesNoHints(code, false))
 				s.provider.ResetRequests()
-				got := b.get(s.url(path)).seen(t)
-				if got.Line != "GET /deep?x=1 HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+				got := b.Get(s.url(path)).Seen(t)
+				if got.Line != "GET /deep?x=1 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 					t.Errorf("arrived at %q", got.Line)
 				}
 				asked := s.asked()
@@ -294,9 +295,9 @@ func TestAHintThatTheProviderDoesNotTakeLocksNobodyOut(t *testing.T) {
 				// An answer that has nothing to do with hints is the answer, once and for all.
 				s.provider.SetHooks(takesNoHints(code, true))
 				s.provider.ResetRequests()
-				a := b.get(s.url(path))
+				a := b.Get(s.url(path))
 				if a.StatusCode != http.StatusForbidden && a.StatusCode != http.StatusBadRequest || len(s.asked()) != 2 {
-					t.Errorf("%d after %q", a.StatusCode, b.visited)
+					t.Errorf("%d after %q", a.StatusCode, b.Visited)
 				}
 			})
 		}
@@ -310,7 +311,7 @@ func TestOtherErrorsAreNotTakenForAHints(t *testing.T) {
 		s.pass(clock, 2*time.Hour)
 		s.provider.SetHooks(takesNoHints(code, false))
 		s.provider.ResetRequests()
-		if a := b.get(s.url("/")); a.StatusCode < 400 || len(s.asked()) != 1 {
+		if a := b.Get(s.url("/")); a.StatusCode < 400 || len(s.asked()) != 1 {
 			t.Errorf("%s: %d, asked %d times", code, a.StatusCode, len(s.asked()))
 		}
 	}
@@ -318,7 +319,7 @@ func TestOtherErrorsAreNotTakenForAHints(t *testing.T) {
 	s, clock := signedOutStreet(t, "")
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
-	callback := b.toCallback(s.url("/"))
+	callback := b.ToCallback(s.url("/"))
 	foreign := flowQuery(t, callback, func(q url.Values) {
 		q.Del("code")
 		q.Set("error", "login_required")
@@ -335,8 +336,8 @@ func TestAHintThatIsNotTakenEndsNoSession(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
 	s.provider.SetHooks(takesNoHints("login_required", false))
-	callback := b.toCallback(s.url("/authentiq/sign-in"))
-	if a := b.step(callback); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.Authorize)) {
+	callback := b.ToCallback(s.url("/authentiq/sign-in"))
+	if a := b.Step(callback); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.Authorize)) {
 		t.Fatalf("%d %q", a.StatusCode, a.Header)
 	}
 	if !b.in(s) {
@@ -365,10 +366,10 @@ func TestAnIDTokenGoesAlongOnlyWhereNobodyMayBeAsked(t *testing.T) {
 	silent := s.url("/authentiq/sign-in?prompt=none&return_to=/x")
 	b = s.signedIn()
 	s.provider.SignInAs(authentiqtest.Bob)
-	b.get(s.issuer + "authorize?" + url.Values{"client_id": {s.client}, "redirect_uri": {s.url("/")}, "response_type": {"code"}}.Encode())
+	b.Get(s.issuer + "authorize?" + url.Values{"client_id": {s.client}, "redirect_uri": {s.url("/")}, "response_type": {"code"}}.Encode())
 	s.provider.ResetRequests()
-	if sub := b.get(silent).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob || len(s.asked()) != 2 {
-		t.Errorf("%q came in, by %q", sub, b.visited)
+	if sub := b.Get(silent).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob || len(s.asked()) != 2 {
+		t.Errorf("%q came in, by %q", sub, b.Visited)
 	}
 	if asked := s.asked(); !asked[0].Has("id_token_hint") || asked[1].Has("id_token_hint") || asked[1].Get("prompt") != "none" {
 		t.Errorf("the provider was asked %q", asked)
@@ -409,23 +410,23 @@ func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 		value = string(decoded)
 	}
 	var session, login string
-	for _, c := range b.cookies(s.url("/")) {
+	for _, c := range b.Cookies(s.url("/")) {
 		if c.Name == plainCookie {
 			session = c.Value
 		}
 	}
 	stranger := newBrowser(t)
-	stranger.step(s.url("/"))
+	stranger.Step(s.url("/"))
 	for _, c := range ourCookies(stranger, s.url("/")) {
 		login = c.Value
 	}
 	const name = plainCookie + whoSuffix
 	asked := func(line, host string) url.Values {
-		req := pageRequest(t, s.url("/"), "Cookie", line)
+		req := testrig.PageRequest(t, s.url("/"), "Cookie", line)
 		req.Host = host
 		b := newBrowser(t)
-		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		a := b.do(req)
+		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		a := b.Do(req)
 		if a.StatusCode != http.StatusSeeOther {
 			t.Fatalf("%.60q: %d", line, a.StatusCode)
 		}
@@ -462,11 +463,11 @@ func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 	if q := asked(name+"="+alice.Value, "other.localhost:"+s.port); q.Has("login_hint") {
 		t.Errorf("at another host: %q", q)
 	}
-	hits := s.echo.count()
-	s.denied(newBrowser(t).step(s.url("/"), "Cookie", plainCookie+"="+alice.Value+"; "+name+"="+alice.Value), hits)
+	hits := s.echo.Count()
+	s.denied(newBrowser(t).Step(s.url("/"), "Cookie", plainCookie+"="+alice.Value+"; "+name+"="+alice.Value), hits)
 	// The application sees none of it, whoever is signed in.
-	line := b.cookieHeader(s.url("/")) + "; app=1; " + name + "=x; " + hostCookie + whoSuffix + "=y"
-	if got := newBrowser(t).step(s.url("/"), "Cookie", line).seen(t).values("Cookie"); strings.Contains(strings.Join(got, ""), "authentiq-who") || !strings.Contains(strings.Join(got, ""), "app=1") {
+	line := b.CookieHeader(s.url("/")) + "; app=1; " + name + "=x; " + hostCookie + whoSuffix + "=y"
+	if got := newBrowser(t).Step(s.url("/"), "Cookie", line).Seen(t).Values("Cookie"); strings.Contains(strings.Join(got, ""), "authentiq-who") || !strings.Contains(strings.Join(got, ""), "app=1") {
 		t.Errorf("the application is sent %q", got)
 	}
 	s.flowLoad(t, strings.ReplaceAll(gate(options), "CLIENT", "another"))
@@ -484,8 +485,8 @@ func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: alice.Value, Path: "/"}})
-	b.get(s.url("/")).seen(t)
+	b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: alice.Value, Path: "/"}})
+	b.Get(s.url("/")).Seen(t)
 	if kept := who(b, s); kept == nil || kept.Value == alice.Value {
 		t.Error("the old one is still there")
 	}
@@ -495,22 +496,22 @@ func TestWhoItWasIsInNoPageAndNoLog(t *testing.T) {
 	s, clock := signedOutStreet(t, "pages on")
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
-	for name, a := range map[string]answer{
-		"a page":        b.step(s.url("/x")),
+	for name, a := range map[string]testrig.Answer{
+		"a page":        b.Step(s.url("/x")),
 		"a script":      b.fetch(s.url("/x")),
-		"a form":        b.post(s.url("/x"), "Sec-Fetch-Site", "same-origin"),
-		"a sign-in":     b.step(s.url("/authentiq/sign-in")),
+		"a form":        b.Post(s.url("/x"), "Sec-Fetch-Site", "same-origin"),
+		"a sign-in":     b.Step(s.url("/authentiq/sign-in")),
 		"the session":   b.fetch(s.url("/authentiq/session")),
-		"a sign-out":    b.step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
-		"nothing":       b.step(s.url("/authentiq/nothing")),
-		"no such state": b.step(s.url("/authentiq/callback?state=x&code=y")),
+		"a sign-out":    b.Step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
+		"nothing":       b.Step(s.url("/authentiq/nothing")),
+		"no such state": b.Step(s.url("/authentiq/callback?state=x&code=y")),
 	} {
-		if strings.Contains(a.body, aliceAddress) || strings.Contains(a.body, url.QueryEscape(aliceAddress)) {
-			t.Errorf("%s tells it: %s", name, a.body)
+		if strings.Contains(a.Body, aliceAddress) || strings.Contains(a.Body, url.QueryEscape(aliceAddress)) {
+			t.Errorf("%s tells it: %s", name, a.Body)
 		}
 	}
 	s.provider.SetHooks(takesNoHints("login_required", false))
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	log := s.logged()
 	for _, form := range []string{aliceAddress, url.QueryEscape(aliceAddress)} {
 		for _, line := range strings.Split(log, "\n") {
@@ -532,7 +533,7 @@ func TestALargeSessionLeavesNoRoomForWhoItWas(t *testing.T) {
 	left := false
 	for size := 4000; size < 5200; size += 32 {
 		cookiesGrow(s, size)
-		a := b.get(s.url("/authentiq/sign-in?return_to=/x"))
+		a := b.Get(s.url("/authentiq/sign-in?return_to=/x"))
 		if a.StatusCode != http.StatusOK {
 			break
 		}
@@ -557,7 +558,7 @@ func TestTheScopeOfOneClickIsAskedForAndGivesNothing(t *testing.T) {
 		b := newBrowser(t)
 		for name, leaveOut := range map[string][]string{"he agrees": nil, "he does not": {"aq:push"}} {
 			s.provider.SignInAs(authentiqtest.Alice, leaveOut...)
-			got := b.get(s.url("/authentiq/sign-in")).seen(t).owned()
+			got := owned(b.Get(s.url("/authentiq/sign-in")).Seen(t))
 			delete(got, "X-Authentiq-Issuer")
 			delete(got, "X-Authentiq-Sid")
 			want := []string{"X-Authentiq-Email", "X-Authentiq-Email-Verified", "X-Authentiq-Family-Name", "X-Authentiq-Given-Name", "X-Authentiq-Locale",
@@ -588,12 +589,12 @@ func (s *certifiedStreet) mixed(t *testing.T, ofSite, ofProvider *browser) *brow
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range from.cookies(address) {
+		for _, c := range from.Cookies(address) {
 			at := path
 			if strings.HasSuffix(c.Name, hintSuffix) {
 				at = "/authentiq"
 			}
-			b.client.Jar.SetCookies(u, []*http.Cookie{{Name: c.Name, Value: c.Value, Path: at}})
+			b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: c.Name, Value: c.Value, Path: at}})
 		}
 	}
 	keep(ofSite, s.at("app", "/authentiq/x"), "/")
@@ -614,54 +615,54 @@ func TestACertifiedProviderTakesHints(t *testing.T) {
 	t.Run("it offers who was here before, and lets in who comes", func(t *testing.T) {
 		for _, account := range []string{"alice", "bob"} {
 			b := s.mixed(t, alice, nil)
-			page := b.get(s.at("app", "/deep/link?a=1&b=%2F"))
+			page := b.Get(s.at("app", "/deep/link?a=1&b=%2F"))
 			if field := b.parse(page).field("login"); field == nil || htmlAttr(field, "value") != aliceAddress {
-				t.Fatalf("Alice is not offered: %d at %q", page.StatusCode, b.visited)
+				t.Fatalf("Alice is not offered: %d at %q", page.StatusCode, b.Visited)
 			}
-			if a, _ := b.walk(page, account); a.StatusCode != http.StatusOK || a.seen(t).value(t, "X-Authentiq-Subject") != account {
-				t.Errorf("%s: %d at %q", account, a.StatusCode, b.visited)
+			if a, _ := b.walk(page, account); a.StatusCode != http.StatusOK || a.Seen(t).Value(t, "X-Authentiq-Subject") != account {
+				t.Errorf("%s: %d at %q", account, a.StatusCode, b.Visited)
 			}
 		}
 	})
 	t.Run("who is signed in there needs no click", func(t *testing.T) {
 		b := s.mixed(t, alice, alice)
-		if a := b.get(s.at("app", "/x")); a.StatusCode != http.StatusOK || !strings.Contains(strings.Join(b.visited, " "), "login_hint=") {
-			t.Errorf("%d at %q", a.StatusCode, b.visited)
+		if a := b.Get(s.at("app", "/x")); a.StatusCode != http.StatusOK || !strings.Contains(strings.Join(b.Visited, " "), "login_hint=") {
+			t.Errorf("%d at %q", a.StatusCode, b.Visited)
 		}
 	})
 	t.Run("somebody else who is signed in there comes in", func(t *testing.T) {
 		b := s.mixed(t, alice, bob)
-		if sub := b.get(s.at("app", "/x")).seen(t).value(t, "X-Authentiq-Subject"); sub != "bob" {
+		if sub := b.Get(s.at("app", "/x")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != "bob" {
 			t.Errorf("%q came in", sub)
 		}
 	})
 	t.Run("an ID token that is over is taken, where nobody may be asked", func(t *testing.T) {
 		b := s.mixed(t, alice, alice)
-		if sub := b.get(silent).seen(t).value(t, "X-Authentiq-Subject"); sub != "alice" || len(b.visited) != 4 || !strings.Contains(b.visited[1], "id_token_hint=") {
-			t.Errorf("%q came in by %q", sub, b.visited)
+		if sub := b.Get(silent).Seen(t).Value(t, "X-Authentiq-Subject"); sub != "alice" || len(b.Visited) != 4 || !strings.Contains(b.Visited[1], "id_token_hint=") {
+			t.Errorf("%q came in by %q", sub, b.Visited)
 		}
 	})
 	t.Run("somebody else's is not, and the next request is without", func(t *testing.T) {
 		b := s.mixed(t, alice, bob)
-		sub := b.get(silent).seen(t).value(t, "X-Authentiq-Subject")
-		if sub != "bob" || len(b.visited) != 6 || !strings.Contains(b.visited[2], "error=login_required") || strings.Contains(b.visited[3], "_hint=") || !strings.Contains(b.visited[3], "prompt=none") {
-			t.Errorf("%q came in by %q", sub, b.visited)
+		sub := b.Get(silent).Seen(t).Value(t, "X-Authentiq-Subject")
+		if sub != "bob" || len(b.Visited) != 6 || !strings.Contains(b.Visited[2], "error=login_required") || strings.Contains(b.Visited[3], "_hint=") || !strings.Contains(b.Visited[3], "prompt=none") {
+			t.Errorf("%q came in by %q", sub, b.Visited)
 		}
 	})
 	t.Run("nobody is there: that is the answer, after two requests", func(t *testing.T) {
 		b := s.mixed(t, alice, nil)
-		a := b.get(silent)
+		a := b.Get(silent)
 		s.refused(t, a, http.StatusForbidden, "authorization response")
-		if n := len(b.visited); n != 5 {
-			t.Errorf("%d addresses: %q", n, b.visited)
+		if n := len(b.Visited); n != 5 {
+			t.Errorf("%d addresses: %q", n, b.Visited)
 		}
 	})
 	t.Run("one that it can't verify any more locks nobody out", func(t *testing.T) {
 		s.provider.rotate()
 		b := s.mixed(t, alice, alice)
-		sub := b.get(silent).seen(t).value(t, "X-Authentiq-Subject")
-		if sub != "alice" || !strings.Contains(strings.Join(b.visited, " "), "error=invalid_request") {
-			t.Errorf("%q came in by %q", sub, b.visited)
+		sub := b.Get(silent).Seen(t).Value(t, "X-Authentiq-Subject")
+		if sub != "alice" || !strings.Contains(strings.Join(b.Visited, " "), "error=invalid_request") {
+			t.Errorf("%q came in by %q", sub, b.Visited)
 		}
 	})
 }
@@ -677,9 +678,9 @@ func TestACertifiedProviderAsksSomebodyElseByAnIDTokenHint(t *testing.T) {
 		t.Fatal("no ID token")
 	}
 	b := s.mixed(t, newBrowser(t), bob)
-	a := b.get(flowQuery(t, b.step(s.at("app", "/")).Header.Get("Location"), func(q url.Values) { q.Set("id_token_hint", token) }))
+	a := b.Get(flowQuery(t, b.Step(s.at("app", "/")).Header.Get("Location"), func(q url.Values) { q.Set("id_token_hint", token) }))
 	if b.parse(a).field("login") == nil {
-		t.Errorf("%d at %q: an ID token could go along with every sign-in now", a.StatusCode, b.visited)
+		t.Errorf("%d at %q: an ID token could go along with every sign-in now", a.StatusCode, b.Visited)
 	}
 }
 
@@ -691,7 +692,7 @@ func TestNobodysAddressIsToldThatOnlyASignerVouchesFor(t *testing.T) {
 		"a": hr.Distributed(hr.Sign(map[string]any{"email": "private@hr.example", "email_verified": true})),
 	})
 	b := s.signedIn()
-	if v := b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Email"); v != "private@hr.example" {
+	if v := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Email"); v != "private@hr.example" {
 		t.Fatalf("the address is %q", v)
 	}
 	b.without(s, sessionName.MatchString)
@@ -703,10 +704,10 @@ func TestNoAccessLogHasWhoALinkNames(t *testing.T) {
 	s := newStreet(t, gate("callback_url http://app.localhost:PORT/authentiq/callback\nallow_param login_hint"))
 	b := newBrowser(t)
 	hint := url.Values{"iss": {s.issuer}, "login_hint": {"marker@example.com"}}.Encode()
-	b.step("http://other.localhost:" + s.port + "/authentiq/sign-in?" + hint)
+	b.Step("http://other.localhost:" + s.port + "/authentiq/sign-in?" + hint)
 	b.fetches("http://app.localhost:" + s.port + "/authentiq/sign-in?login_hint=marker@example.com")
-	b.step(s.url("/authentiq/signed-out")) // logged after them
-	await(t, "the log is written", func() bool { return strings.Contains(s.logged(), "/authentiq/signed-out") })
+	b.Step(s.url("/authentiq/signed-out")) // logged after them
+	testrig.Await(t, "the log is written", func() bool { return strings.Contains(s.logged(), "/authentiq/signed-out") })
 	if strings.Contains(s.logged(), "marker") {
 		t.Error("the log has who the link names")
 	}

@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // formOf is a form of another site's, sent as browsers do, at the front door.
 func initiationForm(t *testing.T, address string, form url.Values, header ...string) *http.Request {
 	t.Helper()
-	req := pageRequest(t, address, append([]string{"Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "cross-site", "Origin", "https://portal.example"}, header...)...)
+	req := testrig.PageRequest(t, address, append([]string{"Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "cross-site", "Origin", "https://portal.example"}, header...)...)
 	req.Method, req.Body = http.MethodPost, io.NopCloser(strings.NewReader(form.Encode()))
 	return req
 }
@@ -35,24 +36,24 @@ func (s *street) initiation(query ...string) string {
 func TestAnotherSiteCanAskForASignIn(t *testing.T) {
 	s := newStreet(t, gate(""))
 	target := s.url("/reports/7?x=1&y=%2F")
-	for name, journey := range map[string]func(b *browser) answer{
-		"by a link": func(b *browser) answer {
-			return b.get(s.initiation(targetParam, target), "Sec-Fetch-Site", "cross-site")
+	for name, journey := range map[string]func(b *browser) testrig.Answer{
+		"by a link": func(b *browser) testrig.Answer {
+			return b.Get(s.initiation(targetParam, target), "Sec-Fetch-Site", "cross-site")
 		},
-		"by a link, in another order of letters": func(b *browser) answer {
-			return b.get(s.initiation(targetParam, strings.Replace(target, "http://", "HTTP://", 1)))
+		"by a link, in another order of letters": func(b *browser) testrig.Answer {
+			return b.Get(s.initiation(targetParam, strings.Replace(target, "http://", "HTTP://", 1)))
 		},
-		"by a form": func(b *browser) answer {
-			return b.do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {target}}))
+		"by a form": func(b *browser) testrig.Answer {
+			return b.Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {target}}))
 		},
-		"by a form that says more": func(b *browser) answer {
-			return b.do(initiationForm(t, s.url("/authentiq/sign-in?return_to=/elsewhere&iss=x"), url.Values{issParam: {s.issuer}, targetParam: {target}, "prompt": {"login"}, "scope": {"x"}, "return_to": {"/elsewhere"}}))
+		"by a form that says more": func(b *browser) testrig.Answer {
+			return b.Do(initiationForm(t, s.url("/authentiq/sign-in?return_to=/elsewhere&iss=x"), url.Values{issParam: {s.issuer}, targetParam: {target}, "prompt": {"login"}, "scope": {"x"}, "return_to": {"/elsewhere"}}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.provider.ResetRequests()
-			got := journey(newBrowser(t)).seen(t)
-			if got.Line != "GET /reports/7?x=1&y=%2F HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+			got := journey(newBrowser(t)).Seen(t)
+			if got.Line != "GET /reports/7?x=1&y=%2F HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 				t.Errorf("arrived at %q", got.Line)
 			}
 			if asked := s.asked(); len(asked) != 1 || asked[0].Has("prompt") || asked[0].Has("login_hint") || asked[0].Has("iss") || asked[0].Has(targetParam) || asked[0].Get("scope") != "openid aq:name email phone address aq:location" {
@@ -84,7 +85,7 @@ func TestASignInThatAnotherSiteAsksForEndsOnThisSite(t *testing.T) {
 			continue // the front page, with a query or a part
 		}
 		for name, query := range map[string][]string{"alone": {targetParam, target}, "among others": {"allowed", "x", targetParam, target}} {
-			a := client.step(s.initiation(query...))
+			a := client.Step(s.initiation(query...))
 			if a.StatusCode == http.StatusBadRequest && a.Header.Get("Location") == "" {
 				continue
 			}
@@ -99,7 +100,7 @@ func TestASignInThatAnotherSiteAsksForEndsOnThisSite(t *testing.T) {
 		here: "/", here + "/": "/", here + "?x=1": "/?x=1", here + "/a%2Fb?c=d#e": "/a%2Fb?c=d#e", here + "//evil.example/": "/", here + "/\\evil.example": "/",
 		here + "/authentiq/sign-out": "/", here + "/x/../authentiq/sign-out": "/", strings.Replace(here, "http", "hTTp", 1) + "/a": "/a",
 	} {
-		if back := s.finish(client.step(s.initiation(targetParam, target))).Header.Get("Location"); back != want {
+		if back := s.finish(client.Step(s.initiation(targetParam, target))).Header.Get("Location"); back != want {
 			t.Errorf("%q ends at %q, want %q", target, back, want)
 		}
 	}
@@ -124,21 +125,21 @@ func TestAnotherProviderIsNotEvenAsked(t *testing.T) {
 	}
 	t.Cleanup(other.Close)
 	b := s.signedIn()
-	signedIn := b.cookieHeader(s.url("/"))
+	signedIn := b.CookieHeader(s.url("/"))
 	issuers := []string{
 		other.Issuer, "", " ", strings.TrimSuffix(s.issuer, "/"), s.issuer + "/", strings.ToUpper(s.issuer), s.issuer + "#", s.issuer + "?", " " + s.issuer, s.issuer + "\x00", s.issuer + "\n",
 		strings.Replace(s.issuer, "http://", "https://", 1), strings.Replace(s.issuer, "127.0.0.1", "localhost", 1), "https://evil.example/", "file:///etc/passwd", strings.Repeat("x", 5000),
 	}
 	for _, iss := range issuers {
-		for name, ask := range map[string]func() answer{
-			"a link": func() answer {
-				return newBrowser(t).step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}}.Encode()))
+		for name, ask := range map[string]func() testrig.Answer{
+			"a link": func() testrig.Answer {
+				return newBrowser(t).Step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}}.Encode()))
 			},
-			"a link to somebody who is signed in": func() answer {
-				return b.step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}, targetParam: {s.url("/x")}}.Encode()))
+			"a link to somebody who is signed in": func() testrig.Answer {
+				return b.Step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}, targetParam: {s.url("/x")}}.Encode()))
 			},
-			"a form": func() answer {
-				return newBrowser(t).do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {iss}}))
+			"a form": func() testrig.Answer {
+				return newBrowser(t).Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {iss}}))
 			},
 		} {
 			if a := ask(); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
@@ -155,20 +156,20 @@ func TestAnotherProviderIsNotEvenAsked(t *testing.T) {
 		"two ways to say where":   {issParam: {s.issuer}, targetParam: {s.url("/x")}, "return_to": {"/y"}},
 		"our way to say where to": {issParam: {s.issuer}, "return_to": {"/y"}},
 	} {
-		if a := newBrowser(t).step(s.url("/authentiq/sign-in?" + query.Encode())); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
+		if a := newBrowser(t).Step(s.url("/authentiq/sign-in?" + query.Encode())); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %q", name, a.StatusCode, a.Header)
 		}
 		if name == "our way to say where to" || name == "two ways to say where" {
 			continue // which is not read of a form
 		}
-		if a := newBrowser(t).do(initiationForm(t, s.url("/authentiq/sign-in"), query)); a.StatusCode != http.StatusBadRequest {
+		if a := newBrowser(t).Do(initiationForm(t, s.url("/authentiq/sign-in"), query)); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s, in a form: %d", name, a.StatusCode)
 		}
 	}
 	if n := len(other.Requests("")); n > 0 {
 		t.Errorf("the other provider was asked %d times", n)
 	}
-	if b.cookieHeader(s.url("/")) != signedIn || !b.in(s) {
+	if b.CookieHeader(s.url("/")) != signedIn || !b.in(s) {
 		t.Error("somebody was signed out")
 	}
 }
@@ -196,8 +197,8 @@ func TestAnotherSiteNamesNobodyUnlessItMay(t *testing.T) {
 			if len(test.hint) > 0 {
 				form.Set(hintParam, test.hint[1])
 			}
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			to, err := b.do(initiationForm(t, s.url("/authentiq/sign-in"), form)).Location()
+			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			to, err := b.Do(initiationForm(t, s.url("/authentiq/sign-in"), form)).Location()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +213,7 @@ func TestAnotherSiteNamesNobodyUnlessItMay(t *testing.T) {
 func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
-	before := b.cookieHeader(s.url("/"))
+	before := b.CookieHeader(s.url("/"))
 	for name, header := range map[string][]string{
 		"a frame":    {"Sec-Fetch-Dest", "iframe"},
 		"a script":   {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"},
@@ -220,10 +221,10 @@ func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 		"a prefetch": {"Sec-Purpose", "prefetch"},
 	} {
 		stranger := newBrowser(t)
-		stranger.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		for kind, a := range map[string]answer{
-			"a link": newBrowser(t).step(s.initiation(), header...),
-			"a form": stranger.do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, header...)),
+		stranger.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		for kind, a := range map[string]testrig.Answer{
+			"a link": newBrowser(t).Step(s.initiation(), header...),
+			"a form": stranger.Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, header...)),
 		} {
 			if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 				t.Errorf("%s, %s: %d %q", name, kind, a.StatusCode, a.Header)
@@ -238,11 +239,11 @@ func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 		"the issuer elsewhere":     initiationForm(t, s.initiation(), url.Values{targetParam: {s.url("/x")}}),
 		"a form without an end":    initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, "x": {strings.Repeat("x", maxLogoutBody)}}),
 	} {
-		if a := newBrowser(t).do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Location") != "" || a.Header.Get("Allow") != "GET" {
+		if a := newBrowser(t).Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Location") != "" || a.Header.Get("Allow") != "GET" {
 			t.Errorf("%s: %d %q", name, a.StatusCode, a.Header)
 		}
 	}
-	if b.cookieHeader(s.url("/")) != before || !b.in(s) {
+	if b.CookieHeader(s.url("/")) != before || !b.in(s) {
 		t.Error("somebody was signed out")
 	}
 }
@@ -252,24 +253,24 @@ func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 func TestWhoIsSignedInGoesToTheTargetAtOnce(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
-	loops := b.client.CheckRedirect
-	b.client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+	loops := b.Client.CheckRedirect
+	b.Client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		req.Header.Del("Referer") // as browsers do, told so by Referrer-Policy
 		return loops(req, via)
 	}
 	sid := b.sid(s)
 	s.provider.SignInAs(authentiqtest.Bob)
 	s.provider.ResetRequests()
-	for name, journey := range map[string]func() answer{
-		"a link": func() answer {
-			return b.get(s.initiation(targetParam, s.url("/x?y=1"), hintParam, "bob@example.net"), "Sec-Fetch-Site", "cross-site")
+	for name, journey := range map[string]func() testrig.Answer{
+		"a link": func() testrig.Answer {
+			return b.Get(s.initiation(targetParam, s.url("/x?y=1"), hintParam, "bob@example.net"), "Sec-Fetch-Site", "cross-site")
 		},
-		"a form": func() answer {
-			return b.do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {s.url("/x?y=1")}}))
+		"a form": func() testrig.Answer {
+			return b.Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {s.url("/x?y=1")}}))
 		},
 	} {
-		got := journey().seen(t)
-		if got.Line != "GET /x?y=1 HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.value(t, "X-Authentiq-Sid") != sid || len(s.asked()) > 0 {
+		got := journey().Seen(t)
+		if got.Line != "GET /x?y=1 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.Value(t, "X-Authentiq-Sid") != sid || len(s.asked()) > 0 {
 			t.Errorf("%s: %q, and the provider was asked %q", name, got.Line, s.asked())
 		}
 	}
@@ -278,7 +279,7 @@ func TestWhoIsSignedInGoesToTheTargetAtOnce(t *testing.T) {
 	}
 	// One that does not satisfy the gate is kept until a sign-in has brought another.
 	s.load(gate("require email bob@example.net"))
-	if a := b.step(s.initiation(targetParam, s.url("/x"))); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
+	if a := b.Step(s.initiation(targetParam, s.url("/x"))); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
 	s.load(gate(""))
@@ -291,8 +292,8 @@ func TestASignInThatAnotherSiteAsksForGoesToTheOriginOfTheCallback(t *testing.T)
 	s := newStreet(t, gate("callback_url http://app.localhost:PORT/authentiq/callback"))
 	app := "http://app.localhost:" + s.port
 	b := newBrowser(t)
-	got := b.get(s.initiation(targetParam, app+"/x")).seen(t)
-	if got.Line != "GET /x HTTP/1.1" || b.visited[len(b.visited)-1] != app+"/x" {
-		t.Errorf("arrived at %q", b.visited)
+	got := b.Get(s.initiation(targetParam, app+"/x")).Seen(t)
+	if got.Line != "GET /x HTTP/1.1" || b.Visited[len(b.Visited)-1] != app+"/x" {
+		t.Errorf("arrived at %q", b.Visited)
 	}
 }

@@ -27,12 +27,12 @@ var publicMembers = map[string][]string{
 // published asks a gate for its keys.
 func published(t *testing.T, address string) []map[string]any {
 	t.Helper()
-	a := newBrowser(t).get(address)
+	a := newBrowser(t).Get(address)
 	var set struct {
 		Keys []map[string]any `json:"keys"`
 	}
-	if err := json.Unmarshal([]byte(a.body), &set); err != nil || a.StatusCode != http.StatusOK || set.Keys == nil {
-		t.Fatalf("%v: %d %s", err, a.StatusCode, a.body)
+	if err := json.Unmarshal([]byte(a.Body), &set); err != nil || a.StatusCode != http.StatusOK || set.Keys == nil {
+		t.Fatalf("%v: %d %s", err, a.StatusCode, a.Body)
 	}
 	return set.Keys
 }
@@ -105,29 +105,29 @@ func TestTheKeysAreForEverybodyWhoAsks(t *testing.T) {
 	if keys := published(t, "http://other.localhost:"+s.port+"/authentiq/jwks.json"); len(keys) != 0 {
 		t.Errorf("a gate without keys: %v", keys)
 	}
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "OPTIONS": 405} {
 		// Neither a browser nor signed in.
 		req, err := http.NewRequest(method, s.url("/authentiq/jwks.json"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := newBrowser(t).do(req)
+		a := newBrowser(t).Do(req)
 		if a.StatusCode != want || a.Header.Get("Cache-Control") != "no-store" || len(a.Cookies()) != 0 {
 			t.Errorf("%s: %d %v", method, a.StatusCode, a.Header)
 		}
 		switch want {
 		case 405:
-			if a.Header.Get("Allow") != "GET, HEAD" || strings.Contains(a.body, "first") {
-				t.Errorf("%s: %v %s", method, a.Header, a.body)
+			if a.Header.Get("Allow") != "GET, HEAD" || strings.Contains(a.Body, "first") {
+				t.Errorf("%s: %v %s", method, a.Header, a.Body)
 			}
 		default:
-			if a.Header.Get("Content-Type") != "application/jwk-set+json" || a.Header.Get("X-Content-Type-Options") != "nosniff" || (a.body == "") != (method == "HEAD") {
-				t.Errorf("%s: %v %s", method, a.Header, a.body)
+			if a.Header.Get("Content-Type") != "application/jwk-set+json" || a.Header.Get("X-Content-Type-Options") != "nosniff" || (a.Body == "") != (method == "HEAD") {
+				t.Errorf("%s: %v %s", method, a.Header, a.Body)
 			}
 		}
 	}
-	if s.echo.count() != hits {
+	if s.echo.Count() != hits {
 		t.Error("the upstream was asked")
 	}
 }
@@ -161,8 +161,8 @@ func TestAKeyIsFollowedByAnother(t *testing.T) {
 			}
 			known = func() ([]byte, error) { return set, nil }
 		}
-		if a := newBrowser(t).get(s.url("/")); a.StatusCode != http.StatusOK {
-			t.Errorf("step %d: %d %.300s", i, a.StatusCode, a.body)
+		if a := newBrowser(t).Get(s.url("/")); a.StatusCode != http.StatusOK {
+			t.Errorf("step %d: %d %.300s", i, a.StatusCode, a.Body)
 		}
 	}
 }

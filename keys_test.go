@@ -193,36 +193,36 @@ func TestKeysCanBeReplacedOneByOne(t *testing.T) {
 	b := steadySignIn(s)
 	old := ourLine(b, s.url("/"))
 	callback := steadyBrowser(t)
-	underWay := callback.toCallback(s.url("/mine"))
+	underWay := callback.ToCallback(s.url("/mine"))
 
 	with(second, first)
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 	newer := steadySignIn(s)
 	if line := ourLine(newer, s.url("/")); line[:len(plainCookie)+1+keyIDLength] == old[:len(plainCookie)+1+keyIDLength] {
 		t.Error("the old key still seals")
 	}
-	if got := callback.get(underWay).seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
+	if got := callback.Get(underWay).Seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
 		t.Errorf("a sign-in that began with the old key ended at %q", got.Line)
 	}
 	late := steadyBrowser(t)
 	with(first)
-	tooLate := late.toCallback(s.url("/"))
+	tooLate := late.ToCallback(s.url("/"))
 
 	with(second)
-	newer.step(s.url("/")).seen(t)
-	hits := s.echo.count()
-	a := steadyBrowser(t).step(s.url("/"), "Cookie", old)
+	newer.Step(s.url("/")).Seen(t)
+	hits := s.echo.Count()
+	a := steadyBrowser(t).Step(s.url("/"), "Cookie", old)
 	s.denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther || !deleted(a.Header, plainCookie) {
 		t.Errorf("under a key that is gone: %d %q", a.StatusCode, a.Header["Set-Cookie"])
 	}
-	a = late.step(tooLate)
+	a = late.Step(tooLate)
 	s.denied(a, hits)
-	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "/authentiq/sign-in") {
-		t.Errorf("a sign-in under a key that is gone: %d %.200s", a.StatusCode, a.body)
+	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "/authentiq/sign-in") {
+		t.Errorf("a sign-in under a key that is gone: %d %.200s", a.StatusCode, a.Body)
 	}
-	if b.get(s.url("/")).seen(t); len(b.visited) != 4 {
-		t.Errorf("signing in anew took %q", b.visited)
+	if b.Get(s.url("/")).Seen(t); len(b.Visited) != 4 {
+		t.Errorf("signing in anew took %q", b.Visited)
 	}
 }
 

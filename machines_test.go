@@ -19,6 +19,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // rotating is a provider and a site with a client that gets refresh tokens.
@@ -51,7 +52,7 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 		var running sync.WaitGroup
 		for range 200 {
 			running.Go(func() {
-				if a := newBrowser(t).step(s.at("app", "/"), "Cookie", old); a.StatusCode != http.StatusOK {
+				if a := newBrowser(t).Step(s.at("app", "/"), "Cookie", old); a.StatusCode != http.StatusOK {
 					t.Errorf("round %d: %d", round, a.StatusCode)
 				}
 			})
@@ -60,8 +61,8 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 		if n := len(s.provider.requests("/token")); n != 1 {
 			t.Fatalf("round %d: %d refreshes, want one", round, n)
 		}
-		got := b.get(s.at("app", "/")).seen(t)
-		if email := got.value(t, "X-Authentiq-Email"); email != "alice@example.com" {
+		got := b.Get(s.at("app", "/")).Seen(t)
+		if email := got.Value(t, "X-Authentiq-Email"); email != "alice@example.com" {
 			t.Errorf("the email is %q", email)
 		}
 	}
@@ -74,7 +75,7 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 		now = now.Add(2 * time.Second)
 		s.setClock(now)
 		s.provider.setClock(time.Until(now))
-		_ = newBrowser(t).step(s.at("app", "/"), "Cookie", line)
+		_ = newBrowser(t).Step(s.at("app", "/"), "Cookie", line)
 		s.forgets()
 		for name := range s.stored() {
 			s.remove(name)
@@ -87,7 +88,7 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 
 // machine is a Caddy that may be started again.
 type machine struct {
-	*process
+	*testrig.Process
 	t      *testing.T // of all its processes, as port is: who asks does not look at those
 	port   string
 	s      *certifiedStreet
@@ -115,31 +116,31 @@ http://app.localhost:%s {
 	reverse_proxy UPSTREAM
 }
 `, storage, port, s.provider.client("app")["client_secret"], options))}
-	m.process = runCaddy(t, binary, port, m.config)
-	m.ready()
+	m.Process = testrig.RunCaddy(t, binary, port, m.config)
+	m.Ready()
 	return m
 }
 
 // again starts it again, after it has ended.
 func (m *machine) again() {
 	m.t.Helper()
-	m.process = runCaddy(m.t, m.binary, m.port, m.config)
-	m.ready()
+	m.Process = testrig.RunCaddy(m.t, m.binary, m.port, m.config)
+	m.Ready()
 }
 
 // kill ends it at once.
 func (m *machine) kill() {
 	m.t.Helper()
-	_ = m.cmd.Process.Signal(syscall.SIGKILL)
-	<-m.done
+	_ = m.Cmd.Process.Signal(syscall.SIGKILL)
+	<-m.Done
 }
 
 // asks loads the page, as the site's own address.
 func (m *machine) asks(line string) (*http.Response, error) {
-	req := pageRequest(m.t, "http://127.0.0.1:"+m.port+"/", "Cookie", line)
+	req := testrig.PageRequest(m.t, "http://127.0.0.1:"+m.port+"/", "Cookie", line)
 	req.Host = "app.localhost:" + m.s.port
 	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := steadyTransport{transport}.RoundTrip(req)
+	resp, err := testrig.SteadyTransport{Transport: transport}.RoundTrip(req)
 	if err == nil {
 		resp.Body.Close()
 	}
@@ -225,14 +226,14 @@ func setCookies(resp *http.Response) string {
 func (ms *machines) unharmed() {
 	ms.t.Helper()
 	for i, m := range ms.all {
-		if log := m.logged(); strings.Contains(log, eventSessionEnded) || strings.Contains(log, "panic") {
+		if log := m.Logged(); strings.Contains(log, eventSessionEnded) || strings.Contains(log, "panic") {
 			ms.t.Errorf("machine %d has ended the session:\n%s", i, log)
 		}
 	}
 }
 
 func TestMachinesThatShareSessionsSpendEachTokenOnce(t *testing.T) {
-	binary := buildCaddy(t)
+	binary := testrig.BuildCaddy(t)
 	const recheck = 3 * time.Second
 	for name, shared := range map[string]func(t *testing.T) (options string, storages func(s *certifiedStreet) [2]string){
 		"in one storage": func(*testing.T) (string, func(*certifiedStreet) [2]string) {
@@ -267,7 +268,7 @@ func TestMachinesThatShareSessionsSpendEachTokenOnce(t *testing.T) {
 			ms.round("after both were killed", nil)
 			ms.unharmed()
 			ms.round("while one stops and starts", func() {
-				ms.all[0].interrupt()
+				ms.all[0].Interrupt()
 				ms.all[0].again()
 			})
 			ms.round("after all that", nil)
@@ -277,7 +278,7 @@ func TestMachinesThatShareSessionsSpendEachTokenOnce(t *testing.T) {
 }
 
 func TestSessionsGoOnWhileRedisIsAway(t *testing.T) {
-	binary := buildCaddy(t)
+	binary := testrig.BuildCaddy(t)
 	const recheck = 2 * time.Second
 	server := storetest.StartRedis(t)
 	options := "keys " + sessionKey() + "\n---store redis " + server.URL()
@@ -298,7 +299,7 @@ func TestSessionsGoOnWhileRedisIsAway(t *testing.T) {
 				t.Errorf("machine %d: %v, %v", i, resp, err)
 			}
 		}
-		if log := m.logged(); strings.Count(log, eventNotRechecked) != 1 || !strings.Contains(log, "Redis") || strings.Contains(log, server.Password) {
+		if log := m.Logged(); strings.Count(log, eventNotRechecked) != 1 || !strings.Contains(log, "Redis") || strings.Contains(log, server.Password) {
 			t.Errorf("machine %d says:\n%s", i, log)
 		}
 	}
@@ -307,7 +308,7 @@ func TestSessionsGoOnWhileRedisIsAway(t *testing.T) {
 	}
 	server.Start()
 	for i, m := range ms.all {
-		await(t, fmt.Sprintf("machine %d rechecks again", i), func() bool {
+		testrig.Await(t, fmt.Sprintf("machine %d rechecks again", i), func() bool {
 			resp, err := m.asks(ms.line)
 			if err != nil || resp.StatusCode != http.StatusOK {
 				t.Fatalf("machine %d: %v, %v", i, resp, err)
@@ -322,15 +323,15 @@ func TestSessionsGoOnWhileRedisIsAway(t *testing.T) {
 // A machine that is stopped while nobody waits for a refresh any more waits for it
 // all the same: the token is spent.
 func TestStoppingLosesNoResult(t *testing.T) {
-	binary := buildCaddy(t)
+	binary := testrig.BuildCaddy(t)
 	clock := new(both)
 	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
 	options := "session {\nrefresh on\nrecheck 1s\n}"
 	storage := t.TempDir()
 	p := startProcess(t, binary, s, storage, options)
 	b := steadyBrowser(t)
-	b.get(p.url("/")).seen(t)
-	line := ourLine(b, p.url("/"))
+	b.Get(p.URL("/")).Seen(t)
+	line := ourLine(b, p.URL("/"))
 	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
 	s.provider.SetHooks(h.hooks)
@@ -340,31 +341,31 @@ func TestStoppingLosesNoResult(t *testing.T) {
 		<-h.arrived
 		hangUp()
 	}()
-	if resp, err := http.DefaultClient.Do(pageRequest(t, p.url("/"), "Cookie", line).WithContext(ctx)); err == nil {
+	if resp, err := http.DefaultClient.Do(testrig.PageRequest(t, p.URL("/"), "Cookie", line).WithContext(ctx)); err == nil {
 		resp.Body.Close()
 		t.Fatal("was answered")
 	}
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := p.Cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	time.AfterFunc(4*time.Second, h.release) // it would have ended by itself
 	select {
-	case <-p.done:
+	case <-p.Done:
 	case <-time.After(20 * time.Second):
 		t.Fatal("it did not end")
 	}
 	first := *s
-	first.port = p.port
+	first.port = p.Port
 	again := startProcess(t, binary, s, storage, options)
-	await(t, "the result is there", func() bool {
-		a := again.asking(&first, line)
-		a.seen(t)
+	testrig.Await(t, "the result is there", func() bool {
+		a := askProcess(again, &first, line)
+		a.Seen(t)
 		return renewed(a.Header)
 	})
 	sent := make(map[string]bool)
 	for _, r := range s.provider.Requests(authentiqtest.Token) {
 		if token := r.Form.Get("refresh_token"); token != "" && sent[token] {
-			t.Errorf("a token was sent twice:\n%s", again.logged())
+			t.Errorf("a token was sent twice:\n%s", again.Logged())
 		} else {
 			sent[token] = true
 		}

@@ -204,21 +204,21 @@ func TestTheUserIsTheSameOnEveryWay(t *testing.T) {
 				}
 			}})
 			s.load(block(c.claim))
-			a := hdrBrowser(t).get(s.url("/"), "Remote-User", "root", "X-Forwarded-User", "root", "X-Auth-Request-User", "root")
-			got := a.seen(t)
+			a := hdrBrowser(t).Get(s.url("/"), "Remote-User", "root", "X-Forwarded-User", "root", "X-Auth-Request-User", "root")
+			got := a.Seen(t)
 			for _, header := range []string{"Remote-User", "X-Forwarded-User", "X-Auth-Request-User"} {
 				want := []string{c.want}
 				if c.want == "" {
 					want = nil
 				}
-				if values := got.values(header); !slices.Equal(values, want) {
+				if values := got.Values(header); !slices.Equal(values, want) {
 					t.Errorf("%s: %q, want %q", header, values, want)
 				}
 			}
 			if told := a.Header.Get("X-Told"); told != "<"+c.want+">" {
 				t.Errorf("{http.auth.user.id} is %q, want %q", told, c.want)
 			}
-			if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("the subject is %q", sub)
 			}
 		})
@@ -335,7 +335,7 @@ func TestHostileClaimNamesOverTheWireAreNoOtherHeaders(t *testing.T) {
 		}
 		c["only:one"] = "1"
 	}})
-	got := hdrBrowser(t).get(s.url("/"), "OIDC_CLAIM_sub", "root", "OIDC-CLAIM-email", "root").seen(t)
+	got := hdrBrowser(t).Get(s.url("/"), "OIDC_CLAIM_sub", "root", "OIDC-CLAIM-email", "root").Seen(t)
 	names := make(map[string]string)
 	for _, h := range got.Headers {
 		if other, twice := names[hdrFold(h[0])]; twice {
@@ -343,14 +343,14 @@ func TestHostileClaimNamesOverTheWireAreNoOtherHeaders(t *testing.T) {
 		}
 		names[hdrFold(h[0])] = h[0]
 	}
-	if sub := got.value(t, "OIDC_CLAIM_sub"); sub != authentiqtest.Alice {
+	if sub := got.Value(t, "OIDC_CLAIM_sub"); sub != authentiqtest.Alice {
 		t.Errorf("sub is %q", sub)
 	}
-	if got.value(t, "OIDC_CLAIM_email") != "alice@example.com" || got.value(t, "OIDC_CLAIM_email_verified") != "true" || got.value(t, "OIDC_CLAIM_only-one") != "1" {
+	if got.Value(t, "OIDC_CLAIM_email") != "alice@example.com" || got.Value(t, "OIDC_CLAIM_email_verified") != "true" || got.Value(t, "OIDC_CLAIM_only-one") != "1" {
 		t.Errorf("the upstream saw %q", got.Headers)
 	}
 	for _, name := range []string{"X-Authentiq-Groups", "OIDC_CLAIM_Email-Verifieda", "Remote-User-"} {
-		if values := got.values(name); len(values) > 0 {
+		if values := got.Values(name); len(values) > 0 {
 			t.Errorf("%s: %q", name, values)
 		}
 	}
@@ -378,19 +378,19 @@ func TestBracesInClaimsStayLiteralInPresetsAndMappedHeaders(t *testing.T) {
 	for _, encoding := range []string{"utf8", "percent", "rfc2047", "base64"} {
 		s.load("route {\nauthentiq {" + siteOptions + "user_claim nickname\nheaders remote-user x-forwarded x-auth-request oidc-claim\nheader X-Team team\nheader_encoding " + encoding + "\n}\n" +
 			"request_header X-Copied {http.auth.user.id}\nrequest_header X-Again {http.request.header.Remote-User}\nheader X-Told {http.auth.user.team}\nreverse_proxy UPSTREAM {\nheader_up X-Sent {http.auth.user.nickname}\n}\n}")
-		a := hdrBrowser(t).get(s.url("/"))
-		got := a.seen(t)
+		a := hdrBrowser(t).Get(s.url("/"))
+		got := a.Seen(t)
 		for _, header := range []string{"Remote-User", "Remote-Name", "Remote-Email", "X-Forwarded-User", "X-Forwarded-Preferred-Username", "X-Auth-Request-User", "OIDC_CLAIM_name", "X-Team", "X-Again"} {
-			if value, err := mappingDecoders[encoding](got.value(t, header)); err != nil || value != braces {
+			if value, err := mappingDecoders[encoding](got.Value(t, header)); err != nil || value != braces {
 				t.Errorf("%s: %s is %q", encoding, header, value)
 			}
 		}
-		for header, value := range map[string]string{"X-Copied": got.value(t, "X-Copied"), "X-Sent": got.value(t, "X-Sent"), "X-Told": a.Header.Get("X-Told")} {
+		for header, value := range map[string]string{"X-Copied": got.Value(t, "X-Copied"), "X-Sent": got.Value(t, "X-Sent"), "X-Told": a.Header.Get("X-Told")} {
 			if value != braces {
 				t.Errorf("%s: %s is %q", encoding, header, value)
 			}
 		}
-		if value, err := mappingDecoders[encoding](got.value(t, "Remote-Groups")); err != nil || value != braces+",{env.MAPPING_HIDDEN}" {
+		if value, err := mappingDecoders[encoding](got.Value(t, "Remote-Groups")); err != nil || value != braces+",{env.MAPPING_HIDDEN}" {
 			t.Errorf("%s: the groups are %q", encoding, value)
 		}
 		if strings.Contains(fmt.Sprint(got, a.Header), hidden) {

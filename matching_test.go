@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // Every way to the upstream, not only that of signed-in users, is rid of forged
@@ -24,7 +25,7 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 	const private = "authentiq /private* {" + siteOptions + "}\n"
 	s := newStreet(t, private+"reverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	clean := hdrIdentity(t, b.get(s.url("/private")).seen(t))
+	clean := hdrIdentity(t, b.Get(s.url("/private")).Seen(t))
 	cookie := hdrSession(b, s.url("/"))
 	nobody := map[string]string{}
 	for _, site := range []struct {
@@ -58,13 +59,13 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 			{"a gated page, with a cookie that does not open", "GET /private", "authentiq=x", nil, nil},
 			{"DELETE of a gated page", "DELETE /private", "", nil, nil},
 		} {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := hdrSend(s, hdrRequest(s, c.line, c.cookie, append(hdrForgeries(), c.lines...)...))
 			if c.want == nil {
 				s.denied(a, hits)
 				continue
 			}
-			if s.echo.count() != hits+1 {
+			if s.echo.Count() != hits+1 {
 				t.Errorf("%s: %s: status %d, the upstream was not reached", site.name, c.name, a.StatusCode)
 				continue
 			}
@@ -72,15 +73,15 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 			if identity := hdrIdentity(t, got); !maps.Equal(identity, c.want) {
 				t.Errorf("%s: %s: the upstream saw %q, want %q", site.name, c.name, identity, c.want)
 			}
-			if cookies := got.values("Cookie"); len(cookies) > 0 {
+			if cookies := got.Values("Cookie"); len(cookies) > 0 {
 				t.Errorf("%s: %s: the upstream saw the cookies %.60q", site.name, c.name, cookies)
 			}
 		}
 		// A preflight carries no cookies, whoever sends it.
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := hdrSend(s, hdrRequest(s, "OPTIONS /private", "", append(hdrForgeries(), "Origin: https://evil.example", "Access-Control-Request-Method: PUT")...))
 		if strings.HasPrefix(site.name, "for some methods") {
-			if identity := hdrIdentity(t, a.seen(t)); len(identity) > 0 {
+			if identity := hdrIdentity(t, a.Seen(t)); len(identity) > 0 {
 				t.Errorf("%s: a preflight: the upstream saw %q", site.name, identity)
 			}
 		} else {
@@ -89,12 +90,12 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 	}
 	t.Run("after the session has ended", func(t *testing.T) {
 		s.load(private + "reverse_proxy UPSTREAM")
-		b.post(s.url("/authentiq/sign-out"))
-		got := hdrSend(s, hdrRequest(s, "GET /public", cookie, hdrForgeries()...)).seen(t)
-		if identity := hdrIdentity(t, got); len(identity) > 0 || len(got.values("Cookie")) > 0 {
+		b.Post(s.url("/authentiq/sign-out"))
+		got := hdrSend(s, hdrRequest(s, "GET /public", cookie, hdrForgeries()...)).Seen(t)
+		if identity := hdrIdentity(t, got); len(identity) > 0 || len(got.Values("Cookie")) > 0 {
 			t.Errorf("the upstream saw %q", got.Headers)
 		}
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		s.denied(hdrSend(s, hdrRequest(s, "GET /private", cookie, hdrForgeries()...)), hits)
 	})
 }
@@ -112,7 +113,7 @@ func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
 		reverse_proxy UPSTREAM
 	}`)
 	b := hdrBrowser(t)
-	clean := hdrIdentity(t, b.get(s.url("/a")).seen(t))
+	clean := hdrIdentity(t, b.Get(s.url("/a")).Seen(t))
 	if clean["x-authentiq-subject"] != authentiqtest.Alice {
 		t.Fatalf("the upstream saw %q", clean)
 	}
@@ -128,7 +129,7 @@ func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
 		{"/", http.StatusOK, nil},               // none
 		{"/a/staff", http.StatusForbidden, nil}, // the first lets in, the third does not
 	} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := hdrSend(s, hdrRequest(s, "GET "+c.path, cookie+"; mine=1", append(hdrForgeries(), "Connection: X-Authentiq-Subject")...))
 		if a.StatusCode != c.status {
 			t.Errorf("%s: status %d, want %d", c.path, a.StatusCode, c.status)
@@ -138,19 +139,19 @@ func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
 			s.denied(a, hits)
 			continue
 		}
-		got := a.seen(t)
+		got := a.Seen(t)
 		if identity := hdrIdentity(t, got); !maps.Equal(identity, c.want) {
 			t.Errorf("%s: the upstream saw %q, want %q", c.path, identity, c.want)
 		}
-		if cookies := got.values("Cookie"); len(cookies) != 1 || cookies[0] != "mine=1" {
+		if cookies := got.Values("Cookie"); len(cookies) != 1 || cookies[0] != "mine=1" {
 			t.Errorf("%s: the upstream saw the cookies %q", c.path, cookies)
 		}
 	}
 	for _, path := range []string{"/a", "/a/b", "/c", "/a/staff"} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		s.denied(hdrSend(s, hdrRequest(s, "GET "+path, "", hdrForgeries()...)), hits)
 	}
-	if sub := hdrBrowser(t).get(s.url("/c/deep?q=1")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := hdrBrowser(t).Get(s.url("/c/deep?q=1")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("signing in at the second gate: the upstream saw %q", sub)
 	}
 }
@@ -170,7 +171,7 @@ var matchingSets = []struct {
 
 // matchingOwned returns what an upstream could take for one of names, all
 // spellings, and fails on a name that is there twice.
-func matchingOwned(t *testing.T, what string, got seen, names []string) map[string]string {
+func matchingOwned(t *testing.T, what string, got testrig.Seen, names []string) map[string]string {
 	t.Helper()
 	owned := make(map[string]string)
 	for _, h := range got.Headers {
@@ -213,7 +214,7 @@ func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
 		}
 		for _, mode := range []string{"sign_in", "deny", "pass"} {
 			s.load("route {\nauthentiq /private* {" + siteOptions + set.options + "\nunauthenticated " + mode + "\n}\nreverse_proxy UPSTREAM\n}")
-			clean := matchingOwned(t, set.options, hdrSend(s, hdrRequest(s, "GET /private", cookie)).seen(t), all)
+			clean := matchingOwned(t, set.options, hdrSend(s, hdrRequest(s, "GET /private", cookie)).Seen(t), all)
 			if clean["x-authentiq-subject"] != authentiqtest.Alice || len(clean) <= 4 {
 				t.Fatalf("%s: without forgeries the upstream saw %q", set.options, clean)
 			}
@@ -247,15 +248,15 @@ func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
 					{"with a cookie that does not open", "/private", "authentiq=x", nil},
 				} {
 					what := set.options + ", " + mode + ": " + c.name + ", " + who.name
-					hits := s.echo.count()
+					hits := s.echo.Count()
 					a := hdrSend(s, hdrRequest(s, c.line+" "+who.path, who.cookie, slices.Concat(forged, c.lines)...)+c.body)
 					if who.path == "/private" && who.cookie != cookie && mode != "pass" {
-						if s.echo.count() != hits || a.StatusCode != http.StatusUnauthorized {
+						if s.echo.Count() != hits || a.StatusCode != http.StatusUnauthorized {
 							t.Errorf("%s: status %d", what, a.StatusCode)
 						}
 						continue
 					}
-					if s.echo.count() != hits+1 {
+					if s.echo.Count() != hits+1 {
 						t.Errorf("%s: status %d, the upstream was not reached", what, a.StatusCode)
 						continue
 					}
@@ -282,14 +283,14 @@ func TestPassLetsThoseWhomTheRulesKeepOutThroughAsNobody(t *testing.T) {
 	s.load("route {\nauthentiq {" + siteOptions + "unauthenticated pass\nheaders remote-user oidc-claim\nrequire email *@staff.example\n}\nheader X-Told <{http.auth.user.id}{http.auth.user.email}>\nreverse_proxy UPSTREAM\n}")
 	for name, cookie := range map[string]string{"signed in, but kept out": hdrSession(b, s.url("/")), "signed out": ""} {
 		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Remote-User: admin", "oidc_claim_sub: admin", "X-Authentiq-Email: admin@staff.example"))
-		got := a.seen(t)
+		got := a.Seen(t)
 		if owned := matchingOwned(t, name, got, []string{"Remote-User", "Remote-Email", "Remote-Name", "Remote-Groups", "OIDC-CLAIM-"}); len(owned) > 0 {
 			t.Errorf("%s: the upstream saw %q", name, owned)
 		}
 		if told := a.Header.Get("X-Told"); told != "<>" {
 			t.Errorf("%s: the placeholders say %q", name, told)
 		}
-		if len(got.values("Cookie")) > 0 {
+		if len(got.Values("Cookie")) > 0 {
 			t.Errorf("%s: the upstream saw our cookies", name)
 		}
 	}
@@ -320,13 +321,13 @@ func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
 	s.load("route {\n" + matchingGates(other, "/*", "/both*") + "header X-Told <{http.auth.user.id}>\nreverse_proxy UPSTREAM\n}")
 	b := hdrBrowser(t)
 	names := []string{"Remote-User", "Remote-Email", "X-Forwarded-User", "X-Forwarded-Email", "X-Second"}
-	first := b.get(s.url("/first"))
-	owned := matchingOwned(t, "the first gate", first.seen(t), names)
+	first := b.Get(s.url("/first"))
+	owned := matchingOwned(t, "the first gate", first.Seen(t), names)
 	if owned["x-authentiq-subject"] != authentiqtest.Alice || owned["remote-user"] != authentiqtest.Alice || owned["x-forwarded-user"] != "" || first.Header.Get("X-Told") != "<"+authentiqtest.Alice+">" {
 		t.Errorf("the first gate: the upstream saw %q", owned)
 	}
-	both := b.get(s.url("/both"), "X-Second", "admin", "Remote_User", "admin", "X-Forwarded-User", "admin")
-	owned = matchingOwned(t, "both", both.seen(t), names)
+	both := b.Get(s.url("/both"), "X-Second", "admin", "Remote_User", "admin", "X-Forwarded-User", "admin")
+	owned = matchingOwned(t, "both", both.Seen(t), names)
 	for name, want := range map[string]string{
 		"remote-user": authentiqtest.Alice, "remote-email": "alice@example.com", // the first's, which the second leaves alone
 		"x-authentiq-subject": authentiqtest.Bob, "x-forwarded-user": authentiqtest.Bob, "x-second": "bob@example.net",
@@ -338,19 +339,19 @@ func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
 	if told := both.Header.Get("X-Told"); told != "<"+authentiqtest.Bob+">" {
 		t.Errorf("both: the placeholder says %q, want the last gate's user", told)
 	}
-	if cookies := both.seen(t).values("Cookie"); strings.Contains(fmt.Sprint(cookies), "one=") || strings.Contains(fmt.Sprint(cookies), "two=") {
+	if cookies := both.Seen(t).Values("Cookie"); strings.Contains(fmt.Sprint(cookies), "one=") || strings.Contains(fmt.Sprint(cookies), "two=") {
 		t.Errorf("both: the upstream saw our cookies: %.80q", cookies)
 	}
 	// One session is not the other's, under whatever name it comes.
 	values := make(map[string]string)
-	for _, c := range b.cookies(s.url("/both")) {
+	for _, c := range b.Cookies(s.url("/both")) {
 		values[c.Name] = c.Value
 	}
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	for _, cookie := range []string{
 		"one=" + values["one"], "two=" + values["two"], "one=" + values["two"] + "; two=" + values["one"], "one=" + values["one"] + "; two=" + values["one"], "one=" + values["two"] + "; two=" + values["two"],
 	} {
-		if a := hdrSend(s, hdrRequest(s, "GET /both", cookie)); a.StatusCode != http.StatusUnauthorized || s.echo.count() != hits {
+		if a := hdrSend(s, hdrRequest(s, "GET /both", cookie)); a.StatusCode != http.StatusUnauthorized || s.echo.Count() != hits {
 			t.Errorf("%.12s…: status %d", cookie, a.StatusCode)
 		}
 	}
@@ -358,11 +359,11 @@ func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
 		t.Errorf("both sessions: status %d", a.StatusCode)
 	}
 	// Signing out of the second leaves the first.
-	b.post(s.url("/two/sign-out"))
-	if owned := matchingOwned(t, "after a sign-out", b.get(s.url("/first")).seen(t), names); owned["remote-user"] != authentiqtest.Alice {
+	b.Post(s.url("/two/sign-out"))
+	if owned := matchingOwned(t, "after a sign-out", b.Get(s.url("/first")).Seen(t), names); owned["remote-user"] != authentiqtest.Alice {
 		t.Errorf("after a sign-out at the other gate: %q", owned)
 	}
-	if a := b.step(s.url("/both")); a.StatusCode != http.StatusSeeOther {
+	if a := b.Step(s.url("/both")); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("after a sign-out: status %d", a.StatusCode)
 	}
 }
@@ -377,18 +378,18 @@ func TestTwoGatesSideBySideKeepApart(t *testing.T) {
 		strings.ReplaceAll(lines[1], "path_prefix /two", "path_prefix /b/sso") + "reverse_proxy UPSTREAM\n}\nhandle {\nrespond 404\n}")
 	b := hdrBrowser(t)
 	names := []string{"Remote-User", "X-Forwarded-User", "X-Second"}
-	a := matchingOwned(t, "a", b.get(s.url("/a/page"), "Remote-User", "admin").seen(t), names)
+	a := matchingOwned(t, "a", b.Get(s.url("/a/page"), "Remote-User", "admin").Seen(t), names)
 	if a["x-authentiq-subject"] != authentiqtest.Alice || a["remote-user"] != authentiqtest.Alice || a["x-forwarded-user"] != "" {
 		t.Errorf("a: the upstream saw %q", a)
 	}
-	if next := b.step(s.url("/b/page")); next.StatusCode != http.StatusSeeOther || !strings.HasPrefix(next.Header.Get("Location"), other.Issuer) {
+	if next := b.Step(s.url("/b/page")); next.StatusCode != http.StatusSeeOther || !strings.HasPrefix(next.Header.Get("Location"), other.Issuer) {
 		t.Errorf("a's session at b: %d to %q", next.StatusCode, next.Header.Get("Location"))
 	}
-	of := matchingOwned(t, "b", b.get(s.url("/b/page"), "X_Second", "admin", "X-Forwarded-User", "admin").seen(t), names)
+	of := matchingOwned(t, "b", b.Get(s.url("/b/page"), "X_Second", "admin", "X-Forwarded-User", "admin").Seen(t), names)
 	if of["x-authentiq-subject"] != authentiqtest.Bob || of["x-forwarded-user"] != authentiqtest.Bob || of["x-second"] != "bob@example.net" || of["remote-user"] != "" {
 		t.Errorf("b: the upstream saw %q", of)
 	}
-	if again := matchingOwned(t, "a", b.get(s.url("/a/page")).seen(t), names); !maps.Equal(again, a) {
+	if again := matchingOwned(t, "a", b.Get(s.url("/a/page")).Seen(t), names); !maps.Equal(again, a) {
 		t.Errorf("a after b: the upstream saw %q, want %q", again, a)
 	}
 }
@@ -420,20 +421,20 @@ func TestHandlersAroundTheGateWork(t *testing.T) {
 		}
 		}`)
 	b := hdrBrowser(t)
-	denied := b.get(s.url("/"), "Remote-User", "admin")
-	if denied.StatusCode != http.StatusUnauthorized || denied.Header.Get("X-Handled") != "401" || denied.body != "handled 401" {
-		t.Errorf("an error: %d %q %q", denied.StatusCode, denied.Header, denied.body)
+	denied := b.Get(s.url("/"), "Remote-User", "admin")
+	if denied.StatusCode != http.StatusUnauthorized || denied.Header.Get("X-Handled") != "401" || denied.Body != "handled 401" {
+		t.Errorf("an error: %d %q %q", denied.StatusCode, denied.Header, denied.Body)
 	}
 	if cc := denied.Header.Get("Cache-Control"); cc != "no-store" {
 		t.Errorf("an error: Cache-Control %q, want no-store", cc)
 	}
-	b.get(s.url("/authentiq/sign-in"))
-	a := b.get(s.url("/"), "Remote-User", "admin", "X-Removed", "1", "X-Authentiq-Subject", "admin")
-	got := a.seen(t)
-	if user := got.value(t, "Remote-User"); user != authentiqtest.Alice {
+	b.Get(s.url("/authentiq/sign-in"))
+	a := b.Get(s.url("/"), "Remote-User", "admin", "X-Removed", "1", "X-Authentiq-Subject", "admin")
+	got := a.Seen(t)
+	if user := got.Value(t, "Remote-User"); user != authentiqtest.Alice {
 		t.Errorf("the upstream saw the user %q", user)
 	}
-	if got.value(t, "X-Later") != authentiqtest.Alice || got.value(t, "X-After") != authentiqtest.Alice || got.value(t, "X-Id") != authentiqtest.Alice || len(got.values("X-Removed")) > 0 {
+	if got.Value(t, "X-Later") != authentiqtest.Alice || got.Value(t, "X-After") != authentiqtest.Alice || got.Value(t, "X-Id") != authentiqtest.Alice || len(got.Values("X-Removed")) > 0 {
 		t.Errorf("the upstream saw %q", got.Headers)
 	}
 	if !a.Uncompressed {
@@ -474,9 +475,9 @@ func TestOnlyThePathMakesAPathPublic(t *testing.T) {
 			t.Errorf("%s: %s is not public: %d", m.name, m.public, a.StatusCode)
 		}
 		for _, target := range m.denied {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := hdrSend(s, hdrRequest(s, "GET "+target, "", "Accept: text/html"))
-			if s.echo.count() != hits {
+			if s.echo.Count() != hits {
 				t.Errorf("%s: %s reached the upstream as %q", m.name, target, hdrLast(s).Line)
 				continue
 			}
@@ -515,14 +516,14 @@ func TestSigningInWorksInsideWhatRewritesRequests(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s.load(c.block)
 			b := hdrBrowser(t)
-			got := b.get(s.url(c.path)).seen(t)
+			got := b.Get(s.url(c.path)).Seen(t)
 			if got.Line != c.line {
 				t.Errorf("the upstream saw %q, want %q", got.Line, c.line)
 			}
-			if last := b.visited[len(b.visited)-1]; last != s.url(c.path) || len(b.visited) != 4 {
-				t.Errorf("came back to %q by %q", last, b.visited)
+			if last := b.Visited[len(b.Visited)-1]; last != s.url(c.path) || len(b.Visited) != 4 {
+				t.Errorf("came back to %q by %q", last, b.Visited)
 			}
-			if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("the upstream saw %q", sub)
 			}
 		})
@@ -533,9 +534,9 @@ func TestSigningInWorksInsideWhatRewritesRequests(t *testing.T) {
 // does not lead around it.
 func TestARewriteDoesNotLeadAroundTheGate(t *testing.T) {
 	s := newStreet(t, "rewrite /open /private/x\nauthentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
-	hits := s.echo.count()
-	s.denied(hdrBrowser(t).step(s.url("/open")), hits)
-	if got := hdrBrowser(t).get(s.url("/open")).seen(t); got.Line != "GET /private/x HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+	hits := s.echo.Count()
+	s.denied(hdrBrowser(t).Step(s.url("/open")), hits)
+	if got := hdrBrowser(t).Get(s.url("/open")).Seen(t); got.Line != "GET /private/x HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 		t.Errorf("the upstream saw %q", got.Line)
 	}
 }
@@ -543,10 +544,10 @@ func TestARewriteDoesNotLeadAroundTheGate(t *testing.T) {
 // A matcher that fails decides nothing, and what is undecided is not public.
 func TestAMatcherThatFailsLetsNobodyThrough(t *testing.T) {
 	s := newStreet(t, "@gated `{http.request.uri.query.n} / 0 == 1 || size({http.request.header.X-None}[0]) > 1`\nauthentiq @gated {"+siteOptions+"}\nreverse_proxy UPSTREAM")
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	a := hdrSend(s, hdrRequest(s, "GET /?n=1", ""))
-	if a.StatusCode < 400 && a.StatusCode != http.StatusSeeOther || s.echo.count() != hits {
-		t.Errorf("status %d, the upstream was asked %d times", a.StatusCode, s.echo.count()-hits)
+	if a.StatusCode < 400 && a.StatusCode != http.StatusSeeOther || s.echo.Count() != hits {
+		t.Errorf("status %d, the upstream was asked %d times", a.StatusCode, s.echo.Count()-hits)
 	}
 }
 
@@ -587,7 +588,7 @@ func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
 		{"a target with a host of its own", "GET http://127.0.0.1:PORT/", session, page, http.StatusBadRequest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := hdrSend(s, hdrRequest(s, s.fill(c.line), c.cookie, c.lines...))
 			if a.StatusCode != c.status {
 				t.Errorf("status %d, want %d", a.StatusCode, c.status)
@@ -610,8 +611,8 @@ func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
 			}}, http.StatusBadGateway},
 		} {
 			s.provider.SetHooks(o.hooks)
-			hits := s.echo.count()
-			a := hdrBrowser(t).get(s.url("/"))
+			hits := s.echo.Count()
+			a := hdrBrowser(t).Get(s.url("/"))
 			if a.StatusCode != o.status {
 				t.Errorf("%s: status %d, want %d", o.name, a.StatusCode, o.status)
 			}
@@ -622,12 +623,12 @@ func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
 
 // matchingRefuses fails the test if a has anything of the upstream, whose every
 // answer has its mark.
-func matchingRefuses(t *testing.T, s *street, a answer, hits int) {
+func matchingRefuses(t *testing.T, s *street, a testrig.Answer, hits int) {
 	t.Helper()
-	if s.echo.count() != hits {
+	if s.echo.Count() != hits {
 		t.Error("the upstream was reached")
 	}
-	body := a.body
+	body := a.Body
 	if a.Header.Get("Content-Encoding") == "gzip" && body != "" {
 		r, err := gzip.NewReader(bytes.NewReader([]byte(body)))
 		if err != nil {
@@ -639,7 +640,7 @@ func matchingRefuses(t *testing.T, s *street, a answer, hits int) {
 		}
 		body = string(plain)
 	}
-	if strings.Contains(body, echoMark) || strings.Contains(body, "HTTP/1.1") {
+	if strings.Contains(body, testrig.EchoMark) || strings.Contains(body, "HTTP/1.1") {
 		t.Errorf("the body has more than our answer: %.300s", body)
 	}
 	if cc := a.Header["Cache-Control"]; len(cc) != 1 || cc[0] != "no-store" {

@@ -25,6 +25,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 const trustLoopback = "servers {\ntrusted_proxies static 127.0.0.1/32\n}"
@@ -32,7 +33,7 @@ const trustLoopback = "servers {\ntrusted_proxies static 127.0.0.1/32\n}"
 // lastEvent waits for one more event than before and returns it.
 func (s *street) lastEvent(message string, before int) map[string]any {
 	s.t.Helper()
-	await(s.t, message, func() bool { return len(s.events(message)) > before })
+	testrig.Await(s.t, message, func() bool { return len(s.events(message)) > before })
 	events := s.events(message)
 	return events[len(events)-1]
 }
@@ -48,10 +49,10 @@ func TestOnlyATrustedProxyIsBelievedAboutTheClient(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s.t = t
 			s.loadWith(c.globals, "http://:PORT {\n@strangers not client_ip 203.0.113.9\nauthentiq @strangers {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(rawPage("/", "app.localhost", spoof...))
 			if c.ip == "203.0.113.9" {
-				a.seen(t)
+				a.Seen(t)
 			} else {
 				s.denied(a, hits)
 			}
@@ -59,7 +60,7 @@ func TestOnlyATrustedProxyIsBelievedAboutTheClient(t *testing.T) {
 			s.loadWith(c.globals, "http://:PORT {\n"+gate("require email")+"}")
 			started, refused, in, out := len(s.events(eventSignInStarted)), len(s.events(eventRefused)), len(s.events(eventSignIn)), len(s.events(eventSignOut))
 			began := s.raw(rawPage("/", "app.localhost", spoof...))
-			back, err := newBrowser(t).step(began.Header.Get("Location")).Location()
+			back, err := newBrowser(t).Step(began.Header.Get("Location")).Location()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +107,7 @@ func TestWhatATrustedProxySaysOfSchemeAndHostIsReadStrictly(t *testing.T) {
 			{"only a port", []string{"X-Forwarded-Proto: https", "X-Forwarded-Port: 8443"}, "https://app.localhost/authentiq/callback"},
 			{"only Forwarded", []string{"Forwarded: proto=https;host=evil.example"}, "http://app.localhost/authentiq/callback"},
 		} {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(rawPage("/", "app.localhost", c.header...))
 			s.denied(a, hits)
 			want := c.want
@@ -131,12 +132,12 @@ func TestASessionDomainIsSharedByItsHostsAndNoOthers(t *testing.T) {
 		s.loadWith("", "http://:PORT {\n"+gate(callback+"session {\ndomain team.localhost\n}")+"}")
 		at := func(host string) string { return "http://" + host + ":" + s.port }
 		b := newBrowser(t)
-		a := b.get(at("b.team.localhost") + "/deep?x=y")
-		a.seen(t)
-		if last := b.visited[len(b.visited)-1]; last != at("b.team.localhost")+"/deep?x=y" {
-			t.Errorf("%q: came back to %s by %q", callback, last, b.visited)
+		a := b.Get(at("b.team.localhost") + "/deep?x=y")
+		a.Seen(t)
+		if last := b.Visited[len(b.Visited)-1]; last != at("b.team.localhost")+"/deep?x=y" {
+			t.Errorf("%q: came back to %s by %q", callback, last, b.Visited)
 		}
-		visited := strings.Join(b.visited, " ")
+		visited := strings.Join(b.Visited, " ")
 		callbackHost := "b.team.localhost"
 		if callback != "" {
 			callbackHost = "a.team.localhost"
@@ -145,14 +146,14 @@ func TestASessionDomainIsSharedByItsHostsAndNoOthers(t *testing.T) {
 			t.Errorf("%q: by %s", callback, visited)
 		}
 		for _, host := range []string{"a.team.localhost", "b.team.localhost", "x.y.team.localhost", "team.localhost"} {
-			if got := b.step(at(host)+"/").seen(t).value(t, "X-Authentiq-Subject"); got != authentiqtest.Alice {
+			if got := b.Step(at(host)+"/").Seen(t).Value(t, "X-Authentiq-Subject"); got != authentiqtest.Alice {
 				t.Errorf("%s: %q", host, got)
 			}
 		}
 		// The same cookies, brought to a host that is none of the domain's.
-		line := "Cookie: " + b.cookieHeader(at("b.team.localhost")+"/")
+		line := "Cookie: " + b.CookieHeader(at("b.team.localhost")+"/")
 		for _, host := range []string{"localhost", "other.localhost", "evilteam.localhost", "team.localhost.evil.localhost", "127.0.0.1"} {
-			hits, refused := s.echo.count(), len(s.events(eventRefused))
+			hits, refused := s.echo.Count(), len(s.events(eventRefused))
 			a := s.raw(rawPage("/deep", host+":PORT", line))
 			s.denied(a, hits)
 			if callback != "" {
@@ -169,12 +170,12 @@ func TestASessionDomainIsSharedByItsHostsAndNoOthers(t *testing.T) {
 			}
 		}
 		// Signing out at one of them signs out at all.
-		kept := b.cookieHeader(at("a.team.localhost") + "/")
-		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		b.post(at("x.team.localhost") + "/authentiq/sign-out")
-		hits := s.echo.count()
+		kept := b.CookieHeader(at("a.team.localhost") + "/")
+		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		b.Post(at("x.team.localhost") + "/authentiq/sign-out")
+		hits := s.echo.Count()
 		for _, host := range []string{"a.team.localhost", "b.team.localhost"} {
-			s.denied(b.step(at(host)+"/"), hits)
+			s.denied(b.Step(at(host)+"/"), hits)
 			s.denied(s.raw(rawPage("/", host+":PORT", "Cookie: "+kept)), hits)
 		}
 	}
@@ -185,15 +186,15 @@ func TestAPageOnAnotherHostIsFirstSentToTheHostOfTheCallback(t *testing.T) {
 	s.loadWith("", "http://:PORT {\n"+gate("callback_url http://app.localhost:PORT/authentiq/callback")+"}")
 	home := "http://app.localhost:" + s.port
 	b := newBrowser(t)
-	if a := b.step("http://other.localhost:" + s.port + "/deep?x=y"); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != home+"/deep?x=y" || len(a.Cookies()) > 0 {
+	if a := b.Step("http://other.localhost:" + s.port + "/deep?x=y"); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != home+"/deep?x=y" || len(a.Cookies()) > 0 {
 		t.Errorf("%d, Location %q, cookies %q", a.StatusCode, a.Header.Get("Location"), a.Header["Set-Cookie"])
 	}
-	b.get("http://other.localhost:" + s.port + "/deep?x=y").seen(t)
-	if last := b.visited[len(b.visited)-1]; last != home+"/deep?x=y" {
+	b.Get("http://other.localhost:" + s.port + "/deep?x=y").Seen(t)
+	if last := b.Visited[len(b.Visited)-1]; last != home+"/deep?x=y" {
 		t.Errorf("came back to %s", last)
 	}
 	// What is no page load is not sent anywhere.
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	a := s.ask("POST", "/deep", "other.localhost:PORT", []string{"Accept: text/html"}, "x=y")
 	s.denied(a, hits)
 	if a.StatusCode != http.StatusUnauthorized {
@@ -233,18 +234,18 @@ func TestTheWholeJourneyOnEveryKindOfAddress(t *testing.T) {
 				s.awaitTLS("app.localhost")
 			}
 			b := newBrowser(t)
-			got := b.get(address + "/deep?x=y")
-			if got.seen(t).value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+			got := b.Get(address + "/deep?x=y")
+			if got.Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 				t.Error("nobody")
 			}
-			if last := b.visited[len(b.visited)-1]; last != address+"/deep?x=y" {
+			if last := b.Visited[len(b.Visited)-1]; last != address+"/deep?x=y" {
 				t.Errorf("came back to %s", last)
 			}
-			if a := b.step(address + "/authentiq/session"); a.StatusCode != http.StatusOK || !strings.Contains(a.body, authentiqtest.Alice) {
-				t.Errorf("session: %d %s", a.StatusCode, a.body)
+			if a := b.Step(address + "/authentiq/session"); a.StatusCode != http.StatusOK || !strings.Contains(a.Body, authentiqtest.Alice) {
+				t.Errorf("session: %d %s", a.StatusCode, a.Body)
 			}
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			out := b.post(address + "/authentiq/sign-out")
+			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			out := b.Post(address + "/authentiq/sign-out")
 			u, err := out.Location()
 			if err != nil || !strings.HasPrefix(u.String(), s.provider.EndpointURL(authentiqtest.EndSession)) {
 				t.Fatalf("sign-out: %d %v", out.StatusCode, u)
@@ -252,15 +253,15 @@ func TestTheWholeJourneyOnEveryKindOfAddress(t *testing.T) {
 			if back := u.Query().Get("post_logout_redirect_uri"); back != address+"/authentiq/signed-out" {
 				t.Errorf("post_logout_redirect_uri %q", back)
 			}
-			hits := s.echo.count()
-			s.denied(b.step(address+"/"), hits)
+			hits := s.echo.Count()
+			s.denied(b.Step(address+"/"), hits)
 		})
 	}
 	s.t = t
 }
 
 func (s *street) awaitTLS(name string) {
-	await(s.t, "a certificate", func() bool {
+	testrig.Await(s.t, "a certificate", func() bool {
 		conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 		return err == nil && conn.Close() == nil
 	})
@@ -272,12 +273,12 @@ func TestAHostIsTheSameHoweverItIsWritten(t *testing.T) {
 	s.loadWith("", "http://:PORT {\n"+gate("")+"}")
 	session := s.sessionAt("app.localhost")
 	for _, host := range []string{"app.localhost", "APP.LOCALHOST", "App.Localhost:80", "app.localhost:80"} {
-		if got := s.raw(rawPage("/", host, session)).seen(t).value(t, "X-Authentiq-Subject"); got != authentiqtest.Alice {
+		if got := s.raw(rawPage("/", host, session)).Seen(t).Value(t, "X-Authentiq-Subject"); got != authentiqtest.Alice {
 			t.Errorf("%s: %q", host, got)
 		}
 	}
 	for _, host := range []string{"app.localhost.", "app.localhost:81", "app.localhost:443", "app.localhost:080", "b.localhost", "app.localhost:80:80", "[app.localhost]", "app.localhost:"} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		s.denied(s.raw(rawPage("/", host, session)), hits)
 	}
 }
@@ -291,7 +292,7 @@ func TestBehindAUnixSocket(t *testing.T) {
 			globals = "servers {\ntrusted_proxies_unix\n}"
 		}
 		s.loadWith(globals, "http:// {\nbind unix/"+socket+"\n"+gate("")+"}")
-		send := func(target string, header ...string) answer {
+		send := func(target string, header ...string) testrig.Answer {
 			t.Helper()
 			conn, err := net.Dial("unix", socket)
 			if err != nil {
@@ -306,14 +307,14 @@ func TestBehindAUnixSocket(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			body, _ := io.ReadAll(resp.Body)
-			return answer{resp, string(body)}
+			return testrig.Answer{Response: resp, Body: string(body)}
 		}
 		proxy := []string{"X-Forwarded-Proto: https", "X-Forwarded-Host: shop.localhost", "X-Forwarded-For: 203.0.113.9"}
 		want, ip := "http://app.localhost", ""
 		if trusted {
 			want, ip = "https://shop.localhost", "203.0.113.9"
 		}
-		before, hits := len(s.events(eventSignInStarted)), s.echo.count()
+		before, hits := len(s.events(eventSignInStarted)), s.echo.Count()
 		began := send("/deep", proxy...)
 		s.denied(began, hits)
 		if got := s.redirectURIOf(began); got != want+"/authentiq/callback" {
@@ -322,20 +323,20 @@ func TestBehindAUnixSocket(t *testing.T) {
 		if e := s.lastEvent(eventSignInStarted, before); trusted && e["client_ip"] != ip || !trusted && e["client_ip"] == "203.0.113.9" {
 			t.Errorf("trusted %v: client_ip %v", trusted, e["client_ip"])
 		}
-		back, err := newBrowser(t).step(began.Header.Get("Location")).Location()
+		back, err := newBrowser(t).Step(began.Header.Get("Location")).Location()
 		if err != nil {
 			t.Fatal(err)
 		}
 		landed := send(back.RequestURI(), append([]string{cookiePairs(began)}, proxy...)...)
 		if landed.Header.Get("Location") != "/deep" {
-			t.Fatalf("trusted %v: %d %.300s", trusted, landed.StatusCode, landed.body)
+			t.Fatalf("trusted %v: %d %.300s", trusted, landed.StatusCode, landed.Body)
 		}
 		for _, c := range landed.Cookies() {
 			if c.Secure != trusted {
 				t.Errorf("trusted %v: %s", trusted, c)
 			}
 		}
-		if sub := send("/deep", append([]string{cookiePairs(landed)}, proxy...)...).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+		if sub := send("/deep", append([]string{cookiePairs(landed)}, proxy...)...).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 			t.Errorf("trusted %v: %q", trusted, sub)
 		}
 	}
@@ -350,8 +351,8 @@ func TestOverEveryVersionOfHTTP(t *testing.T) {
 	defer h3.Close()
 	base := "https://app.localhost:" + s.port
 	for version, transport := range map[string]http.RoundTripper{
-		"HTTP/1.1": &http.Transport{TLSClientConfig: insecure, DialContext: newBrowser(t).client.Transport.(*http.Transport).DialContext, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}},
-		"HTTP/2.0": newBrowser(t).client.Transport,
+		"HTTP/1.1": &http.Transport{TLSClientConfig: insecure, DialContext: newBrowser(t).Client.Transport.(*http.Transport).DialContext, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}},
+		"HTTP/2.0": newBrowser(t).Client.Transport,
 		"HTTP/3.0": roundTrips(func(r *http.Request) (*http.Response, error) {
 			// The same request at the address that the name stands for.
 			r = r.Clone(r.Context())
@@ -362,38 +363,38 @@ func TestOverEveryVersionOfHTTP(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			s.t = t
 			b := newBrowser(t)
-			elsewhere := b.client.Transport
-			b.client.Transport = roundTrips(func(r *http.Request) (*http.Response, error) {
+			elsewhere := b.Client.Transport
+			b.Client.Transport = roundTrips(func(r *http.Request) (*http.Response, error) {
 				if strings.HasPrefix(r.URL.String(), s.provider.Issuer) {
 					return elsewhere.RoundTrip(r)
 				}
 				return transport.RoundTrip(r)
 			})
 			// Nobody gets in with what only we may say.
-			req := pageRequest(t, base+"/deep", "X-Authentiq-Subject", "admin")
+			req := testrig.PageRequest(t, base+"/deep", "X-Authentiq-Subject", "admin")
 			req.Header["x_authentiq_subject"] = []string{"admin"}
 			req.Header.Set("Sec-Fetch-Mode", "cors")
-			hits := s.echo.count()
-			a := b.do(req)
+			hits := s.echo.Count()
+			a := b.Do(req)
 			s.denied(a, hits)
-			if a.Proto != version || a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.body, "sign_in") {
-				t.Fatalf("%s %d %.200s", a.Proto, a.StatusCode, a.body)
+			if a.Proto != version || a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.Body, "sign_in") {
+				t.Fatalf("%s %d %.200s", a.Proto, a.StatusCode, a.Body)
 			}
-			a = b.get(base + "/deep?x=y")
-			if a.Proto != version || a.seen(t).value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
-				t.Errorf("%s %q", a.Proto, b.visited)
+			a = b.Get(base + "/deep?x=y")
+			if a.Proto != version || a.Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+				t.Errorf("%s %q", a.Proto, b.Visited)
 			}
 			if a.Header.Get("Cache-Control") != "private" {
 				t.Errorf("Cache-Control %q", a.Header.Get("Cache-Control"))
 			}
-			for _, c := range b.cookies(base + "/authentiq/x") {
+			for _, c := range b.Cookies(base + "/authentiq/x") {
 				if !strings.HasPrefix(c.Name, "__Host-") && !strings.HasPrefix(c.Name, "__Secure-") {
 					t.Errorf("cookie %s", c.Name)
 				}
 			}
-			req = pageRequest(t, base+"/form", "X-Authentiq-Subject", "admin")
+			req = testrig.PageRequest(t, base+"/form", "X-Authentiq-Subject", "admin")
 			req.Method, req.Body, req.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader("a=b")), 3
-			if got := b.do(req).seen(t); got.Body != "a=b" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+			if got := b.Do(req).Seen(t); got.Body != "a=b" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 				t.Errorf("the upstream saw %+v", got)
 			}
 			if c, ok := transport.(interface{ CloseIdleConnections() }); ok {
@@ -449,18 +450,16 @@ func TestNoSpellingOfAPathLeadsAroundMatch(t *testing.T) {
 			s.loadWith("", "http://:PORT {\n"+c.matcher+"\nauthentiq @gated {"+siteOptions+"unauthenticated "+mode+"\n}\nreverse_proxy UPSTREAM\n}")
 			passed := 0
 			for _, target := range append(hostileTargets(), "/public/x", "/public/y") {
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				a := s.ask("GET", target, "app.localhost", []string{"Accept: text/html"}, "")
-				if s.echo.count() == hits {
+				if s.echo.Count() == hits {
 					if a.StatusCode != http.StatusBadRequest || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" { // net/http's own
 						s.denied(a, hits)
 					}
 					continue
 				}
 				passed++
-				s.echo.mu.Lock()
-				line := s.echo.last.Line
-				s.echo.mu.Unlock()
+				line := s.echo.Latest().Line
 				raw, _, _ := strings.Cut(strings.Fields(line)[1], "?")
 				for _, slash := range []string{"", "\\"} {
 					decoded, err := url.PathUnescape(raw)
@@ -499,10 +498,10 @@ func TestNoHeaderOpensAPath(t *testing.T) {
 				if method == "CONNECT" || method == "PRI" {
 					target = "/admin"
 				}
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				a := s.ask(method, target, "app.localhost", []string{line}, "")
-				if s.echo.count() != hits || a.StatusCode < 300 || a.StatusCode >= 500 && a.StatusCode != http.StatusHTTPVersionNotSupported {
-					t.Errorf("%s %s with %q: %d, reached the upstream: %v", method, target, line, a.StatusCode, s.echo.count() != hits)
+				if s.echo.Count() != hits || a.StatusCode < 300 || a.StatusCode >= 500 && a.StatusCode != http.StatusHTTPVersionNotSupported {
+					t.Errorf("%s %s with %q: %d, reached the upstream: %v", method, target, line, a.StatusCode, s.echo.Count() != hits)
 				}
 			}
 		}
@@ -529,13 +528,13 @@ func TestMalformedRequestsFailClosed(t *testing.T) {
 		"GET /private HTTP/1.1\r\nHost: app.localhost\r\nX-Authentiq-Subject\r\n\r\n", "GET /private HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
 		"POST /private HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "POST /public HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 	} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := s.raw(strings.Replace(request, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
-		if s.echo.count() != hits || a.StatusCode < 300 {
-			if a.StatusCode == http.StatusOK && strings.HasPrefix(request, "OPTIONS * ") && s.echo.count() == hits {
+		if s.echo.Count() != hits || a.StatusCode < 300 {
+			if a.StatusCode == http.StatusOK && strings.HasPrefix(request, "OPTIONS * ") && s.echo.Count() == hits {
 				continue // net/http answers for the server itself
 			}
-			t.Errorf("%q: %d, reached the upstream: %v", request, a.StatusCode, s.echo.count() != hits)
+			t.Errorf("%q: %d, reached the upstream: %v", request, a.StatusCode, s.echo.Count() != hits)
 		}
 	}
 	// The odd header lines with a session: refused, or the user's own and nobody's else.
@@ -546,7 +545,7 @@ func TestMalformedRequestsFailClosed(t *testing.T) {
 		if a.StatusCode == http.StatusBadRequest {
 			continue
 		}
-		if got := a.seen(t).values("X-Authentiq-Subject"); len(got) != 1 || got[0] != authentiqtest.Alice {
+		if got := a.Seen(t).Values("X-Authentiq-Subject"); len(got) != 1 || got[0] != authentiqtest.Alice {
 			t.Errorf("%q: %d, the upstream saw %q", lines, a.StatusCode, got)
 		}
 	}
@@ -608,26 +607,26 @@ func TestAfterSignOutABrowserHasNoneOfOurCookies(t *testing.T) {
 				}
 				base := c.scheme + "://app.localhost:" + s.port
 				b := newBrowser(t)
-				b.client.Jar = strictJar{b.client.Jar.(*cookiejar.Jar), t}
+				b.Client.Jar = strictJar{b.Client.Jar.(*cookiejar.Jar), t}
 				// A page of our own goes on by itself when cookies are strict.
-				if a := b.get(base + "/"); a.StatusCode != http.StatusOK {
-					t.Fatalf("%d %.300s", a.StatusCode, a.body)
+				if a := b.Get(base + "/"); a.StatusCode != http.StatusOK {
+					t.Fatalf("%d %.300s", a.StatusCode, a.Body)
 				}
-				b.step(base + "/").seen(t)
-				if n := len(b.cookies(base + prefix + "/x")); n == 0 || size > 0 && n < 3 {
+				b.Step(base + "/").Seen(t)
+				if n := len(b.Cookies(base + prefix + "/x")); n == 0 || size > 0 && n < 3 {
 					t.Fatalf("%d cookies", n)
 				}
-				for _, cookie := range b.cookies(base + "/") {
+				for _, cookie := range b.Cookies(base + "/") {
 					if strings.HasSuffix(cookie.Name, "-hint-hint") || strings.HasSuffix(cookie.Name, "authentiq-hint") {
 						t.Errorf("%s is sent with every request", cookie.Name)
 					}
 				}
-				b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-				if a := b.post(base + prefix + "/sign-out"); a.StatusCode != http.StatusSeeOther {
+				b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+				if a := b.Post(base + prefix + "/sign-out"); a.StatusCode != http.StatusSeeOther {
 					t.Fatalf("%d", a.StatusCode)
 				}
 				for _, at := range []string{"/", prefix + "/x", "/deep/er"} {
-					for _, cookie := range b.cookies(base + at) {
+					for _, cookie := range b.Cookies(base + at) {
 						t.Errorf("left at %s: %s", at, cookie.Name)
 					}
 				}
@@ -645,13 +644,13 @@ func TestCookiesOfEndpointsFitIntoARequest(t *testing.T) {
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(max(size, 1)) }})
 			b := steadySignIn(s)
 			for i := range 2 * loginSlots {
-				b.step(s.url(fmt.Sprintf("/authentiq/sign-in?return_to=/%d%s", i, strings.Repeat("p", 300+100*i))))
+				b.Step(s.url(fmt.Sprintf("/authentiq/sign-in?return_to=/%d%s", i, strings.Repeat("p", 300+100*i))))
 			}
-			if n := len(b.cookieHeader(s.url("/authentiq/callback"))); n > caddyHeaders-1<<10 {
+			if n := len(b.CookieHeader(s.url("/authentiq/callback"))); n > caddyHeaders-1<<10 {
 				t.Errorf("cookies take %d bytes", n)
 			}
-			if a := b.get(s.url("/authentiq/sign-in?return_to=/there")); a.StatusCode != http.StatusOK {
-				t.Errorf("%d at %q", a.StatusCode, b.visited)
+			if a := b.Get(s.url("/authentiq/sign-in?return_to=/there")); a.StatusCode != http.StatusOK {
+				t.Errorf("%d at %q", a.StatusCode, b.Visited)
 			}
 		})
 	}
@@ -669,11 +668,11 @@ func TestNobodyIsSentElsewhereUnderDenyAndPass(t *testing.T) {
 		for _, target := range []string{
 			"//evil.example/x", "///evil.example", "/%09/evil.example", "/.//evil.example", "/%5cevil.example", "/x?return_to=//evil.example", "http://evil.example/x", "/%22%3E%3Cscript%3E", `/\evil.example`,
 		} {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(rawPage(target, host))
 			if mode == "pass" {
-				if s.echo.count() == hits+1 {
-					if owned := a.seen(t).owned(); len(owned) > 0 {
+				if s.echo.Count() == hits+1 {
+					if owned := owned(a.Seen(t)); len(owned) > 0 {
 						t.Errorf("%s: %q", target, owned)
 					}
 				}
@@ -683,7 +682,7 @@ func TestNobodyIsSentElsewhereUnderDenyAndPass(t *testing.T) {
 			if a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 				t.Errorf("%s: Location %q", target, a.Header.Get("Location"))
 			}
-			for _, m := range attribute.FindAllStringSubmatch(a.body, -1) {
+			for _, m := range attribute.FindAllStringSubmatch(a.Body, -1) {
 				link, err := url.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
 				if err == nil && strings.HasPrefix(link.Path, "/authentiq/sign-in") {
 					staysOutside(t, g, base, "/"+strings.TrimPrefix(link.Query().Get("return_to"), "/"))

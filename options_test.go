@@ -30,6 +30,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func randomSecret() string { return base64.StdEncoding.EncodeToString(randomBytes(32)) }
@@ -743,7 +744,7 @@ func TestValidatingNeitherDialsNorWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	await(t, "our own connection", func() bool { return dialled.Load() > 0 })
+	testrig.Await(t, "our own connection", func() bool { return dialled.Load() > 0 })
 	l.Close()
 	<-accepting
 	if n := dialled.Load() - 1; n != 0 {
@@ -767,17 +768,17 @@ func TestAnotherIssuerInDiscoveryStopsSignInsOnly(t *testing.T) {
 	stopCaddy()
 	s.port = testnet.Port(t)
 	s.load(gate("") + "respond /open well\n")
-	a := newBrowser(t).step(s.url("/"))
+	a := newBrowser(t).Step(s.url("/"))
 	if a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
-		t.Errorf("%d, Retry-After %q: %.200s", a.StatusCode, a.Header.Get("Retry-After"), a.body)
+		t.Errorf("%d, Retry-After %q: %.200s", a.StatusCode, a.Header.Get("Retry-After"), a.Body)
 	}
-	if strings.Contains(a.body, other) {
-		t.Errorf("the page names the cause: %s", a.body)
+	if strings.Contains(a.Body, other) {
+		t.Errorf("the page names the cause: %s", a.Body)
 	}
-	if s.echo.count() != 0 {
+	if s.echo.Count() != 0 {
 		t.Error("the upstream was reached")
 	}
-	await(t, "an error in the log", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
+	testrig.Await(t, "an error in the log", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
 	event := s.events(eventProviderTrouble)[0]
 	why, _ := event["error"].(string)
 	if event["level"] != "error" || !strings.Contains(why, other) || !strings.Contains(why, s.provider.Issuer) {

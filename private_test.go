@@ -23,6 +23,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // writes is a handler inside Caddy that writes in one of the ways that there are.
@@ -157,7 +159,7 @@ func TestAnAnswerToAUserIsPrivateHoweverItIsWritten(t *testing.T) {
 
 // afterHints reads past provisional answers, which must say nothing of caching
 // (encode holds them back until it does).
-func (s *street) afterHints(target, host string, header ...string) answer {
+func (s *street) afterHints(target, host string, header ...string) testrig.Answer {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 	if err != nil {
@@ -173,7 +175,7 @@ func (s *street) afterHints(target, host string, header ...string) answer {
 		}
 		if resp.StatusCode >= 200 {
 			body, _ := io.ReadAll(resp.Body)
-			return answer{resp, string(body)}
+			return testrig.Answer{Response: resp, Body: string(body)}
 		}
 		if cc := resp.Header["Cache-Control"]; len(cc) > 0 && cc[0] == "private" && len(header) == 1 {
 			s.t.Errorf("%s: %d with Cache-Control %q", target, resp.StatusCode, cc)
@@ -265,8 +267,8 @@ func TestFilesForAUserArePrivateAndComeWhole(t *testing.T) {
 			{"no file", "/none", "X: y", 404, -1},
 		} {
 			a := s.afterHints(c.path, "app.localhost", session, c.header)
-			if a.StatusCode != c.status || a.Header.Get("Cache-Control") != "private" || c.length >= 0 && len(a.body) != c.length {
-				t.Errorf("%s: %d, Cache-Control %q, %d bytes", c.name, a.StatusCode, a.Header["Cache-Control"], len(a.body))
+			if a.StatusCode != c.status || a.Header.Get("Cache-Control") != "private" || c.length >= 0 && len(a.Body) != c.length {
+				t.Errorf("%s: %d, Cache-Control %q, %d bytes", c.name, a.StatusCode, a.Header["Cache-Control"], len(a.Body))
 			}
 		}
 	}
@@ -329,11 +331,11 @@ func TestASocketOfAUserIsOpenedAndNobodyElses(t *testing.T) {
 	for _, encode := range []string{"", "encode gzip"} {
 		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
 		session := s.sessionAt("app.localhost")
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		s.denied(s.ask("GET", "/socket", "app.localhost", socketHeader, ""), hits)
 		a := s.ask("GET", "/socket", "app.localhost", append([]string{session}, socketHeader...), "")
-		if a.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(a.body, "X-Authentiq-Subject") || s.echo.count() != hits+1 {
-			t.Errorf("%d %.200s", a.StatusCode, a.body)
+		if a.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(a.Body, "X-Authentiq-Subject") || s.echo.Count() != hits+1 {
+			t.Errorf("%d %.200s", a.StatusCode, a.Body)
 		}
 	}
 }
@@ -343,7 +345,7 @@ func TestASocketOfAUserIsOpenedAndNobodyElses(t *testing.T) {
 type sharedCache struct {
 	to   string
 	mu   sync.Mutex
-	kept map[string]answer
+	kept map[string]testrig.Answer
 }
 
 func (c *sharedCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -361,7 +363,7 @@ func (c *sharedCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(resp.Body)
-		a = answer{resp, string(body)}
+		a = testrig.Answer{Response: resp, Body: string(body)}
 		says := strings.ToLower(strings.Join(resp.Header["Cache-Control"], ","))
 		if r.Method == http.MethodGet && !strings.Contains(says, "no-store") && !strings.Contains(says, "private") {
 			c.mu.Lock()
@@ -374,7 +376,7 @@ func (c *sharedCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Cache", fmt.Sprint(hit))
 	w.WriteHeader(a.StatusCode)
-	_, _ = io.WriteString(w, a.body)
+	_, _ = io.WriteString(w, a.Body)
 }
 
 func TestASharedCacheKeepsNothingOfAUser(t *testing.T) {
@@ -386,7 +388,7 @@ func TestASharedCacheKeepsNothingOfAUser(t *testing.T) {
 				s.t = t
 				s.loadWith("", "http://:PORT {\nroute {\n@gated not path /open/*\nauthentiq @gated {"+siteOptions+"unauthenticated "+mode+"\npages "+pages+"\n}\nerror /broken \"\" 410\nreverse_proxy "+app+"\n}\n}")
 				direct := s.port
-				cache := &sharedCache{to: "127.0.0.1:" + direct, kept: make(map[string]answer)}
+				cache := &sharedCache{to: "127.0.0.1:" + direct, kept: make(map[string]testrig.Answer)}
 				server := httptest.NewServer(cache)
 				defer server.Close()
 				defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
@@ -404,8 +406,8 @@ func TestASharedCacheKeepsNothingOfAUser(t *testing.T) {
 						}
 						for _, kind := range []string{"Accept: text/html", "Accept: */*"} {
 							a := s.ask("GET", path, "app.localhost", []string{who, kind}, "")
-							if a.Header.Get("X-Cache") != "false" || who != session && strings.Contains(a.body, "hello ") {
-								t.Errorf("%s, %s: came from the cache: %d %.100s", path, kind, a.StatusCode, a.body)
+							if a.Header.Get("X-Cache") != "false" || who != session && strings.Contains(a.Body, "hello ") {
+								t.Errorf("%s, %s: came from the cache: %d %.100s", path, kind, a.StatusCode, a.Body)
 							}
 						}
 					}

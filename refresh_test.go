@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // both is a clock that the provider and the gate share.
@@ -64,15 +65,15 @@ func (s *street) refreshes() int {
 }
 
 // fetches asks as a script of a page does.
-func (b *browser) fetches(address string, header ...string) answer {
-	b.t.Helper()
-	return b.step(address, append([]string{"Accept", "*/*", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, header...)...)
+func (b *browser) fetches(address string, header ...string) testrig.Answer {
+	b.T.Helper()
+	return b.Step(address, append([]string{"Accept", "*/*", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, header...)...)
 }
 
 // with loads a page with a line of cookies, whatever the jar has.
-func (s *street) with(line, path string) answer {
+func (s *street) with(line, path string) testrig.Answer {
 	s.t.Helper()
-	return newBrowser(s.t).step(s.url(path), "Cookie", line)
+	return newBrowser(s.t).Step(s.url(path), "Cookie", line)
 }
 
 // stored returns the files of the store, by path.
@@ -112,29 +113,29 @@ func (s *street) forgets() { s.app().state.refreshes.newest.Purge() }
 func TestClaimsAreFetchedAnew(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	if n := s.refreshes(); n != 0 {
 		t.Errorf("asked %d times before it was time", n)
 	}
 	s.pass(clock, 6*time.Minute)
-	old := b.cookieHeader(s.url("/"))
+	old := b.CookieHeader(s.url("/"))
 	users := authentiqtest.DemoUsers()
 	users[0].Claims["name"] = "Alice Newname"
 	if err := s.provider.SetUsers(users); err != nil {
 		t.Fatal(err)
 	}
-	if name := b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Name"); name != "Alice Newname" {
+	if name := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Name"); name != "Alice Newname" {
 		t.Errorf("the name is %q", name)
 	}
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("asked %d times, want once", n)
 	}
-	if b.cookieHeader(s.url("/")) == old {
+	if b.CookieHeader(s.url("/")) == old {
 		t.Error("the cookie stayed")
 	}
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 	}
 	if n := s.refreshes(); n != 4 {
 		t.Errorf("asked %d times, want each time that it was due", n)
@@ -170,12 +171,12 @@ func TestManyRequestsAtOnceRefreshOnce(t *testing.T) {
 		for _, late := range []func(){func() {}, s.forgets} {
 			late()
 			a := s.with(old, "/")
-			a.seen(t)
+			a.Seen(t)
 			if !renewed(a.Header) {
 				t.Error("a late one was not given the new cookie")
 			}
 		}
-		b.get(s.url("/")).seen(t) // and the jar has the new one
+		b.Get(s.url("/")).Seen(t) // and the jar has the new one
 		if n := s.refreshes(); n != round+1 {
 			t.Errorf("round %d: late ones refreshed", round)
 		}
@@ -201,8 +202,8 @@ func TestRulesAreDecidedOnWhatTheProviderSaysNow(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.pass(clock, 6*time.Minute)
-		hits := s.echo.count()
-		a := b.step(s.url("/"))
+		hits := s.echo.Count()
+		a := b.Step(s.url("/"))
 		if a.StatusCode != step.status {
 			t.Errorf("groups %v: %d, want %d", step.groups, a.StatusCode, step.status)
 		}
@@ -214,8 +215,8 @@ func TestRulesAreDecidedOnWhatTheProviderSaysNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.pass(clock, 6*time.Minute)
-	hits := s.echo.count()
-	a := b.step(s.url("/"))
+	hits := s.echo.Count()
+	a := b.Step(s.url("/"))
 	s.denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther {
 		t.Errorf("a user who is gone: %d", a.StatusCode)
@@ -292,20 +293,20 @@ func TestASessionEndsWhenTheProviderNoLongerVouchesForIt(t *testing.T) {
 			b := s.signedIn()
 			copied := ourLine(b, s.url("/"))
 			s.pass(clock, 6*time.Minute)
-			b.get(s.url("/")).seen(t) // so that the store has something
+			b.Get(s.url("/")).Seen(t) // so that the store has something
 			if n := len(s.stored()); n != 1 {
 				t.Errorf("%d entries in the store, want one", n)
 			}
 			s.pass(clock, 6*time.Minute)
 			line := ourLine(b, s.url("/"))
 			s.provider.SetHooks(hooks)
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := b.fetches(s.url("/api"))
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("a fetch: %d", a.StatusCode)
 			}
-			a = b.step(s.url("/"))
+			a = b.Step(s.url("/"))
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther || !strings.Contains(a.Header.Get("Location"), s.issuer) {
 				t.Errorf("a page load: %d to %q", a.StatusCode, a.Header.Get("Location"))
@@ -324,7 +325,7 @@ func TestASessionEndsWhenTheProviderNoLongerVouchesForIt(t *testing.T) {
 			}
 			// A new sign-in is one like any other.
 			s.provider.SetHooks(authentiqtest.Hooks{})
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 		})
 	}
 }
@@ -351,21 +352,21 @@ func TestARefreshMayBringLessThanASignIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
 			b := s.signedIn()
-			before := b.fetches(s.url("/authentiq/session")).body
+			before := b.fetches(s.url("/authentiq/session")).Body
 			s.provider.SetHooks(test.hooks)
 			s.pass(clock, 6*time.Minute)
-			got := b.get(s.url("/")).seen(t)
-			if email := len(got.values("X-Authentiq-Email")) > 0; email != test.email {
+			got := b.Get(s.url("/")).Seen(t)
+			if email := len(got.Values("X-Authentiq-Email")) > 0; email != test.email {
 				t.Errorf("an email: %v, want %v", email, test.email)
 			}
-			if sub := got.value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("the subject is %q", sub)
 			}
 			if n := len(s.provider.Requests(authentiqtest.Userinfo)); n != test.userinfo {
 				t.Errorf("userinfo was asked %d times, want %d", n, test.userinfo)
 			}
 			// What is about the sign-in stays: the session is at the provider still.
-			if after := b.fetches(s.url("/authentiq/session")).body; after != before {
+			if after := b.fetches(s.url("/authentiq/session")).Body; after != before {
 				t.Errorf("the session is %s, was %s", after, before)
 			}
 			if n := len(s.events(eventNotRechecked)) + len(s.events(eventSessionEnded)); n != 0 {
@@ -388,7 +389,7 @@ func TestARefreshTokenThatIsNotReplacedIsUsedAgain(t *testing.T) {
 	}), Userinfo: nil})
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.get(s.url("/")).seen(t) // userinfo refuses the access token, so the claims stay
+		b.Get(s.url("/")).Seen(t) // userinfo refuses the access token, so the claims stay
 	}
 	if len(tokens) != 3 || tokens[0] == "" || tokens[1] != tokens[0] || tokens[2] != tokens[0] {
 		t.Errorf("sent %q", tokens)
@@ -436,7 +437,7 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 				}
 				running.Wait()
 			}
-			all[0].get(s.url("/")).seen(t)
+			all[0].Get(s.url("/")).Seen(t)
 			tried := len(s.events(eventNotRechecked))
 			if tried != 1 {
 				t.Fatalf("%d lines in the log, want one: %s", tried, s.logged())
@@ -465,7 +466,7 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 			// The session's limits hold all the same.
 			for range 5 {
 				s.pass(clock, 20*time.Minute)
-				all[0].step(s.url("/")).seen(t)
+				all[0].Step(s.url("/")).Seen(t)
 			}
 			if a := all[1].fetches(s.url("/")); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("after the idle limit: %d", a.StatusCode)
@@ -486,15 +487,15 @@ func TestAfterAFailureARefreshWorksAgain(t *testing.T) {
 	b := s.signedIn()
 	s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, "")})
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	s.provider.SetHooks(authentiqtest.Hooks{})
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("asked %d times, want a pause", n)
 	}
 	s.pass(clock, 11*time.Second)
 	for range 3 {
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 	}
 	if n := s.refreshes(); n != 2 {
 		t.Errorf("asked %d times, want once more", n)
@@ -502,8 +503,8 @@ func TestAfterAFailureARefreshWorksAgain(t *testing.T) {
 	// And is asked by everybody who is due again.
 	other := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
-	other.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
+	other.Get(s.url("/")).Seen(t)
 	if n := s.refreshes(); n != 4 {
 		t.Errorf("asked %d times, want one for each session more", n)
 	}
@@ -557,13 +558,13 @@ func TestNobodyWaitsLongForAProviderThatIsSlow(t *testing.T) {
 	}
 	// Patience counts from its beginning: a second page does not wait again.
 	before := time.Now()
-	s.with(line, "/").seen(t)
+	s.with(line, "/").Seen(t)
 	if waited := time.Since(before); waited >= refreshPatience {
 		t.Errorf("waited %s again", waited)
 	}
 	h.release()
-	await(t, "its result is known", func() bool { return len(s.stored()) == 1 })
-	await(t, "the late ones get it", func() bool { return renewed(s.with(line, "/").Header) })
+	testrig.Await(t, "its result is known", func() bool { return len(s.stored()) == 1 })
+	testrig.Await(t, "the late ones get it", func() bool { return renewed(s.with(line, "/").Header) })
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes", n)
 	}
@@ -578,7 +579,7 @@ func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
 	s.provider.SetHooks(h.hooks)
-	req := pageRequest(t, s.url("/"), "Cookie", line)
+	req := testrig.PageRequest(t, s.url("/"), "Cookie", line)
 	gone := make(chan error)
 	client := &http.Client{Timeout: 500 * time.Millisecond}
 	go func() {
@@ -594,7 +595,7 @@ func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 	}
 	reloaded := make(chan error)
 	go func() { reloaded <- s.tryLoad("http://127.0.0.1:PORT {\n" + refreshGate("") + "\n}") }()
-	await(t, "the new configuration answers", func() bool {
+	testrig.Await(t, "the new configuration answers", func() bool {
 		resp, err := http.Get(s.url("/authentiq/signed-out"))
 		if err == nil {
 			resp.Body.Close()
@@ -607,7 +608,7 @@ func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 	}
 	s.pass(clock, refreshRest+time.Second)
 	s.forgets()
-	steadyBrowser(t).step(s.url("/"), "Cookie", line).seen(t)
+	steadyBrowser(t).Step(s.url("/"), "Cookie", line).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("after %d refreshes: the result is lost", n)
 	}
@@ -631,13 +632,13 @@ func TestAFailureBetweenTokenAndUserinfoKeepsTheNewToken(t *testing.T) {
 			old := ourLine(b, s.url("/"))
 			s.pass(clock, 6*time.Minute)
 			s.provider.SetHooks(fail)
-			if got := b.get(s.url("/")).seen(t); len(got.values("X-Authentiq-Email")) != 1 {
+			if got := b.Get(s.url("/")).Seen(t); len(got.Values("X-Authentiq-Email")) != 1 {
 				t.Error("the claims of before are gone")
 			}
 			s.provider.SetHooks(authentiqtest.Hooks{})
 			for i, line := range []string{ourLine(b, s.url("/")), old} {
 				s.pass(clock, 6*time.Minute)
-				s.with(line, "/").seen(t)
+				s.with(line, "/").Seen(t)
 				if n := s.refreshes(); n != i+2 {
 					t.Errorf("%d refreshes, want %d", n, i+2)
 				}
@@ -660,7 +661,7 @@ func TestARefreshThatCanNotBeVerifiedNowSignsNobodyOut(t *testing.T) {
 	s.provider.RotateKeys()
 	s.provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Keys, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(500) })})
 	for range 3 {
-		b.step(s.url("/")).seen(t)
+		b.Step(s.url("/")).Seen(t)
 		s.pass(clock, 6*time.Minute)
 	}
 	// Each time with the token that the time before has brought.
@@ -674,7 +675,7 @@ func TestARefreshThatCanNotBeVerifiedNowSignsNobodyOut(t *testing.T) {
 
 func TestASignInWithoutARefreshTokenIsRefusedAndTheLogSaysWhatToDo(t *testing.T) {
 	s := newStreet(t, refreshGate(""))
-	a := newBrowser(t).get(s.url("/"))
+	a := newBrowser(t).Get(s.url("/"))
 	if a.StatusCode != http.StatusBadGateway || renewed(a.Header) {
 		t.Errorf("%d", a.StatusCode)
 	}
@@ -687,7 +688,7 @@ func TestASignInWithoutARefreshTokenIsRefusedAndTheLogSaysWhatToDo(t *testing.T)
 			t.Errorf("the log does not say %q: %v", hint, events[0]["error"])
 		}
 	}
-	if n := s.echo.count(); n != 0 {
+	if n := s.echo.Count(); n != 0 {
 		t.Error("the upstream was reached")
 	}
 }
@@ -698,7 +699,7 @@ func TestASessionFromBeforeRefreshWasTurnedOnSignsInAnewWhenDue(t *testing.T) {
 	b := steadySignIn(s)
 	s.load(refreshGate(""))
 	s.pass(clock, 0)
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 	s.pass(clock, 6*time.Minute)
 	if a := b.fetches(s.url("/")); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a fetch: %d", a.StatusCode)
@@ -709,16 +710,16 @@ func TestASessionFromBeforeRefreshWasTurnedOnSignsInAnewWhenDue(t *testing.T) {
 	if n := s.refreshes(); n != 0 {
 		t.Error("the provider was asked with nothing")
 	}
-	b.get(s.url("/")).seen(t) // through the provider
+	b.Get(s.url("/")).Seen(t) // through the provider
 	s.pass(clock, 6*time.Minute)
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes", n)
 	}
 	// And off again: what the cookie has is of no use to anybody.
 	s.load(gate(""))
 	s.pass(clock, 6*time.Minute)
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes with refresh off", n)
 	}
@@ -737,7 +738,7 @@ func TestTheSessionEndpointRechecksAndWritesNoCookie(t *testing.T) {
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want one", n)
 	}
-	if a := b.get(s.url("/")); !renewed(a.Header) || s.refreshes() != 1 {
+	if a := b.Get(s.url("/")); !renewed(a.Header) || s.refreshes() != 1 {
 		t.Error("the page got nothing of what is known")
 	}
 	s.pass(clock, 6*time.Minute)
@@ -754,8 +755,8 @@ func TestAnAnswerThatCachesMayShareCarriesNoCookie(t *testing.T) {
 	for round, forget := range []bool{false, true} {
 		s.pass(clock, 6*time.Minute)
 		for range 3 {
-			a := b.get(s.url("/public"))
-			a.seen(t)
+			a := b.Get(s.url("/public"))
+			a.Seen(t)
 			if len(a.Cookies()) != 0 || a.Header.Get("Cache-Control") != "public, max-age=60" {
 				t.Errorf("%q with %v", a.Header.Get("Cache-Control"), a.Cookies())
 			}
@@ -763,8 +764,8 @@ func TestAnAnswerThatCachesMayShareCarriesNoCookie(t *testing.T) {
 				s.forgets()
 			}
 		}
-		a := b.get(s.url("/"))
-		a.seen(t)
+		a := b.Get(s.url("/"))
+		a.Seen(t)
 		if !renewed(a.Header) {
 			t.Error("the next page got no cookie")
 		}
@@ -796,15 +797,15 @@ func TestASlowAnswerOverwritesNoNewerCookie(t *testing.T) {
 	for name, meanwhile := range map[string]func(t *testing.T, s *street, clock *both, b *browser){
 		"a newer generation": func(t *testing.T, s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			if a := b.get(s.url("/")); !renewed(a.Header) {
+			if a := b.Get(s.url("/")); !renewed(a.Header) {
 				t.Error("no newer cookie")
 			}
 		},
-		"a sign-out": func(t *testing.T, s *street, _ *both, b *browser) { b.post(s.url("/authentiq/sign-out")) },
+		"a sign-out": func(t *testing.T, s *street, _ *both, b *browser) { b.Post(s.url("/authentiq/sign-out")) },
 		"a refresh that ended the session": func(t *testing.T, s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
 			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
-			b.step(s.url("/"))
+			b.Step(s.url("/"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -814,14 +815,14 @@ func TestASlowAnswerOverwritesNoNewerCookie(t *testing.T) {
 			b := s.signedIn()
 			line := ourLine(b, s.url("/"))
 			s.pass(clock, 6*time.Minute)
-			answers := make(chan answer, 1)
+			answers := make(chan testrig.Answer, 1)
 			go func() { answers <- s.with(line, "/slow") }()
 			<-arrived
 			meanwhile(t, s, clock, b)
 			release()
 			a := <-answers
-			if a.body != "slow" {
-				t.Fatalf("%d %s", a.StatusCode, a.body)
+			if a.Body != "slow" {
+				t.Fatalf("%d %s", a.StatusCode, a.Body)
 			}
 			if renewed(a.Header) {
 				t.Error("the slow answer brought a cookie")
@@ -843,13 +844,13 @@ func TestASignOutDuringARefreshIsFinal(t *testing.T) {
 		h := stalling(authentiqtest.Token)
 		t.Cleanup(h.release)
 		s.provider.SetHooks(h.hooks)
-		hits := s.echo.count()
-		answers := make(chan answer, 1)
+		hits := s.echo.Count()
+		answers := make(chan testrig.Answer, 1)
 		go func() { answers <- s.with(line, "/") }()
 		<-h.arrived
 		// Here alone: the provider would say no to a user who has signed out there.
-		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
 			t.Errorf("signing out: %d", a.StatusCode)
 		}
 		h.release()
@@ -858,7 +859,7 @@ func TestASignOutDuringARefreshIsFinal(t *testing.T) {
 		s.denied(s.with(line, "/"), hits)
 		s.pass(clock, 6*time.Minute)
 		s.denied(s.with(line, "/"), hits)
-		await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
+		testrig.Await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
 		stopCaddy()
 	}
 }
@@ -867,16 +868,16 @@ func TestSignOutDeletesWhatIsStored(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b, stays := s.signedIn(), s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
-	stays.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
+	stays.Get(s.url("/")).Seen(t)
 	if n := len(s.stored()); n != 2 {
 		t.Fatalf("%d entries", n)
 	}
-	b.post(s.url("/authentiq/sign-out"))
-	await(t, "that of the other alone is left", func() bool { return len(s.stored()) == 1 })
+	b.Post(s.url("/authentiq/sign-out"))
+	testrig.Await(t, "that of the other alone is left", func() bool { return len(s.stored()) == 1 })
 	s.forgets()
 	s.pass(clock, 6*time.Minute)
-	stays.step(s.url("/")).seen(t)
+	stays.Step(s.url("/")).Seen(t)
 }
 
 // Who can list and read the storage learns nothing of anybody.
@@ -894,7 +895,7 @@ func TestWhatIsStoredIsSealedAndNamedByHashes(t *testing.T) {
 	b := s.signedIn()
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 	}
 	files := s.stored()
 	if len(files) != 1 {
@@ -911,7 +912,7 @@ func TestWhatIsStoredIsSealedAndNamedByHashes(t *testing.T) {
 			}
 		}
 		// Nor may it serve as a cookie.
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		s.denied(s.with("authentiq="+text, "/"), hits)
 	}
 	for _, secret := range secrets[4:] {
@@ -937,7 +938,7 @@ func TestTheStoreIsNotBelieved(t *testing.T) {
 	alice := s.signedIn()
 	for range 10 { // a later generation than his will be
 		s.pass(clock, 6*time.Minute)
-		alice.get(s.url("/")).seen(t)
+		alice.Get(s.url("/")).Seen(t)
 	}
 	path := func(name string) string { return filepath.Join(s.storage, "authentiq", "store", name) }
 	var hers, text string
@@ -946,7 +947,7 @@ func TestTheStoreIsNotBelieved(t *testing.T) {
 	s.provider.SignInAs(authentiqtest.Bob)
 	bob := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	bob.get(s.url("/")).seen(t)
+	bob.Get(s.url("/")).Seen(t)
 	for name, other := range s.stored() {
 		if name == hers {
 			continue
@@ -957,7 +958,7 @@ func TestTheStoreIsNotBelieved(t *testing.T) {
 			if err := os.WriteFile(path(name), []byte(forged), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if sub := bob.step(s.url("/")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob {
+			if sub := bob.Step(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob {
 				t.Errorf("%.20q: is %q now", forged, sub)
 			}
 		}
@@ -1031,7 +1032,7 @@ func TestTokensOf8KBWork(t *testing.T) {
 			})
 		}
 		running.Wait()
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 		budget()
 		if n := s.refreshes(); n != round+1 {
 			t.Fatalf("%d refreshes, want %d", n, round+1)
@@ -1042,15 +1043,15 @@ func TestTokensOf8KBWork(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.forgets()
-		b.step(s.url("/")).seen(t) // it is not due yet
+		b.Step(s.url("/")).Seen(t) // it is not due yet
 		s.pass(clock, 6*time.Minute)
-		hits, asked := s.echo.count(), s.refreshes()
-		a := b.step(s.url("/"))
+		hits, asked := s.echo.Count(), s.refreshes()
+		a := b.Step(s.url("/"))
 		s.denied(a, hits)
 		if a.StatusCode != http.StatusSeeOther || s.refreshes() != asked {
 			t.Errorf("%d after %d refreshes", a.StatusCode, s.refreshes()-asked)
 		}
-		b.get(s.url("/")).seen(t) // through the provider
+		b.Get(s.url("/")).Seen(t) // through the provider
 	})
 	t.Run("and fit into cookies again when they are small", func(t *testing.T) {
 		small := largeTokens()
@@ -1065,13 +1066,13 @@ func TestTokensOf8KBWork(t *testing.T) {
 		b := s.signedIn()
 		s.pass(clock, 6*time.Minute)
 		grow = false
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 		if err := os.RemoveAll(filepath.Join(s.storage, "authentiq", "store")); err != nil {
 			t.Fatal(err)
 		}
 		s.forgets()
 		s.pass(clock, 6*time.Minute)
-		b.step(s.url("/")).seen(t)
+		b.Step(s.url("/")).Seen(t)
 	})
 }
 
@@ -1107,7 +1108,7 @@ func TestAStoreThatIsAway(t *testing.T) {
 		s.provider.SetHooks(largeTokens())
 		mend := s.breakStore()
 		b := newBrowser(t)
-		a := b.get(s.url("/"))
+		a := b.Get(s.url("/"))
 		if a.StatusCode != http.StatusServiceUnavailable || renewed(a.Header) {
 			t.Errorf("%d", a.StatusCode)
 		}
@@ -1115,23 +1116,23 @@ func TestAStoreThatIsAway(t *testing.T) {
 			t.Errorf("the log has %v", events)
 		}
 		mend()
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 	})
 	t.Run("signs nobody out, and no token is sent before it is back", func(t *testing.T) {
 		s, clock := refreshing(t, "")
 		b := s.signedIn()
 		mend := s.breakStore()
 		s.pass(clock, 6*time.Minute)
-		b.get(s.url("/")).seen(t)
+		b.Get(s.url("/")).Seen(t)
 		if n := s.refreshes(); n != 0 {
 			t.Errorf("%d refreshes: another machine could have sent the same token", n)
 		}
 		if events := s.events(eventNotRechecked); len(events) != 1 || events[0]["check"] != "store" {
 			t.Errorf("the log has %v", events)
 		}
-		b.post(s.url("/authentiq/sign-out")) // nor is anybody kept in
-		hits := s.echo.count()
-		s.denied(b.step(s.url("/")), hits)
+		b.Post(s.url("/authentiq/sign-out")) // nor is anybody kept in
+		hits := s.echo.Count()
+		s.denied(b.Step(s.url("/")), hits)
 		mend()
 	})
 	for _, large := range []bool{false, true} {
@@ -1154,17 +1155,17 @@ func TestAStoreThatIsAway(t *testing.T) {
 			}
 			s.provider.SetHooks(hooks)
 			s.pass(clock, 6*time.Minute)
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 			if n := len(s.events(eventStoreTrouble)); n != 1 {
 				t.Errorf("%d lines in the log", n)
 			}
 			mend()
 			hooks.TokenResponse = inner
 			s.provider.SetHooks(hooks)
-			s.with(old, "/").seen(t) // a late one
+			s.with(old, "/").Seen(t) // a late one
 			for i, line := range []string{ourLine(b, s.url("/")), old} {
 				s.pass(clock, 6*time.Minute)
-				s.with(line, "/").seen(t)
+				s.with(line, "/").Seen(t)
 				if n := s.refreshes(); n != i+2 {
 					t.Errorf("%d refreshes, want %d", n, i+2)
 				}
@@ -1183,7 +1184,7 @@ func TestAnOlderGenerationsTokenIsNeverSent(t *testing.T) {
 	b := s.signedIn()
 	older := s.stored()
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	for name, text := range older { // a store that was put back to what it was
 		if err := os.WriteFile(filepath.Join(s.storage, "authentiq", "store", name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -1209,7 +1210,7 @@ func TestReloadsDuringRefreshesSignNobodyOut(t *testing.T) {
 		var running sync.WaitGroup
 		for range 20 {
 			running.Go(func() {
-				if a := steadyBrowser(t).step(s.url("/"), "Cookie", old); a.StatusCode != http.StatusOK {
+				if a := steadyBrowser(t).Step(s.url("/"), "Cookie", old); a.StatusCode != http.StatusOK {
 					t.Errorf("round %d: %d", round, a.StatusCode)
 				}
 			})
@@ -1218,8 +1219,8 @@ func TestReloadsDuringRefreshesSignNobodyOut(t *testing.T) {
 		s.pass(clock, 0)
 		running.Wait()
 		steady := steadyBrowser(t)
-		steady.client.Jar = b.client.Jar
-		steady.get(s.url("/")).seen(t)
+		steady.Client.Jar = b.Client.Jar
+		steady.Get(s.url("/")).Seen(t)
 		if n := s.refreshes(); n != round+1 {
 			t.Fatalf("round %d: %d refreshes", round, n)
 		}
@@ -1243,21 +1244,21 @@ func behindAnother(t *testing.T, match string) (*street, *both) {
 func TestAGateThatRechecksMayStandBehindOneThatDoesNot(t *testing.T) {
 	s, clock := behindAnother(t, "")
 	b := newBrowser(t)
-	b.get(s.url("/page")).seen(t)
-	b.get(s.url("/admin/x")).seen(t)
+	b.Get(s.url("/page")).Seen(t)
+	b.Get(s.url("/admin/x")).Seen(t)
 	signIns := func() int { return len(s.events(eventSignIn)) }
 	if n := signIns(); n != 1 {
 		t.Fatalf("signed in %d times", n)
 	}
 	s.pass(clock, 6*time.Minute)
-	b.get(s.url("/page")).seen(t)
-	b.get(s.url("/admin/x")).seen(t)
+	b.Get(s.url("/page")).Seen(t)
+	b.Get(s.url("/admin/x")).Seen(t)
 	if n := signIns(); n != 2 {
 		t.Errorf("after a recheck that could not be: signed in %d times, want once more", n)
 	}
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.get(s.url("/admin/x")).seen(t)
+		b.Get(s.url("/admin/x")).Seen(t)
 	}
 	if n := signIns(); n != 2 || s.refreshes() < 3 {
 		t.Errorf("signed in %d times, refreshed %d times", n, s.refreshes())

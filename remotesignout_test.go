@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // logoutToken makes a good one, with changes.
@@ -49,12 +50,12 @@ func (s *street) logoutTokenAs(alg string, header map[string]any, sub, sid strin
 
 // tells posts a form to one of our addresses, as a provider does: no cookies, no
 // headers of a browser.
-func (s *street) tells(path string, form url.Values, header ...string) answer {
+func (s *street) tells(path string, form url.Values, header ...string) testrig.Answer {
 	s.t.Helper()
 	return s.tellsRaw(http.MethodPost, path, "application/x-www-form-urlencoded", form.Encode(), header...)
 }
 
-func (s *street) tellsRaw(method, path, mediaType, body string, header ...string) answer {
+func (s *street) tellsRaw(method, path, mediaType, body string, header ...string) testrig.Answer {
 	s.t.Helper()
 	req, err := http.NewRequest(method, s.url(path), strings.NewReader(body))
 	if err != nil {
@@ -69,8 +70,8 @@ func (s *street) tellsRaw(method, path, mediaType, body string, header ...string
 		}
 	}
 	b := newBrowser(s.t)
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return b.do(req)
+	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return b.Do(req)
 }
 
 const backchannel = "/authentiq/backchannel-logout"
@@ -79,34 +80,34 @@ const backchannel = "/authentiq/backchannel-logout"
 func (s *street) ends(token string) {
 	s.t.Helper()
 	a := s.tells(backchannel, url.Values{"logout_token": {token}})
-	if s.plain(a); a.StatusCode != http.StatusOK || a.body != "" {
-		s.t.Errorf("%d %s", a.StatusCode, a.body)
+	if s.plain(a); a.StatusCode != http.StatusOK || a.Body != "" {
+		s.t.Errorf("%d %s", a.StatusCode, a.Body)
 	}
 }
 
 // plain fails the test if an answer has more than a program may be told.
-func (s *street) plain(a answer) {
+func (s *street) plain(a testrig.Answer) {
 	s.t.Helper()
-	if a.Header.Get("Cache-Control") != "no-store" || len(a.Header["Set-Cookie"])+len(a.Header["Location"])+len(a.Header["Clear-Site-Data"]) > 0 || strings.Contains(a.body, "<") {
-		s.t.Errorf("%d %q %.300s", a.StatusCode, a.Header, a.body)
+	if a.Header.Get("Cache-Control") != "no-store" || len(a.Header["Set-Cookie"])+len(a.Header["Location"])+len(a.Header["Clear-Site-Data"]) > 0 || strings.Contains(a.Body, "<") {
+		s.t.Errorf("%d %q %.300s", a.StatusCode, a.Header, a.Body)
 	}
 }
 
 // sid is that of the session that a browser has.
 func (b *browser) sid(s *street) string {
-	b.t.Helper()
-	sid := b.step(s.url("/")).seen(b.t).value(b.t, "X-Authentiq-Sid")
+	b.T.Helper()
+	sid := b.Step(s.url("/")).Seen(b.T).Value(b.T, "X-Authentiq-Sid")
 	if sid == "" {
-		b.t.Fatal("no sid")
+		b.T.Fatal("no sid")
 	}
 	return sid
 }
 
 // in reports whether a browser is signed in.
 func (b *browser) in(s *street) bool {
-	b.t.Helper()
-	hits := s.echo.count()
-	a := b.step(s.url("/"))
+	b.T.Helper()
+	hits := s.echo.Count()
+	a := b.Step(s.url("/"))
 	if a.StatusCode != http.StatusOK {
 		s.denied(a, hits)
 	}
@@ -120,13 +121,13 @@ func TestARemoteSignOutEndsTheSessionsThatItIsAbout(t *testing.T) {
 				s := newStreet(t, gate("signing_alg "+alg), func(c *authentiqtest.Config) { c.SigningAlg = alg })
 				one, two, other := s.signedIn(), s.signedIn(), newBrowser(t)
 				s.provider.SignInAs(authentiqtest.Bob)
-				other.get(s.url("/")).seen(t)
+				other.Get(s.url("/")).Seen(t)
 				take := func(token string) {
 					t.Helper()
 					form := url.Values{"logout_token": {token}, "ignored_parameter": {"x"}}
 					a := s.tells(path, form)
-					if s.plain(a); a.StatusCode != http.StatusOK || a.body != "" {
-						t.Errorf("%d %s", a.StatusCode, a.body)
+					if s.plain(a); a.StatusCode != http.StatusOK || a.Body != "" {
+						t.Errorf("%d %s", a.StatusCode, a.Body)
 					}
 				}
 				sid := one.sid(s)
@@ -202,7 +203,7 @@ func TestALogoutTokenEndsNoSessionThatBeganAfterIt(t *testing.T) {
 			b := s.signedIn()
 			// The user signs in here anew while the session at the provider lasts: same sid.
 			again := func() {
-				b.get(s.url("/authentiq/sign-in"))
+				b.Get(s.url("/authentiq/sign-in"))
 				if !b.in(s) {
 					t.Fatal("not signed in")
 				}
@@ -305,7 +306,7 @@ func TestARemoteSignOutIsOfOneProviderAndOneClient(t *testing.T) {
 	s.loadCaddyfile("http://127.0.0.1:PORT {\n" + gate("") + "}\nhttp://other.localhost:PORT {\nauthentiq {\nissuer " + other.Issuer + "\ndialect authentiq\nclient_id another\nclient_secret " + other.ClientSecret() + "\nscope aq:name\n}\nreverse_proxy UPSTREAM\n}\n")
 	here, there := s.signedIn(), newBrowser(t)
 	elsewhere := "http://other.localhost:" + s.port
-	await(t, "the other provider is known", func() bool { return there.get(elsewhere+"/").StatusCode == http.StatusOK })
+	testrig.Await(t, "the other provider is known", func() bool { return there.Get(elsewhere+"/").StatusCode == http.StatusOK })
 	token, err := other.LogoutToken(authentiqtest.Alice, "")
 	if err != nil {
 		t.Fatal(err)
@@ -318,9 +319,9 @@ func TestARemoteSignOutIsOfOneProviderAndOneClient(t *testing.T) {
 		t.Errorf("at another site: %d", a.StatusCode)
 	}
 	if a := s.tells(backchannel, url.Values{"logout_token": {token}}, "Host", host); a.StatusCode != http.StatusOK {
-		t.Errorf("%d %s", a.StatusCode, a.body)
+		t.Errorf("%d %s", a.StatusCode, a.Body)
 	}
-	if !here.in(s) || there.step(elsewhere+"/").StatusCode == http.StatusOK {
+	if !here.in(s) || there.Step(elsewhere+"/").StatusCode == http.StatusOK {
 		t.Error("the wrong one was signed out")
 	}
 }
@@ -390,11 +391,11 @@ func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 				a := s.tells(path, url.Values{"logout_token": {test.token}, "ignored_parameter": {"x"}})
 				s.plain(a)
 				var body map[string]string
-				if err := json.Unmarshal([]byte(a.body), &body); err != nil || a.StatusCode != http.StatusBadRequest || body["error"] != "invalid_request" || body["error_description"] == "" || len(body) != 2 || a.Header.Get("Content-Type") != "application/json" {
-					t.Errorf("%s, %s: %d %s", alg, name, a.StatusCode, a.body)
+				if err := json.Unmarshal([]byte(a.Body), &body); err != nil || a.StatusCode != http.StatusBadRequest || body["error"] != "invalid_request" || body["error_description"] == "" || len(body) != 2 || a.Header.Get("Content-Type") != "application/json" {
+					t.Errorf("%s, %s: %d %s", alg, name, a.StatusCode, a.Body)
 				}
-				if len(a.body) > 200 || strings.Contains(a.body, "other") || strings.Contains(a.body, sid) {
-					t.Errorf("%s, %s: it says %s", alg, name, a.body)
+				if len(a.Body) > 200 || strings.Contains(a.Body, "other") || strings.Contains(a.Body, sid) {
+					t.Errorf("%s, %s: it says %s", alg, name, a.Body)
 				}
 				events := s.flowEvents(eventLogoutRefused, logged)
 				if len(events) != 1 || events[0]["level"] != "info" || events[0]["status"] != 400.0 || test.check != "" && events[0]["check"] != test.check {
@@ -421,7 +422,7 @@ func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 				return token
 			}})
 			in := newBrowser(t)
-			if a := in.get(s.url("/")); a.StatusCode != http.StatusBadGateway || len(flowSession(in, s.url("/"))) > 0 {
+			if a := in.Get(s.url("/")); a.StatusCode != http.StatusBadGateway || len(flowSession(in, s.url("/"))) > 0 {
 				t.Errorf("a logout token of type %s signs in: %d", typ, a.StatusCode)
 			}
 		}
@@ -454,7 +455,7 @@ func TestALogoutTokenWithoutExpiryIsTakenOfAuthentiqOnly(t *testing.T) {
 		b := s.signedIn()
 		token := s.logoutToken(authentiqtest.Alice, "", func(c map[string]any) { delete(c, "exp") })
 		if a := s.tells(backchannel, url.Values{"logout_token": {token}}); a.StatusCode != want {
-			t.Errorf("%s: %d %s", dialect, a.StatusCode, a.body)
+			t.Errorf("%s: %d %s", dialect, a.StatusCode, a.Body)
 		}
 		if b.in(s) != (want != http.StatusOK) {
 			t.Errorf("%s: signed in: %v", dialect, b.in(s))
@@ -473,7 +474,7 @@ func TestLogoutTokensComeAsFormsOnly(t *testing.T) {
 	w := multipart.NewWriter(&multi)
 	_ = w.WriteField("logout_token", good)
 	_ = w.Close()
-	cookies := b.cookieHeader(s.url(backchannel))
+	cookies := b.CookieHeader(s.url(backchannel))
 	for name, test := range map[string]struct {
 		method, path, mediaType, body string
 		status                        int // at the address for it
@@ -546,7 +547,7 @@ func TestLogoutTokensComeAsFormsOnly(t *testing.T) {
 	} {
 		a := s.tells(backchannel+"?other=1", url.Values{"logout_token": {good}, "code": {"x"}}, header...)
 		if s.plain(a); a.StatusCode != http.StatusOK {
-			t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.Body)
 		}
 	}
 	if b.in(s) {
@@ -563,19 +564,19 @@ func TestARemoteSignOutSurvivesAReload(t *testing.T) {
 	s.ends(s.logoutToken("", b.sid(s)))
 	for _, more := range []string{"pages off", "unauthenticated deny", "callback_url http://app.localhost:PORT/elsewhere/cb"} {
 		s.load(gate(options + more))
-		b.client.CloseIdleConnections()
-		other.client.CloseIdleConnections()
-		if a := b.step(s.url("/")); a.StatusCode == http.StatusOK {
+		b.Client.CloseIdleConnections()
+		other.Client.CloseIdleConnections()
+		if a := b.Step(s.url("/")); a.StatusCode == http.StatusOK {
 			t.Errorf("%s: the session is back", more)
 		}
 	}
 	s.load(gate(options + "pages off"))
-	other.client.CloseIdleConnections()
-	if a := s.tells(backchannel, url.Values{"logout_token": {"x"}}); a.StatusCode != http.StatusBadRequest || !strings.HasPrefix(a.body, `{"error":"invalid_request"`) {
-		t.Errorf("with pages off: %d %s", a.StatusCode, a.body)
+	other.Client.CloseIdleConnections()
+	if a := s.tells(backchannel, url.Values{"logout_token": {"x"}}); a.StatusCode != http.StatusBadRequest || !strings.HasPrefix(a.Body, `{"error":"invalid_request"`) {
+		t.Errorf("with pages off: %d %s", a.StatusCode, a.Body)
 	}
 	s.ends(s.logoutToken(authentiqtest.Alice, ""))
-	if other.step(s.url("/")).StatusCode == http.StatusOK {
+	if other.Step(s.url("/")).StatusCode == http.StatusOK {
 		t.Error("with pages off: still signed in")
 	}
 }
@@ -593,9 +594,9 @@ func TestARemoteSignOutLastsAsLongAsTheLongestSession(t *testing.T) {
 	}
 	here, there := s.signedIn(), newBrowser(t)
 	elsewhere := "http://other.localhost:" + s.port + "/"
-	there.get(elsewhere).seen(t)
+	there.Get(elsewhere).Seen(t)
 	s.ends(s.logoutToken(authentiqtest.Alice, ""))
-	if here.in(s) || there.step(elsewhere).StatusCode == http.StatusOK {
+	if here.in(s) || there.Step(elsewhere).StatusCode == http.StatusOK {
 		t.Error("still signed in")
 	}
 	// A lifetime that is shortened may be lengthened again.
@@ -615,11 +616,11 @@ func TestARemoteSignOutLastsAsLongAsTheLongestSession(t *testing.T) {
 // Keys that can't be fetched, and revocations that can't be kept: the provider
 // comes again.
 func TestALogoutTokenThatCanNotBeTakenNowIsAskedForAgain(t *testing.T) {
-	again := func(s *street, a answer, check string) {
+	again := func(s *street, a testrig.Answer, check string) {
 		t.Helper()
 		s.plain(a)
-		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || !strings.HasPrefix(a.body, `{"error":"temporarily_unavailable"`) {
-			t.Errorf("%s: %d %q %s", check, a.StatusCode, a.Header, a.body)
+		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || !strings.HasPrefix(a.Body, `{"error":"temporarily_unavailable"`) {
+			t.Errorf("%s: %d %q %s", check, a.StatusCode, a.Header, a.Body)
 		}
 	}
 	t.Run("a provider that was never there", func(t *testing.T) {
@@ -643,7 +644,7 @@ func TestALogoutTokenThatCanNotBeTakenNowIsAskedForAgain(t *testing.T) {
 		if err := s.provider.Up(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "it is taken", func() bool {
+		testrig.Await(t, "it is taken", func() bool {
 			return s.tells(backchannel, url.Values{"logout_token": {token}}).StatusCode == http.StatusOK
 		})
 	})
@@ -671,7 +672,7 @@ func TestALogoutTokenThatCanNotBeTakenNowIsAskedForAgain(t *testing.T) {
 		token := s.logoutToken(authentiqtest.Alice, "")
 		s.provider.Down()
 		s.ends(token)
-		if a := b.step(s.url("/")); a.StatusCode == http.StatusOK {
+		if a := b.Step(s.url("/")); a.StatusCode == http.StatusOK {
 			t.Error("still signed in")
 		}
 	})
@@ -791,9 +792,9 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 }
 
 // framed asks as a frame on the provider's page does, with the cookies of a jar.
-func (b *browser) framed(s *street, query url.Values) answer {
-	b.t.Helper()
-	return b.step(s.url("/authentiq/frontchannel-logout?"+query.Encode()), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site", "Referer", s.issuer)
+func (b *browser) framed(s *street, query url.Values) testrig.Answer {
+	b.T.Helper()
+	return b.Step(s.url("/authentiq/frontchannel-logout?"+query.Encode()), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site", "Referer", s.issuer)
 }
 
 // Attack 88: a frame anywhere in the web may name any session, and ends none but
@@ -803,7 +804,7 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 		s := newStreet(t, gate(options))
 		b, other := newBrowser(t), newBrowser(t)
 		for _, each := range []*browser{b, other} {
-			each.get(s.url("/"))
+			each.Get(s.url("/"))
 		}
 		sid, otherSID := b.sid(s), other.sid(s)
 		good := url.Values{"iss": {s.issuer}, "sid": {sid}}
@@ -814,11 +815,11 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 			}
 			return q
 		}
-		harmless := func(what string, a answer) {
+		harmless := func(what string, a testrig.Answer) {
 			t.Helper()
 			h := a.Header
-			if a.StatusCode != http.StatusOK || h.Get("Cache-Control") != "no-store" || !strings.HasPrefix(h.Get("Content-Type"), "text/html") || h.Get("X-Frame-Options") != "" || strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors") || h.Get("Location") != "" || strings.Contains(a.body, "script") {
-				t.Errorf("%s: %d %q %s", what, a.StatusCode, h, a.body)
+			if a.StatusCode != http.StatusOK || h.Get("Cache-Control") != "no-store" || !strings.HasPrefix(h.Get("Content-Type"), "text/html") || h.Get("X-Frame-Options") != "" || strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors") || h.Get("Location") != "" || strings.Contains(a.Body, "script") {
+				t.Errorf("%s: %d %q %s", what, a.StatusCode, h, a.Body)
 			}
 		}
 		for name, q := range map[string]url.Values{
@@ -854,7 +855,7 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 			}
 		}
 		for _, method := range []string{http.MethodPost, http.MethodHead, http.MethodPut} {
-			if a := s.tellsRaw(method, "/authentiq/frontchannel-logout?"+good.Encode(), "", "", "Cookie", b.cookieHeader(s.url(backchannel))); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" {
+			if a := s.tellsRaw(method, "/authentiq/frontchannel-logout?"+good.Encode(), "", "", "Cookie", b.CookieHeader(s.url(backchannel))); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" {
 				t.Errorf("%s: %d", method, a.StatusCode)
 			}
 		}
@@ -870,14 +871,14 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 		if harmless("the good one", a); a.Header.Get("Clear-Site-Data") != `"cache"` {
 			t.Errorf("%q", a.Header)
 		}
-		for _, c := range b.cookies(s.url("/authentiq/")) {
+		for _, c := range b.Cookies(s.url("/authentiq/")) {
 			if !strings.HasPrefix(c.Name, "authentiqtest") {
 				t.Errorf("%s is left", c.Name)
 			}
 		}
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		copied := s.with(line, "/")
-		if copied.StatusCode == http.StatusOK || s.echo.count() != hits {
+		if copied.StatusCode == http.StatusOK || s.echo.Count() != hits {
 			t.Errorf("the copy: %d", copied.StatusCode)
 		}
 		if !other.in(s) {
@@ -898,13 +899,13 @@ func TestFrontChannelLogoutDeletesCookiesAsTheyWereSet(t *testing.T) {
 	shape := func(c *http.Cookie) string {
 		return fmt.Sprint(c.Path, " ", c.Domain, " ", c.Secure, " ", c.HttpOnly, " ", c.SameSite)
 	}
-	for _, c := range b.step(b.toCallback(at + "/")).Cookies() {
+	for _, c := range b.Step(b.ToCallback(at + "/")).Cookies() {
 		if c.MaxAge > 0 {
 			set[c.Name] = shape(c)
 		}
 	}
-	sid := b.step(at+"/").seen(t).value(t, "X-Authentiq-Sid")
-	a := b.step(at+"/authentiq/frontchannel-logout?"+url.Values{"iss": {s.issuer}, "sid": {sid}}.Encode(), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site")
+	sid := b.Step(at+"/").Seen(t).Value(t, "X-Authentiq-Sid")
+	a := b.Step(at+"/authentiq/frontchannel-logout?"+url.Values{"iss": {s.issuer}, "sid": {sid}}.Encode(), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site")
 	deleted := make(map[string]string)
 	for _, c := range a.Cookies() {
 		if c.MaxAge < 0 && c.Value == "" {
@@ -917,7 +918,7 @@ func TestFrontChannelLogoutDeletesCookiesAsTheyWereSet(t *testing.T) {
 	if !slices.Contains(a.Header["Clear-Site-Data"], `"cache"`) {
 		t.Errorf("%q", a.Header)
 	}
-	if b.step(at+"/").StatusCode == http.StatusOK {
+	if b.Step(at+"/").StatusCode == http.StatusOK {
 		t.Error("still signed in")
 	}
 }
@@ -929,5 +930,5 @@ func TestFrontChannelLogoutRevokesTheRefreshToken(t *testing.T) {
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := s.signedIn()
 	b.framed(s, url.Values{"iss": {s.issuer}, "sid": {b.sid(s)}})
-	await(t, "the token is revoked", func() bool { return slices.Equal(s.provider.Revoked(), tokens()) })
+	testrig.Await(t, "the token is revoked", func() bool { return slices.Equal(s.provider.Revoked(), tokens()) })
 }

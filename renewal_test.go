@@ -16,6 +16,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // idle is an option for loneGate.
@@ -82,13 +84,13 @@ func TestASessionEndsWhenItsUserIsAway(t *testing.T) {
 			b := steadySignIn(s)
 			line := ourLine(b, s.url("/")) // as somebody sends it who does not care for Max-Age
 			s.setClock(start.Add(test.lasts))
-			if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+			if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 				t.Errorf("after %s: %d", test.lasts, a.StatusCode)
 			}
 			// What that answer brought is not what this one sends.
 			s.setClock(start.Add(test.ends))
-			hits := s.echo.count()
-			a := steadyBrowser(t).step(s.url("/"), "Cookie", line)
+			hits := s.echo.Count()
+			a := steadyBrowser(t).Step(s.url("/"), "Cookie", line)
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther || !deleted(a.Header, plainCookie) {
 				t.Errorf("after %s: %d %q", test.ends, a.StatusCode, a.Header["Set-Cookie"])
@@ -104,7 +106,7 @@ func TestWhoeverIsThereStaysSignedInUntilTheEnd(t *testing.T) {
 	b := steadySignIn(s)
 	for at := 9 * time.Minute; at < 2*time.Hour; at += 9 * time.Minute {
 		s.setClock(start.Add(at))
-		a := b.step(s.url("/"))
+		a := b.Step(s.url("/"))
 		if a.StatusCode != http.StatusOK {
 			t.Fatalf("after %s: %d", at, a.StatusCode)
 		}
@@ -122,10 +124,10 @@ func TestWhoeverIsThereStaysSignedInUntilTheEnd(t *testing.T) {
 	}
 	last := ourLine(b, s.url("/"))
 	s.setClock(start.Add(2*time.Hour - time.Second))
-	steadyBrowser(t).step(s.url("/"), "Cookie", last).seen(t)
+	steadyBrowser(t).Step(s.url("/"), "Cookie", last).Seen(t)
 	s.setClock(start.Add(2 * time.Hour))
-	hits := s.echo.count()
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", last), hits)
+	hits := s.echo.Count()
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", last), hits)
 }
 
 func TestACookieIsWrittenAtMostOnceInASixteenth(t *testing.T) {
@@ -224,12 +226,12 @@ func TestOnlyAPageBehindTheGateKeepsASessionAlive(t *testing.T) {
 		"/authentiq/session", "/authentiq/authentiq.js", "/authentiq/sign-out", "/authentiq/signed-out", "/authentiq/nothing", "/authentiq", "/authentiq/callback",
 		"/authentiq/sign-in", "/open", "/open/more",
 	} {
-		a := steadyBrowser(t).step(s.url(path), "Cookie", line)
+		a := steadyBrowser(t).Step(s.url(path), "Cookie", line)
 		if renewed(a.Header) {
 			t.Errorf("%s brings a session: %q", path, a.Header["Set-Cookie"])
 		}
 	}
-	if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); !renewed(a.Header) {
+	if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); !renewed(a.Header) {
 		t.Errorf("a page brings none: %d %q", a.StatusCode, a.Header["Set-Cookie"])
 	}
 }
@@ -240,7 +242,7 @@ func TestNobodyWhoIsKeptOutIsKeptAlive(t *testing.T) {
 	for _, options := range []string{"require groups admins", "require groups admins\nunauthenticated pass"} {
 		s.load(gate(options))
 		s.setClock(time.Now().Add(30 * time.Minute))
-		a := steadyBrowser(t).step(s.url("/"), "Cookie", line)
+		a := steadyBrowser(t).Step(s.url("/"), "Cookie", line)
 		if renewed(a.Header) {
 			t.Errorf("%s: %d %q", options, a.StatusCode, a.Header["Set-Cookie"])
 		}
@@ -316,18 +318,18 @@ func TestAnAnswerUnderWayDoesNotBringBackASessionThatHasEnded(t *testing.T) {
 		name string
 		ends func(b *browser)
 	}{
-		{"signed out", func(b *browser) { b.post(s.url("/authentiq/sign-out")) }},
-		{"signed in anew", func(b *browser) { b.get(s.url("/authentiq/sign-in")) }},
+		{"signed out", func(b *browser) { b.Post(s.url("/authentiq/sign-out")) }},
+		{"signed in anew", func(b *browser) { b.Get(s.url("/authentiq/sign-in")) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s.load("authentiq {" + siteOptions + "}\nreverse_proxy " + address)
 			b := steadyBrowser(t)
-			b.get(s.url("/"))
+			b.Get(s.url("/"))
 			line := ourLine(b, s.url("/"))
 			s.setClock(time.Now().Add(10 * time.Minute))
-			late := make(chan answer, 1)
+			late := make(chan testrig.Answer, 1)
 			waiting := newBrowser(t)
-			go func() { late <- waiting.step(s.url("/slow"), "Cookie", line) }()
+			go func() { late <- waiting.Step(s.url("/slow"), "Cookie", line) }()
 			select {
 			case <-begun:
 			case <-time.After(15 * time.Second):
@@ -336,13 +338,13 @@ func TestAnAnswerUnderWayDoesNotBringBackASessionThatHasEnded(t *testing.T) {
 			test.ends(b)
 			let <- struct{}{}
 			a := <-late
-			if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.body, "at last, ") {
-				t.Errorf("the answer: %d %.200s", a.StatusCode, a.body)
+			if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.Body, "at last, ") {
+				t.Errorf("the answer: %d %.200s", a.StatusCode, a.Body)
 			}
 			if set := a.Header["Set-Cookie"]; len(set) > 0 {
 				t.Errorf("it brings %q", set)
 			}
-			if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusSeeOther {
+			if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the session that has ended: %d", a.StatusCode)
 			}
 		})
@@ -350,9 +352,9 @@ func TestAnAnswerUnderWayDoesNotBringBackASessionThatHasEnded(t *testing.T) {
 	// The same without an end brings one, or this would say nothing.
 	s.load("authentiq {" + siteOptions + "}\nreverse_proxy " + address)
 	b := steadyBrowser(t)
-	b.get(s.url("/"))
+	b.Get(s.url("/"))
 	s.setClock(time.Now().Add(10 * time.Minute))
-	if a := b.step(s.url("/")); !renewed(a.Header) {
+	if a := b.Step(s.url("/")); !renewed(a.Header) {
 		t.Errorf("an answer brings no session: %q", a.Header["Set-Cookie"])
 	}
 }
@@ -422,8 +424,8 @@ func TestARenewalOpensASocket(t *testing.T) {
 		session := s.sessionAt("app.localhost")
 		s.setClock(time.Now().Add(10 * time.Minute))
 		a := s.ask("GET", "/socket", "app.localhost", append([]string{session}, socketHeader...), "")
-		if a.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(a.body, "X-Authentiq-Subject") || !renewed(a.Header) {
-			t.Errorf("%d %q %.200s", a.StatusCode, a.Header["Set-Cookie"], a.body)
+		if a.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(a.Body, "X-Authentiq-Subject") || !renewed(a.Header) {
+			t.Errorf("%d %q %.200s", a.StatusCode, a.Header["Set-Cookie"], a.Body)
 		}
 	}
 }

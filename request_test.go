@@ -25,6 +25,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // landsAt returns what a browser on base makes of a Location or link.
@@ -399,7 +400,7 @@ func rawPage(target, host string, header ...string) string {
 }
 
 // cookiePairs is what a browser that got an answer sends back.
-func cookiePairs(a answer) string {
+func cookiePairs(a testrig.Answer) string {
 	var pairs []string
 	for _, c := range a.Cookies() {
 		if c.MaxAge >= 0 {
@@ -411,12 +412,12 @@ func cookiePairs(a answer) string {
 
 // finish completes a sign-in that began with an answer of ours, and returns the
 // answer of the callback.
-func (s *street) finish(began answer) answer {
+func (s *street) finish(began testrig.Answer) testrig.Answer {
 	s.t.Helper()
 	if began.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("did not begin a sign-in: %d %.200s", began.StatusCode, began.body)
+		s.t.Fatalf("did not begin a sign-in: %d %.200s", began.StatusCode, began.Body)
 	}
-	back, err := newBrowser(s.t).step(began.Header.Get("Location")).Location()
+	back, err := newBrowser(s.t).Step(began.Header.Get("Location")).Location()
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -439,7 +440,7 @@ func TestSignInComesBackToTheSiteWhateverWasAskedFor(t *testing.T) {
 		a := s.finish(began)
 		location := a.Header.Get("Location")
 		if a.StatusCode != http.StatusSeeOther || location == "" {
-			t.Fatalf("%.60q: %d %.200s; log: %v", request, a.StatusCode, a.body, s.events(eventRefused))
+			t.Fatalf("%.60q: %d %.200s; log: %v", request, a.StatusCode, a.Body, s.events(eventRefused))
 		}
 		staysOutside(t, g, "http://"+host, location)
 		if want != "" && location != want {
@@ -480,7 +481,7 @@ func TestAnAbsoluteTargetNamesNoOrigin(t *testing.T) {
 				"https://evil.example/x", "http://app.localhost:PORT@evil.example/x", "http://evil.example//x",
 			} {
 				for _, host := range []string{"app.localhost:PORT", "evil.example"} {
-					hits := s.echo.count()
+					hits := s.echo.Count()
 					a := s.raw(rawPage(target, host))
 					s.denied(a, hits)
 					u := landsAt(t, "http://app.localhost:"+s.port, a.Header.Get("Location"))
@@ -498,7 +499,7 @@ func TestAnAbsoluteTargetNamesNoOrigin(t *testing.T) {
 
 // redirectURIOf returns the redirect_uri that an answer sends somebody to the
 // provider with, "" for other answers.
-func (s *street) redirectURIOf(a answer) string {
+func (s *street) redirectURIOf(a testrig.Answer) string {
 	s.t.Helper()
 	u, err := url.Parse(a.Header.Get("Location"))
 	if err != nil {
@@ -542,14 +543,14 @@ func TestHeadersOfAStrangerChangeNoAddress(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.loadWith(c.globals, "http://:PORT {\n"+gate(c.options)+"}")
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(rawPage("/deep?x=y", c.host, c.header...))
 			s.denied(a, hits)
 			if a.StatusCode != c.status || s.redirectURIOf(a) != s.fill(c.want) || c.to != "" && a.Header.Get("Location") != c.to {
-				t.Errorf("%d, Location %q: %.200s", a.StatusCode, a.Header.Get("Location"), a.body)
+				t.Errorf("%d, Location %q: %.200s", a.StatusCode, a.Header.Get("Location"), a.Body)
 			}
-			if strings.Contains(a.Header.Get("Location"), "evil") || strings.Contains(a.body, "evil") {
-				t.Errorf("the stranger's word is in the answer: %v %s", a.Header, a.body)
+			if strings.Contains(a.Header.Get("Location"), "evil") || strings.Contains(a.Body, "evil") {
+				t.Errorf("the stranger's word is in the answer: %v %s", a.Header, a.Body)
 			}
 			for _, cookie := range a.Cookies() {
 				if cookie.Domain != "" || cookie.Secure != strings.HasPrefix(c.want, "https://") && c.want != "" {
@@ -568,9 +569,9 @@ func TestHostsThatAreNoneAreRefused(t *testing.T) {
 		"[::1", "::1", "[evil.example]", "[fe80::1%25lo]", "app.localhost,evil.example", "app.localhost evil.example", "äpp.localhost", "app%2elocalhost", `"><i>`, strings.Repeat("a", 300),
 	} {
 		for _, target := range []string{"/", "/authentiq/sign-in", "/authentiq/sign-out", "/authentiq/callback?code=x&state=0y"} {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(rawPage(target, host, "Sec-Fetch-Site: same-origin"))
-			if a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 || s.echo.count() != hits {
+			if a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 || s.echo.Count() != hits {
 				t.Errorf("Host %.40q, %s: %d, Location %q", host, target, a.StatusCode, a.Header.Get("Location"))
 			}
 		}
@@ -591,24 +592,24 @@ func TestSignOutLeadsNowhereElse(t *testing.T) {
 		}
 	}
 	for _, query := range queries {
-		a := b.step(base+"/authentiq/sign-out"+query, "Sec-Fetch-Site", "same-origin")
+		a := b.Step(base+"/authentiq/sign-out"+query, "Sec-Fetch-Site", "same-origin")
 		if location := signoutEnd(t, b, a); location != "/" && location != "/authentiq/signed-out" {
 			t.Errorf("%q: ends at %q", query, location)
 		}
 		// The page that asks, the page after it, and refusals have links and forms too.
 		for _, path := range []string{"/authentiq/sign-out", "/authentiq/signed-out", "/authentiq/callback"} {
-			a := b.step(base+path+query, "Sec-Fetch-Site", "cross-site")
+			a := b.Step(base+path+query, "Sec-Fetch-Site", "cross-site")
 			if a.Header.Get("Location") != "" {
 				t.Errorf("%s%q: Location %q", path, query, a.Header.Get("Location"))
 			}
-			for _, m := range attribute.FindAllStringSubmatch(a.body, -1) {
+			for _, m := range attribute.FindAllStringSubmatch(a.Body, -1) {
 				if link := html.UnescapeString(m[1]); strings.Contains(link, "/") {
 					staysOutside(t, nil, base, link)
 				}
 			}
 		}
 	}
-	if location := signoutEnd(t, b, b.step(base+"/authentiq/sign-out?return_to=/bye", "Sec-Fetch-Site", "same-origin")); location != "/bye" {
+	if location := signoutEnd(t, b, b.Step(base+"/authentiq/sign-out?return_to=/bye", "Sec-Fetch-Site", "same-origin")); location != "/bye" {
 		t.Errorf("ends at %q, want /bye", location)
 	}
 }
@@ -634,7 +635,7 @@ func TestALoginStateSaysNothingAndCannotBeChanged(t *testing.T) {
 			}
 		}
 	}
-	next, err := newBrowser(t).step(u.String()).Location()
+	next, err := newBrowser(t).Step(u.String()).Location()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -683,7 +684,7 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
 	host := "127.0.0.1:" + s.port
-	session := "Cookie: " + b.cookieHeader(s.url("/"))
+	session := "Cookie: " + b.CookieHeader(s.url("/"))
 	for _, target := range []string{
 		"/authentiq", "/authentiq/", "/authentiq?x", "/authentiq/x", "/authentiq/callback/", "/authentiq/callback/x", "/authentiq//callback?code=a&state=b", "//authentiq/callback",
 		"/authentiq/./callback", "/./authentiq/callback", "/x/../authentiq/callback", "/authentiq/x/../callback", "/authentiq/../authentiq/callback",
@@ -692,10 +693,10 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 		"/authentiq/backchannel-logout/", "/authentiq/Backchannel-Logout", "/authentiq/backchannel-logout/..%2fadmin", "/authentiq/backchannel-logout/../admin", "/authentiq/backchannel_logout", "/authentiq/frontchannel-logout/x", "/authentiq/..%2fcallback", "/authentiq/%2e%2e/x", "/authentiq/callback%09", "/authentiq/callback%3fcode=x", "/authentiq/callback%23",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "HEAD", "OPTIONS", "PROPFIND"} {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(strings.Replace(rawPage(target, host, session, "Content-Length: 0"), "GET", method, 1))
-			if s.echo.count() != hits || a.StatusCode < 400 || a.StatusCode >= 500 {
-				t.Errorf("%s %s: %d, reached the upstream: %v", method, target, a.StatusCode, s.echo.count() != hits)
+			if s.echo.Count() != hits || a.StatusCode < 400 || a.StatusCode >= 500 {
+				t.Errorf("%s %s: %d, reached the upstream: %v", method, target, a.StatusCode, s.echo.Count() != hits)
 			}
 		}
 	}
@@ -703,7 +704,7 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 	for _, target := range []string{
 		"/authentiqs", "/authentiq;x/callback", "/authentiq.x", "/authentiq%252fcallback", "/AUTHENTIQ/callback", "/x/authentiq/callback", "/authentiq%5ccallback", "/authentiq%00/callback", "/%20authentiq/callback", "http:authentiq/callback",
 	} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		s.denied(s.raw(rawPage(target, host)), hits)
 	}
 	// The endpoints answer to their own methods only.
@@ -714,9 +715,9 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 		"/authentiq%2fcallback": "POST", "/%61uthentiq/sign-in": "POST",
 	} {
 		for method := range strings.FieldsSeq(methods) {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			a := s.raw(strings.Replace(rawPage(target, host, session, "Content-Length: 0"), "GET", method, 1))
-			if a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") == "" || s.echo.count() != hits {
+			if a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") == "" || s.echo.Count() != hits {
 				t.Errorf("%s %s: %d, Allow %q", method, target, a.StatusCode, a.Header.Get("Allow"))
 			}
 		}
@@ -724,9 +725,9 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 	// An endpoint that is turned off is as if it had never been there.
 	s.loadWith("", "http://:PORT {\n"+gate("session_endpoint off")+"}")
 	for _, method := range []string{"GET", "POST", "OPTIONS"} {
-		hits := s.echo.count()
+		hits := s.echo.Count()
 		a := s.raw(strings.Replace(rawPage("/authentiq/session", host, session, "Content-Length: 0"), "GET", method, 1))
-		if a.StatusCode != http.StatusNotFound || s.echo.count() != hits {
+		if a.StatusCode != http.StatusNotFound || s.echo.Count() != hits {
 			t.Errorf("%s session with session_endpoint off: %d", method, a.StatusCode)
 		}
 	}
@@ -752,7 +753,7 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 				site += "tls internal\n"
 			}
 			s.loadWith(c.globals, site+"}")
-			await(t, "a certificate", func() bool {
+			testrig.Await(t, "a certificate", func() bool {
 				if c.scheme == "http" {
 					return true
 				}
@@ -766,10 +767,10 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 			b := newBrowser(t)
 			sent := "" // the browser's jar would hold secure cookies back from the plain hop to the proxy
 			seen := map[string]bool{}
-			visit := func(address string, more ...string) answer {
+			visit := func(address string, more ...string) testrig.Answer {
 				t.Helper()
-				b.client.Jar = nil
-				a := b.step(address, append(append([]string{"Cookie", sent}, c.header...), more...)...)
+				b.Client.Jar = nil
+				a := b.Step(address, append(append([]string{"Cookie", sent}, c.header...), more...)...)
 				sessionPrefix, hintName := "authentiq", "authentiq-hint"
 				if c.secure {
 					sessionPrefix, hintName = "__Host-authentiq", "__Secure-authentiq-hint"
@@ -805,14 +806,14 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			next, err := newBrowser(t).step(u.String()).Location()
+			next, err := newBrowser(t).Step(u.String()).Location()
 			if err != nil {
 				t.Fatal(err)
 			}
 			next.Scheme = c.scheme // over the plain hop
 			landed := visit(next.String())
 			if landed.StatusCode != http.StatusSeeOther {
-				t.Fatalf("%d %.200s", landed.StatusCode, landed.body)
+				t.Fatalf("%d %.200s", landed.StatusCode, landed.Body)
 			}
 			sent = strings.TrimPrefix(cookiePairs(landed), "Cookie: ")
 			if a := visit(base + "/"); a.StatusCode != http.StatusOK {
@@ -836,19 +837,19 @@ func TestPlainHTTPOutsideLoopbackIsRefusedWithTheWayOut(t *testing.T) {
 	s.loadWith("", "http://:PORT {\n"+gate("")+"}")
 	for _, host := range []string{"app.example.com", "10.0.0.1:8080", "localhost.example.com", "127.0.0.1.example.com", "app", "[2001:db8::1]"} {
 		for _, target := range []string{"/", "/authentiq/sign-in"} {
-			hits, before := s.echo.count(), len(s.events(eventRefused))
+			hits, before := s.echo.Count(), len(s.events(eventRefused))
 			a := s.raw(rawPage(target, host))
 			s.denied(a, hits)
-			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "secure connection") || len(a.Cookies()) > 0 {
-				t.Errorf("%s: %d %.300s", host, a.StatusCode, a.body)
+			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "secure connection") || len(a.Cookies()) > 0 {
+				t.Errorf("%s: %d %.300s", host, a.StatusCode, a.Body)
 			}
-			await(t, "the log line", func() bool { return len(s.events(eventRefused)) > before })
+			testrig.Await(t, "the log line", func() bool { return len(s.events(eventRefused)) > before })
 			why := fmt.Sprint(s.events(eventRefused)[before]["error"])
 			for _, way := range []string{"https", "trusted_proxies", "callback_url", "insecure_http"} {
 				if !strings.Contains(why, way) {
 					t.Errorf("%s: logged %q without %s", host, why, way)
 				}
-				if way != "https" && strings.Contains(a.body, way) {
+				if way != "https" && strings.Contains(a.Body, way) {
 					t.Errorf("%s: a stranger reads %s", host, way)
 				}
 			}
@@ -888,7 +889,7 @@ func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
 		{"a program that deletes", "DELETE", nil, problem},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			body := ""
 			if strings.Contains(strings.Join(c.header, "\n"), "Content-Length") {
 				body = "a=b"
@@ -908,24 +909,24 @@ func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
 				switch media, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";"); media {
 				case "text/html":
 					kind += " page"
-					if !strings.Contains(a.body, `href="/authentiq/sign-in?return_to=%2Fdeep%3Fx%3Dy"`) {
-						t.Errorf("no link to sign in: %s", a.body)
+					if !strings.Contains(a.Body, `href="/authentiq/sign-in?return_to=%2Fdeep%3Fx%3Dy"`) {
+						t.Errorf("no link to sign in: %s", a.Body)
 					}
 				case "application/problem+json":
 					kind += " problem"
-					if c.method != "HEAD" && !strings.Contains(a.body, `"sign_in":"/authentiq/sign-in"`) {
-						t.Errorf("no sign_in: %s", a.body)
+					if c.method != "HEAD" && !strings.Contains(a.Body, `"sign_in":"/authentiq/sign-in"`) {
+						t.Errorf("no sign_in: %s", a.Body)
 					}
 				}
 				if a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 					t.Errorf("began a sign-in: %v", a.Header)
 				}
 			}
-			if c.method == "HEAD" && a.body != "" {
-				t.Errorf("a body: %s", a.body)
+			if c.method == "HEAD" && a.Body != "" {
+				t.Errorf("a body: %s", a.Body)
 			}
 			if kind != c.want {
-				t.Errorf("%s, want %s: %.200s", kind, c.want, a.body)
+				t.Errorf("%s, want %s: %.200s", kind, c.want, a.Body)
 			}
 			if kind == redirected && !strings.HasPrefix(a.Header.Get("Location"), s.provider.Issuer) {
 				t.Errorf("Location %q", a.Header.Get("Location"))
@@ -940,18 +941,18 @@ func TestASessionIsKnownOverAnUpgradeBehindATrustedProxy(t *testing.T) {
 	host := "127.0.0.1:" + s.port
 	began := s.raw(rawPage("/", host, "X-Forwarded-Proto: https"))
 	a := s.finishOver(began, "X-Forwarded-Proto: https")
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	// Traefik says wss where others say https.
 	a = s.raw("GET /socket HTTP/1.1\r\nHost: " + host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-Proto: wss\r\n" + cookiePairs(a) + "\r\n\r\n")
-	if a.StatusCode != http.StatusSwitchingProtocols || s.echo.count() != hits+1 {
-		t.Errorf("%d: %s", a.StatusCode, a.body)
+	if a.StatusCode != http.StatusSwitchingProtocols || s.echo.Count() != hits+1 {
+		t.Errorf("%d: %s", a.StatusCode, a.Body)
 	}
 }
 
 // finishOver is finish behind a proxy that adds header.
-func (s *street) finishOver(began answer, header string) answer {
+func (s *street) finishOver(began testrig.Answer, header string) testrig.Answer {
 	s.t.Helper()
-	back, err := newBrowser(s.t).step(began.Header.Get("Location")).Location()
+	back, err := newBrowser(s.t).Step(began.Header.Get("Location")).Location()
 	if err != nil {
 		s.t.Fatal(err)
 	}

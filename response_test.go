@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // way is what a gate asks for, and the options that say so.
@@ -59,9 +60,9 @@ var (
 )
 
 // formFields returns the hidden fields of a page.
-func formFields(a answer) url.Values {
+func formFields(a testrig.Answer) url.Values {
 	fields := url.Values{}
-	for _, m := range formField.FindAllStringSubmatch(a.body, -1) {
+	for _, m := range formField.FindAllStringSubmatch(a.Body, -1) {
 		fields.Add(html.UnescapeString(m[1]), html.UnescapeString(m[2]))
 	}
 	return fields
@@ -70,15 +71,15 @@ func formFields(a answer) url.Values {
 // toResponse walks a sign-in up to what the provider has for the callback, however
 // it would come, and returns that and the callback's address.
 func (b *browser) toResponse(address string) (callback string, response url.Values) {
-	b.t.Helper()
+	b.T.Helper()
 	for range 5 {
-		a := b.step(address)
-		if a.StatusCode == http.StatusOK && strings.Contains(a.body, "Back to the app") {
-			return html.UnescapeString(formOf.FindStringSubmatch(a.body)[1]), formFields(a)
+		a := b.Step(address)
+		if a.StatusCode == http.StatusOK && strings.Contains(a.Body, "Back to the app") {
+			return html.UnescapeString(formOf.FindStringSubmatch(a.Body)[1]), formFields(a)
 		}
 		next, err := a.Location()
 		if err != nil {
-			b.t.Fatalf("%s: %d %.300s", address, a.StatusCode, a.body)
+			b.T.Fatalf("%s: %d %.300s", address, a.StatusCode, a.Body)
 		}
 		for _, encoded := range []string{next.RawQuery, next.EscapedFragment()} {
 			q, err := url.ParseQuery(encoded)
@@ -89,34 +90,34 @@ func (b *browser) toResponse(address string) (callback string, response url.Valu
 		}
 		address = next.String()
 	}
-	b.t.Fatal("the provider did not answer")
+	b.T.Fatal("the provider did not answer")
 	return "", nil
 }
 
 // send posts a form and follows nothing.
-func (b *browser) send(address string, form url.Values, header ...string) answer {
-	b.t.Helper()
-	b.client.CloseIdleConnections()
-	follow := b.client.CheckRedirect
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	defer func() { b.client.CheckRedirect = follow }()
-	req := pageRequest(b.t, address, append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)...)
+func (b *browser) send(address string, form url.Values, header ...string) testrig.Answer {
+	b.T.Helper()
+	b.Client.CloseIdleConnections()
+	follow := b.Client.CheckRedirect
+	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	defer func() { b.Client.CheckRedirect = follow }()
+	req := testrig.PageRequest(b.T, address, append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)...)
 	req.Method, req.Body = http.MethodPost, io.NopCloser(strings.NewReader(form.Encode()))
-	return b.do(req)
+	return b.Do(req)
 }
 
 // foreign posts a form as a page of another site does: without our cookies.
-func (b *browser) foreign(address string, form url.Values) answer {
-	b.t.Helper()
-	jar := b.client.Jar
-	b.client.Jar = nil
-	defer func() { b.client.Jar = jar }()
+func (b *browser) foreign(address string, form url.Values) testrig.Answer {
+	b.T.Helper()
+	jar := b.Client.Jar
+	b.Client.Jar = nil
+	defer func() { b.Client.Jar = jar }()
 	return b.send(address, form, "Sec-Fetch-Site", "cross-site", "Origin", "null")
 }
 
 // deliver has a response come back in a way, as browsers bring it.
-func (b *browser) deliver(mode, callback string, response url.Values) answer {
-	b.t.Helper()
+func (b *browser) deliver(mode, callback string, response url.Values) testrig.Answer {
+	b.T.Helper()
 	switch mode {
 	case modeFormPost:
 		page := b.foreign(callback, response)
@@ -125,41 +126,41 @@ func (b *browser) deliver(mode, callback string, response url.Values) answer {
 		}
 		return b.handOver(callback, formFields(page))
 	case modeFragment:
-		if page := b.step(callback, "Sec-Fetch-Site", "cross-site"); page.StatusCode != http.StatusOK || len(page.Cookies()) > 0 {
-			b.t.Fatalf("%d %q", page.StatusCode, page.Header)
+		if page := b.Step(callback, "Sec-Fetch-Site", "cross-site"); page.StatusCode != http.StatusOK || len(page.Cookies()) > 0 {
+			b.T.Fatalf("%d %q", page.StatusCode, page.Header)
 		}
 		return b.handOver(callback, url.Values{handedOver: {response.Encode()}})
 	default:
-		return b.step(callback + "?" + response.Encode())
+		return b.Step(callback + "?" + response.Encode())
 	}
 }
 
 // handOver sends the form of a page of ours.
-func (b *browser) handOver(callback string, form url.Values) answer {
-	b.t.Helper()
+func (b *browser) handOver(callback string, form url.Values) testrig.Answer {
+	b.T.Helper()
 	return b.send(callback, form, "Sec-Fetch-Site", "same-origin")
 }
 
 // arrived follows where a sign-in has ended, and returns what the upstream saw.
-func (b *browser) arrived(a answer) seen {
-	b.t.Helper()
+func (b *browser) arrived(a testrig.Answer) testrig.Seen {
+	b.T.Helper()
 	to := a.Header.Get("Location")
 	if a.StatusCode == http.StatusOK {
 		to = onward(a)
 	}
 	address, err := a.Request.URL.Parse(to)
 	if err != nil || to == "" {
-		b.t.Fatalf("it ended with %d %.300s", a.StatusCode, a.body)
+		b.T.Fatalf("it ended with %d %.300s", a.StatusCode, a.Body)
 	}
-	return b.get(address.String()).seen(b.t)
+	return b.Get(address.String()).Seen(b.T)
 }
 
 // wayRefused fails the test unless a is a refusal for a check, with no session.
-func (s *street) wayRefused(t *testing.T, b *browser, a answer, mark int64, status int, check, why string) {
+func (s *street) wayRefused(t *testing.T, b *browser, a testrig.Answer, mark int64, status int, check, why string) {
 	t.Helper()
 	events := s.flowEvents(eventRefused, mark)
 	if a.StatusCode != status || len(events) != 1 || events[0]["check"] != check || !strings.Contains(fmt.Sprint(events[0]["error"]), why) {
-		t.Errorf("%d %v, want %d for %s with %q\n%.300s", a.StatusCode, events, status, check, why, a.body)
+		t.Errorf("%d %v, want %d for %s with %q\n%.300s", a.StatusCode, events, status, check, why, a.Body)
 	}
 	if names := flowSession(b, s.url("/")); len(names) > 0 || a.Header.Get("Location") != "" || onward(a) != "" {
 		t.Errorf("it leads on, or somebody is in: %q %q", names, a.Header)
@@ -188,13 +189,13 @@ func TestAResponseComesBackInTheWayThatWasAskedFor(t *testing.T) {
 				t.Errorf("asked for %q, got %q", asked, slices.Sorted(maps.Keys(response)))
 			}
 			// A form from another site comes without it, so it need not come along.
-			if login := newBrowser(t).step(s.url("/")).Cookies(); len(login) != 1 || !strings.Contains(login[0].Name, loginInfix) || login[0].SameSite != http.SameSiteLaxMode {
+			if login := newBrowser(t).Step(s.url("/")).Cookies(); len(login) != 1 || !strings.Contains(login[0].Name, loginInfix) || login[0].SameSite != http.SameSiteLaxMode {
 				t.Errorf("on the way there is %q", login)
 			}
 			redeemed := s.flowAsked(authentiqtest.Token)
 			a := b.deliver(w.mode, callback, response)
 			got := b.arrived(a)
-			if got.Line != "GET /deep?x=1&y=%26 HTTP/1.1" || got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.flowAsked(authentiqtest.Token) != redeemed+1 {
+			if got.Line != "GET /deep?x=1&y=%26 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.flowAsked(authentiqtest.Token) != redeemed+1 {
 				t.Errorf("arrived at %q", got.Line)
 			}
 			var names []string
@@ -227,14 +228,14 @@ func TestThePageThatHandsOverIsAsHarmlessAsTheOthers(t *testing.T) {
 	b := newBrowser(t)
 	callback, response := b.toResponse(s.url("/"))
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>`
-	for name, change := range map[string]func() (answer, bool){
-		"a form": func() (answer, bool) { return b.foreign(callback, response), true },
-		"a form of a stranger's": func() (answer, bool) {
+	for name, change := range map[string]func() (testrig.Answer, bool){
+		"a form": func() (testrig.Answer, bool) { return b.foreign(callback, response), true },
+		"a form of a stranger's": func() (testrig.Answer, bool) {
 			return b.foreign(callback, url.Values{"code": {evil}, "state": {evil}, evil: {evil}, "error_description": {evil}, "access_token": {"x"}}), true
 		},
-		"a fragment": func() (answer, bool) {
+		"a fragment": func() (testrig.Answer, bool) {
 			s.flowLoad(t, waySite("response_mode fragment"))
-			return b.step(callback+"?"+url.Values{"x": {evil}}.Encode(), "Sec-Fetch-Site", "cross-site"), false
+			return b.Step(callback+"?"+url.Values{"x": {evil}}.Encode(), "Sec-Fetch-Site", "cross-site"), false
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -249,11 +250,11 @@ func TestThePageThatHandsOverIsAsHarmlessAsTheOthers(t *testing.T) {
 					t.Errorf("the policy is %q", csp)
 				}
 			}
-			if strings.Count(a.body, "<script") != 1 || strings.Contains(a.body, "<img") || strings.Contains(a.body, "src=") || strings.Contains(a.body, "href=\"http") {
-				t.Errorf("the page: %s", a.body)
+			if strings.Count(a.Body, "<script") != 1 || strings.Contains(a.Body, "<img") || strings.Contains(a.Body, "src=") || strings.Contains(a.Body, "href=\"http") {
+				t.Errorf("the page: %s", a.Body)
 			}
-			if strings.Contains(a.body, "<noscript>") == form || strings.Contains(a.body, "<button>Go on</button>") != form {
-				t.Errorf("who has no script is not helped: %s", a.body)
+			if strings.Contains(a.Body, "<noscript>") == form || strings.Contains(a.Body, "<button>Go on</button>") != form {
+				t.Errorf("who has no script is not helped: %s", a.Body)
 			}
 			if fields := formFields(a); len(fields) != 1 || len(fields[handedOver]) != 1 || strings.Contains(fields.Get(handedOver), "access_token") || strings.Contains(fields.Get(handedOver), "description") {
 				t.Errorf("it hands over %q", fields)
@@ -314,17 +315,17 @@ func TestOnlyTheConfiguredWayBackIsTaken(t *testing.T) {
 				b := newBrowser(t)
 				callback, response := b.toResponse(s.url("/"))
 				fill := func(text string) string { return strings.ReplaceAll(text, "RESPONSE", response.Encode()) }
-				asked, hits := s.flowAsked(authentiqtest.Token), s.echo.count()
-				req := pageRequest(t, callback+"?"+fill(row.query), "Sec-Fetch-Site", "cross-site")
+				asked, hits := s.flowAsked(authentiqtest.Token), s.echo.Count()
+				req := testrig.PageRequest(t, callback+"?"+fill(row.query), "Sec-Fetch-Site", "cross-site")
 				req.Method, req.Body = row.method, io.NopCloser(strings.NewReader(fill(row.body)))
 				if row.kind != "" {
 					req.Header.Set("Content-Type", row.kind)
 				}
-				a := b.do(req)
+				a := b.Do(req)
 				if a.StatusCode != row.statuses[i] || len(a.Cookies()) > 0 || a.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("%s: %d %q", mode, a.StatusCode, a.Header)
 				}
-				if s.flowAsked(authentiqtest.Token) != asked || s.echo.count() != hits || len(flowSession(b, callback)) > 0 {
+				if s.flowAsked(authentiqtest.Token) != asked || s.echo.Count() != hits || len(flowSession(b, callback)) > 0 {
 					t.Errorf("%s: something came of it", mode)
 				}
 				// It has used up nothing.
@@ -339,9 +340,9 @@ func TestAHugeFormIsNotRead(t *testing.T) {
 	for _, kind := range []string{"application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
 		sent := new(counted)
 		sent.left.Store(100 << 20)
-		req := pageRequest(t, s.url("/authentiq/callback"), "Content-Type", kind)
+		req := testrig.PageRequest(t, s.url("/authentiq/callback"), "Content-Type", kind)
 		req.Method, req.Body, req.ContentLength = http.MethodPost, io.NopCloser(sent), 100<<20
-		resp, err := newBrowser(t).client.Do(req)
+		resp, err := newBrowser(t).Client.Do(req)
 		if err == nil { // or it has hung up while we were still sending
 			resp.Body.Close()
 			if resp.StatusCode != http.StatusBadRequest {
@@ -431,8 +432,8 @@ func TestWhatIsHandedOverIsReadAsStrictlyAsAQuery(t *testing.T) {
 			mark, asked := s.flowMark(), s.flowAsked(authentiqtest.Token)
 			a := b.handOver(callback, row.change(response.Encode()))
 			s.wayRefused(t, b, a, mark, http.StatusBadRequest, row.check, "")
-			if s.flowAsked(authentiqtest.Token) != asked || strings.Contains(a.body, "<script") {
-				t.Errorf("a code was redeemed, or: %s", a.body)
+			if s.flowAsked(authentiqtest.Token) != asked || strings.Contains(a.Body, "<script") {
+				t.Errorf("a code was redeemed, or: %s", a.Body)
 			}
 			b.arrived(b.deliver(modeFragment, callback, response))
 		})
@@ -579,7 +580,7 @@ func TestInEveryWayBackTheEarlierSessionEnds(t *testing.T) {
 				b := newBrowser(t)
 				callback, response := b.toResponse(s.url("/one"))
 				b.arrived(b.deliver(w.mode, callback, response))
-				copied := b.cookieHeader(s.url("/"))
+				copied := b.CookieHeader(s.url("/"))
 				mark := s.flowMark()
 				callback, response = b.toResponse(s.url("/authentiq/sign-in?return_to=/two"))
 				a := b.deliver(w.mode, callback, response)
@@ -590,7 +591,7 @@ func TestInEveryWayBackTheEarlierSessionEnds(t *testing.T) {
 					t.Errorf("ended: %v", ended)
 				}
 				thief := newBrowser(t)
-				if a := thief.step(s.url("/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
+				if a := thief.Step(s.url("/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
 					t.Errorf("the copy of the old session works: %d", a.StatusCode)
 				}
 				if sameSite == "strict" && onward(a) == "" {
@@ -732,8 +733,8 @@ func TestACodeIsRedeemedOnlyAfterItsIDTokenHasPassed(t *testing.T) {
 		b := newBrowser(t)
 		callback, response := b.toResponse(s.url("/"))
 		got := b.arrived(b.deliver(modeFragment, callback, response))
-		if got.value(t, "X-Authentiq-Email") != "alice@example.com" || slices.Contains(got.values("X-Authentiq-Nickname"), "front") {
-			t.Errorf("%q", got.owned())
+		if got.Value(t, "X-Authentiq-Email") != "alice@example.com" || slices.Contains(got.Values("X-Authentiq-Nickname"), "front") {
+			t.Errorf("%q", owned(got))
 		}
 	})
 	t.Run("tokens that nobody has asked for are passed over", func(t *testing.T) {
@@ -787,10 +788,10 @@ func TestNobodyIsSentToAProviderThatDoesNotAnswerAsAsked(t *testing.T) {
 			mark := s.flowMark()
 			b := newBrowser(t)
 			for _, path := range []string{"/", "/authentiq/sign-in"} {
-				a := b.step(s.url(path))
+				a := b.Step(s.url(path))
 				if row.check == "" {
 					if a.StatusCode != http.StatusSeeOther {
-						t.Errorf("%d %s", a.StatusCode, a.body)
+						t.Errorf("%d %s", a.StatusCode, a.Body)
 					}
 					continue
 				}

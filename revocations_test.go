@@ -15,24 +15,25 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // hears posts a logout token as a provider does.
-func (s *street) hears(token string) answer {
+func (s *street) hears(token string) testrig.Answer {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url("/authentiq/backchannel-logout"), strings.NewReader(url.Values{"logout_token": {token}}.Encode()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return steadyBrowser(s.t).do(req)
+	return steadyBrowser(s.t).Do(req)
 }
 
 // leaves makes a logout token for the session of a browser.
 func (s *street) leaves(b *browser) string {
 	s.t.Helper()
-	seen := b.get(s.url("/")).seen(s.t)
-	token, err := s.provider.LogoutToken(seen.value(s.t, "X-Authentiq-Subject"), seen.value(s.t, "X-Authentiq-Sid"))
+	seen := b.Get(s.url("/")).Seen(s.t)
+	token, err := s.provider.LogoutToken(seen.Value(s.t, "X-Authentiq-Subject"), seen.Value(s.t, "X-Authentiq-Sid"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func (s *street) forgotten(line string) bool {
 	s.t.Helper()
 	stopCaddy()
 	s.loadMoody(gate(""))
-	return steadyBrowser(s.t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
+	return steadyBrowser(s.t).Step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
 }
 
 func TestASignOutThatCannotBeStoredIsTriedAgain(t *testing.T) {
@@ -71,14 +72,14 @@ func TestASignOutThatCannotBeStoredIsTriedAgain(t *testing.T) {
 			if a := s.hears(token); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("the provider gets %d %q", a.StatusCode, a.Header)
 			}
-			if a := local.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+			if a := local.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
 				t.Errorf("who signs out gets %d", a.StatusCode)
 			}
 			began := time.Now()
 			for _, line := range lines {
-				s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), s.echo.count())
+				s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", line), s.echo.Count())
 			}
-			others.get(s.url("/")).seen(t)
+			others.Get(s.url("/")).Seen(t)
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("requests wait for the disk: %s", took)
 			}
@@ -87,8 +88,8 @@ func TestASignOutThatCannotBeStoredIsTriedAgain(t *testing.T) {
 			}
 
 			heals()
-			await(t, "the provider's next try is heard", func() bool { return s.hears(token).StatusCode == http.StatusOK })
-			await(t, "the log says that all is well", func() bool { return len(s.events(eventStoreReady)) > 0 })
+			testrig.Await(t, "the provider's next try is heard", func() bool { return s.hears(token).StatusCode == http.StatusOK })
+			testrig.Await(t, "the log says that all is well", func() bool { return len(s.events(eventStoreReady)) > 0 })
 			for i, line := range lines {
 				if s.forgotten(line) {
 					t.Errorf("sign-out %d is forgotten", i)
@@ -105,13 +106,13 @@ func TestASignOutHereIsStoredWhenTheDiskIsBack(t *testing.T) {
 	b := steadySignIn(s)
 	line := ourLine(b, s.url("/"))
 	moodOf(s.storage).full.Store(true)
-	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
 		t.Errorf("who signs out gets %d", a.StatusCode)
 	}
 	// A reload does not lose what waits.
 	s.loadMoody(gate("session {\nlifetime 2h\n}"))
 	moodOf(s.storage).full.Store(false)
-	await(t, "it is stored", func() bool { return s.app().signOuts["storage"].journal.State().Unstored == 0 })
+	testrig.Await(t, "it is stored", func() bool { return s.app().signOuts["storage"].journal.State().Unstored == 0 })
 	if s.forgotten(line) {
 		t.Error("the sign-out is forgotten")
 	}
@@ -122,53 +123,53 @@ func TestWhatIsKnownWhileSignOutsCannotBeRead(t *testing.T) {
 	s.loadMoody(gate(""))
 	b, gone := steadySignIn(s), steadySignIn(s)
 	line, goneLine := ourLine(b, s.url("/")), ourLine(gone, s.url("/"))
-	gone.post(s.url("/authentiq/sign-out"))
+	gone.Post(s.url("/authentiq/sign-out"))
 	stopCaddy()
 	m := moodOf(s.storage)
 
 	m.away.Store(true)
 	s.loadMoody(gate(""))
 	asked := time.Now()
-	if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+	if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 		t.Errorf("started without them, by default: %d", a.StatusCode)
 	}
 	if waited := time.Since(asked); waited > loadPatience+2*time.Second {
 		t.Errorf("waited %s", waited)
 	}
 	m.away.Store(false)
-	await(t, "they are read", func() bool { return s.app().signOuts["storage"].journal.State().Current })
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", goneLine), s.echo.count())
+	testrig.Await(t, "they are read", func() bool { return s.app().signOuts["storage"].journal.State().Current })
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", goneLine), s.echo.Count())
 	// From here on there is a last known list.
 	m.away.Store(true)
-	await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
-	if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
+	if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 		t.Errorf("the last known list, by default: %d", a.StatusCode)
 	}
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", goneLine), s.echo.count())
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", goneLine), s.echo.Count())
 	stopCaddy()
 
 	s.loadMoody(gate("store storage {\non_error deny\n}"))
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	for _, cookie := range []string{line, goneLine} {
-		a := steadyBrowser(t).step(s.url("/"), "Cookie", cookie)
-		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || len(a.Header["Set-Cookie"]) > 0 || !strings.Contains(a.body, pageUntold.Title) {
+		a := steadyBrowser(t).Step(s.url("/"), "Cookie", cookie)
+		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || len(a.Header["Set-Cookie"]) > 0 || !strings.Contains(a.Body, pageUntold.Title) {
 			t.Errorf("started without them, with on_error deny: %d %q", a.StatusCode, a.Header)
 		}
 	}
-	if a := steadyBrowser(t).step(s.url("/")); a.StatusCode != http.StatusSeeOther {
+	if a := steadyBrowser(t).Step(s.url("/")); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("nobody, with on_error deny: %d", a.StatusCode)
 	}
-	if s.echo.count() != hits {
+	if s.echo.Count() != hits {
 		t.Error("the application was reached")
 	}
 	m.away.Store(false)
-	await(t, "who is in is in again", func() bool {
-		return steadyBrowser(t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
+	testrig.Await(t, "who is in is in again", func() bool {
+		return steadyBrowser(t).Step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
 	})
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", goneLine), s.echo.count())
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", goneLine), s.echo.Count())
 	m.away.Store(true)
-	await(t, "what is known is too old", func() bool {
-		return steadyBrowser(t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusServiceUnavailable
+	testrig.Await(t, "what is known is too old", func() bool {
+		return steadyBrowser(t).Step(s.url("/"), "Cookie", line).StatusCode == http.StatusServiceUnavailable
 	})
 	found := false
 	for _, e := range s.events(eventRefused) {
@@ -181,8 +182,8 @@ func TestWhatIsKnownWhileSignOutsCannotBeRead(t *testing.T) {
 		t.Error("the log does not say why")
 	}
 	m.away.Store(false)
-	await(t, "who is in is in again", func() bool {
-		return steadyBrowser(t).step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
+	testrig.Await(t, "who is in is in again", func() bool {
+		return steadyBrowser(t).Step(s.url("/"), "Cookie", line).StatusCode == http.StatusOK
 	})
 }
 
@@ -197,13 +198,13 @@ func TestASignOutThatIsAnsweredWhileCaddyStopsIsKept(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() { stopCaddy(); close(stopped) }()
 		time.Sleep(500 * time.Millisecond) // nobody tells that an app has stopped
-		if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+		if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
 			t.Errorf("signing out: %d", a.StatusCode)
 		}
 		<-stopped
 		s.global = ""
 		s.load(gate(""))
-		s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), s.echo.count())
+		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", line), s.echo.Count())
 		stopCaddy()
 	}
 }
@@ -223,7 +224,7 @@ func TestALogoutTokenThatComesAgainWritesNothing(t *testing.T) {
 			t.Fatalf("%d", a.StatusCode)
 		}
 		said := time.Now().Unix()
-		await(t, "the second is over", func() bool { return time.Now().Unix() > said })
+		testrig.Await(t, "the second is over", func() bool { return time.Now().Unix() > said })
 	}
 	if n := written(); n != 1 {
 		t.Errorf("%d objects were written, want one", n)
@@ -236,9 +237,9 @@ func TestAStoreThatTakesThePlaceOfAnotherGetsItsSignOuts(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadySignIn(s)
 	line := ourLine(b, s.url("/"))
-	b.post(s.url("/authentiq/sign-out"))
+	b.Post(s.url("/authentiq/sign-out"))
 	s.load(with)
-	await(t, "Redis was read, and written to", func() bool {
+	testrig.Await(t, "Redis was read, and written to", func() bool {
 		for _, f := range s.app().signOuts {
 			if state := f.journal.State(); !state.Current || state.Unstored > 0 {
 				return false
@@ -248,7 +249,7 @@ func TestAStoreThatTakesThePlaceOfAnotherGetsItsSignOuts(t *testing.T) {
 	})
 	stopCaddy()
 	s.load(with)
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), s.echo.count())
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", line), s.echo.Count())
 }
 
 func TestAStoreMayBeAnotherAtEveryReload(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // scopeRow is a row of the table of scopes.
@@ -92,9 +93,9 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 				s.provider.SetHooks(authentiqtest.Hooks{})
 				serve(t, row.scope)
 				b := s.signedIn()
-				got := b.get(s.url("/")).seen(t)
+				got := b.Get(s.url("/")).Seen(t)
 				for name, want := range row.headers {
-					if value := got.value(t, name); value != want {
+					if value := got.Value(t, name); value != want {
 						t.Errorf("%s: %q, want %q", name, value, want)
 					}
 				}
@@ -104,7 +105,7 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 					}
 				}
 				var hash, want map[string]any
-				if err := json.Unmarshal([]byte(b.fetch(s.url("/authentiq/session")).body), &hash); err != nil {
+				if err := json.Unmarshal([]byte(b.fetch(s.url("/authentiq/session")).Body), &hash); err != nil {
 					t.Fatal(err)
 				}
 				if err := json.Unmarshal([]byte(row.hash), &want); err != nil {
@@ -142,13 +143,13 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 }
 
 // keepsOut fails the test if somebody new gets in.
-func (s *street) keepsOut(t *testing.T, why string) answer {
+func (s *street) keepsOut(t *testing.T, why string) testrig.Answer {
 	t.Helper()
-	hits := s.echo.count()
-	a := newBrowser(t).get(s.url("/"))
+	hits := s.echo.Count()
+	a := newBrowser(t).Get(s.url("/"))
 	s.denied(a, hits)
 	if a.StatusCode != http.StatusForbidden {
-		t.Errorf("%s: %d, want 403: %.500s", why, a.StatusCode, a.body)
+		t.Errorf("%s: %d, want 403: %.500s", why, a.StatusCode, a.Body)
 	}
 	return a
 }
@@ -165,7 +166,7 @@ func TestAScopeOfTheProvidersOwnCanBeRequired(t *testing.T) {
 				c.Users, c.Scopes = users, map[string][]string{"staff": {"employee_number", "org"}}
 			})
 			b := s.signedIn()
-			if got := b.get(s.url("/")).seen(t).value(t, "X-Number"); got != "4711" {
+			if got := b.Get(s.url("/")).Seen(t).Value(t, "X-Number"); got != "4711" {
 				t.Errorf("X-Number is %q", got)
 			}
 			want := "openid aq:name staff"
@@ -190,8 +191,8 @@ func TestAScopeOfTheProvidersOwnCanBeRequired(t *testing.T) {
 			} {
 				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: change.IDTokenClaims, Userinfo: change.IDTokenClaims})
 				page := s.keepsOut(t, name)
-				if !strings.Contains(page.body, "“staff” has to be shared.") {
-					t.Errorf("%s: the page: %.900s", name, page.body)
+				if !strings.Contains(page.Body, "“staff” has to be shared.") {
+					t.Errorf("%s: the page: %.900s", name, page.Body)
 				}
 			}
 			denied := s.events(eventDenied)
@@ -202,8 +203,8 @@ func TestAScopeOfTheProvidersOwnCanBeRequired(t *testing.T) {
 			// On every request, and not only at sign-in: the session is from before the rule.
 			s.provider.SetHooks(authentiqtest.Hooks{})
 			s.load(strings.Replace(site, "employee_number org.unit", "employee_number department", 1))
-			if a := b.get(s.url("/")); a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, "“staff” has to be shared.") {
-				t.Errorf("a session without what is required now: %d %.300s", a.StatusCode, a.body)
+			if a := b.Get(s.url("/")); a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "“staff” has to be shared.") {
+				t.Errorf("a session without what is required now: %d %.300s", a.StatusCode, a.Body)
 			}
 		})
 	}
@@ -220,7 +221,7 @@ func TestAScopeThatOnlyTheSecondGateRequiresIsFetchedForIt(t *testing.T) {
 	})
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { delete(c, "employee_number") }})
 	b := newBrowser(t)
-	if got := b.get(s.url("/admin/")).seen(t).value(t, "X-Number"); got != "4711" {
+	if got := b.Get(s.url("/admin/")).Seen(t).Value(t, "X-Number"); got != "4711" {
 		t.Errorf("X-Number is %q", got)
 	}
 	if n := s.flowAsked(authentiqtest.Userinfo); n != 1 {
@@ -228,12 +229,12 @@ func TestAScopeThatOnlyTheSecondGateRequiresIsFetchedForIt(t *testing.T) {
 	}
 	// Where nothing is missing, nor does it have to be asked.
 	s.provider.SetHooks(authentiqtest.Hooks{})
-	newBrowser(t).get(s.url("/admin/")).seen(t)
+	newBrowser(t).Get(s.url("/admin/")).Seen(t)
 	if n := s.flowAsked(authentiqtest.Userinfo); n != 1 {
 		t.Errorf("userinfo was asked %d times", n)
 	}
 	// Who signs in for the first gate alone spares the provider the question.
-	newBrowser(t).get(s.url("/app/")).seen(t)
+	newBrowser(t).Get(s.url("/app/")).Seen(t)
 	if n := s.flowAsked(authentiqtest.Userinfo); n != 1 {
 		t.Errorf("userinfo was asked %d times", n)
 	}

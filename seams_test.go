@@ -23,7 +23,7 @@ func TestAnEncryptedTokenBesideTheCodeIsOpenedAndVerified(t *testing.T) {
 			if strings.Count(response.Get("id_token"), ".") != 4 {
 				t.Fatalf("beside the code came %.60q", response.Get("id_token"))
 			}
-			if sub := b.arrived(b.deliver(mode, callback, response)).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := b.arrived(b.deliver(mode, callback, response)).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("in is %q", sub)
 			}
 
@@ -49,7 +49,7 @@ func TestTheIDTokenThatAnApplicationGetsIsTheSignedOne(t *testing.T) {
 	s := newStreet(t, gate("encryption_key "+keyFile(t, newEC())+"\nheader X-Token {id_token}\nsession {\ntokens on\n}"))
 	s.encrypts("ECDH-ES", "A128GCM")
 	b := s.signedIn()
-	token := b.get(s.url("/")).seen(t).value(t, "X-Token")
+	token := b.Get(s.url("/")).Seen(t).Value(t, "X-Token")
 	if strings.Count(token, ".") != 2 {
 		t.Errorf("the application gets %.60q", token)
 	}
@@ -88,13 +88,13 @@ func TestAHintIsTakenBackInEveryWay(t *testing.T) {
 				next = onward(a)
 			}
 			if next != "/deep?x=1" {
-				t.Fatalf("it goes on to %q: %d %.300s", next, a.StatusCode, a.body)
+				t.Fatalf("it goes on to %q: %d %.300s", next, a.StatusCode, a.Body)
 			}
 			callback, response = b.toResponse(s.url(next))
 			if hint := s.flowLast(t, authentiqtest.Authorize).Query.Get("login_hint"); hint != "" {
 				t.Errorf("the hint %q is sent again", hint)
 			}
-			if sub := b.arrived(b.deliver(w.mode, callback, response)).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := b.arrived(b.deliver(w.mode, callback, response)).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("in is %q", sub)
 			}
 		})

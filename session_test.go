@@ -8,9 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -19,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +31,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/revocation"
 	"github.com/authentiq/caddy-authentiq/internal/store"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // sessionKey makes a key as people configure it.
@@ -143,38 +141,18 @@ func sealedSession(t testing.TB, g *Gate, address string, s *session) []carried 
 	return cookies
 }
 
-// steadyBrowser asks again when a connection is reset: a reload closes the old
-// listener a moment after the new one is there, with what waits at its door.
-func steadyBrowser(t *testing.T) *browser {
-	b := newBrowser(t)
-	b.client.Transport = steadyTransport{b.client.Transport.(*http.Transport)}
-	return b
-}
-
-type steadyTransport struct{ *http.Transport }
-
-func (s steadyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	for range 20 {
-		resp, err := s.Transport.RoundTrip(r)
-		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
-			return resp, err
-		}
-	}
-	return s.Transport.RoundTrip(r)
-}
-
 // steadySignIn is a steadyBrowser that has signed in to the street's site.
 func steadySignIn(s *street) *browser {
 	s.t.Helper()
 	b := steadyBrowser(s.t)
-	b.get(s.url("/")).seen(s.t)
+	b.Get(s.url("/")).Seen(s.t)
 	return b
 }
 
 // ourCookies returns the gate's cookies in a browser's jar: the provider is at
 // another port of the same host, and has cookies of its own.
 func ourCookies(b *browser, address string) []*http.Cookie {
-	return slices.DeleteFunc(b.cookies(address), func(c *http.Cookie) bool { return !(cookieNames{}).owns(c.Name) })
+	return slices.DeleteFunc(b.Cookies(address), func(c *http.Cookie) bool { return !(cookieNames{}).owns(c.Name) })
 }
 
 func ourLine(b *browser, address string) string {
@@ -373,23 +351,23 @@ func TestATamperedCookieCostsOneRoundTripAndNoMore(t *testing.T) {
 	b := steadySignIn(s)
 	u, _ := url.Parse(s.url("/"))
 	good := cookiesSession(b, s.url("/"))[0]
-	b.client.Jar.SetCookies(u, []*http.Cookie{{Name: good.Name, Value: flipped(good.Value, 50), Path: "/"}})
+	b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: good.Name, Value: flipped(good.Value, 50), Path: "/"}})
 
-	a := b.get(s.url("/again"))
-	if got := a.seen(t); got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
-		t.Errorf("landed as %q", got.owned())
+	a := b.Get(s.url("/again"))
+	if got := a.Seen(t); got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+		t.Errorf("landed as %q", owned(got))
 	}
-	if len(b.visited) != 4 { // page, provider, callback, page
-		t.Errorf("went to %q", b.visited)
+	if len(b.Visited) != 4 { // page, provider, callback, page
+		t.Errorf("went to %q", b.Visited)
 	}
 	if now := cookiesSession(b, s.url("/")); len(now) != 1 || len(ourCookies(b, s.url("/"))) != 2 || now[0].Value == good.Value {
 		t.Errorf("cookies now: %q", now)
 	}
 
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	for _, size := range []int{15 << 10, 64 << 10, 1 << 20} {
 		a := s.raw("GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: close\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nCookie: authentiq=" + strings.Repeat("A", size) + "\r\n\r\n")
-		if a.StatusCode >= 500 || a.StatusCode < 300 || s.echo.count() != hits {
+		if a.StatusCode >= 500 || a.StatusCode < 300 || s.echo.Count() != hits {
 			t.Errorf("%d bytes: status %d", size, a.StatusCode)
 		}
 	}
@@ -518,15 +496,15 @@ func TestTwoGatesWithOneKeyDoNotShareSessions(t *testing.T) {
 	}
 	s.load(one("a", "CLIENT") + one("b", "another"))
 	b := steadyBrowser(t)
-	b.get(s.url("/a/page")).seen(t)
-	b.get(s.url("/a/page")).seen(t) // remembered by the first gate
+	b.Get(s.url("/a/page")).Seen(t)
+	b.Get(s.url("/a/page")).Seen(t) // remembered by the first gate
 	for _, address := range []string{
 		s.url("/b/page"),
 		strings.Replace(s.url("/a/page"), "127.0.0.1", "app.localhost", 1),
 		strings.Replace(s.url("/a/page"), "127.0.0.1", "other.localhost", 1),
 	} {
-		hits := s.echo.count()
-		s.denied(steadyBrowser(t).step(address, "Cookie", ourLine(b, s.url("/"))), hits)
+		hits := s.echo.Count()
+		s.denied(steadyBrowser(t).Step(address, "Cookie", ourLine(b, s.url("/"))), hits)
 	}
 }
 
@@ -539,23 +517,23 @@ func TestEverySignInGetsASessionOfItsOwn(t *testing.T) {
 	// The victim's browser carries Mallory's session, and its owner signs in.
 	victim := steadyBrowser(t)
 	u, _ := url.Parse(s.url("/"))
-	victim.client.Jar.SetCookies(u, ourCookies(mallory, s.url("/")))
+	victim.Client.Jar.SetCookies(u, ourCookies(mallory, s.url("/")))
 	s.provider.SignInAs(authentiqtest.Alice)
-	if got := victim.get(s.url("/authentiq/sign-in?return_to=/mine")).seen(t); got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
-		t.Errorf("the victim is %q", got.owned())
+	if got := victim.Get(s.url("/authentiq/sign-in?return_to=/mine")).Seen(t); got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+		t.Errorf("the victim is %q", owned(got))
 	}
 	if now := ourLine(victim, s.url("/")); now == planted || strings.Count(now, "=") == 0 {
 		t.Errorf("the session is still the planted one: %q", now)
 	}
-	hits := s.echo.count()
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", planted), hits)
+	hits := s.echo.Count()
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", planted), hits)
 
 	// The same user again: the identifier changes, and the old copy is over.
 	before := ourLine(victim, s.url("/"))
-	victim.get(s.url("/authentiq/sign-in")).seen(t)
-	hits = s.echo.count()
-	s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", before), hits)
-	victim.get(s.url("/")).seen(t)
+	victim.Get(s.url("/authentiq/sign-in")).Seen(t)
+	hits = s.echo.Count()
+	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", before), hits)
+	victim.Get(s.url("/")).Seen(t)
 }
 
 // Going on with the session of before would be going on as somebody who has not
@@ -602,12 +580,12 @@ func TestASignInThatFailsEndsTheSessionThatWasThere(t *testing.T) {
 			b := steadySignIn(s)
 			before := ourLine(b, s.url("/"))
 			test.fail(s.provider)
-			hits := s.echo.count()
-			a := b.get(s.url("/authentiq/sign-in"))
+			hits := s.echo.Count()
+			a := b.Get(s.url("/authentiq/sign-in"))
 			if a.StatusCode != test.status {
-				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.body)
+				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.Body)
 			}
-			s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", before), hits)
+			s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", before), hits)
 			for _, left := range ourCookies(b, s.url("/")) {
 				if left.Name != plainCookie+whoSuffix { // who was here, which is no session
 					t.Errorf("the browser still carries %.80q", left)
@@ -622,10 +600,10 @@ func TestACallbackThatNobodyAskedForLeavesTheSessionAlone(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadySignIn(s)
 	for _, query := range []string{"", "?code=x&state=0AAAA", "?error=access_denied&state=0AAAAAAAAAAAAAAAAAAAAAA", "?state=", "?state=9x", "?code=x", "?state=a&state=b"} {
-		if a := b.get(s.url("/authentiq/callback" + query)); a.StatusCode != http.StatusBadRequest {
+		if a := b.Get(s.url("/authentiq/callback" + query)); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: status %d", query, a.StatusCode)
 		}
-		b.step(s.url("/")).seen(t)
+		b.Step(s.url("/")).Seen(t)
 	}
 }
 
@@ -678,7 +656,7 @@ func TestACopyOfACookieIsOverAfterSignOut(t *testing.T) {
 	b := steadySignIn(s)
 	other := steadySignIn(s)
 	kept := ourLine(b, s.url("/"))
-	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
 		t.Fatalf("signing out: %d", a.StatusCode)
 	}
 	if left := ourLine(b, s.url("/")); left != "" {
@@ -687,9 +665,9 @@ func TestACopyOfACookieIsOverAfterSignOut(t *testing.T) {
 	upgrade := "GET /socket HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: "
 	over := func() {
 		t.Helper()
-		hits := s.echo.count()
-		s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept), hits)
-		s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", kept, "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"), hits)
+		hits := s.echo.Count()
+		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
+		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept, "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"), hits)
 		a := s.raw(upgrade + kept + "\r\n\r\n")
 		s.denied(a, hits)
 		if a.StatusCode != http.StatusUnauthorized {
@@ -739,8 +717,8 @@ func TestSealingTheSameTwiceGivesNothingInCommon(t *testing.T) {
 func TestNothingInACookieCanBeRead(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadyBrowser(t)
-	b.step(s.url("/secret-page?token=secret-query")) // a sign-in that is left under way
-	b.get(s.url("/other-page")).seen(t)
+	b.Step(s.url("/secret-page?token=secret-query")) // a sign-in that is left under way
+	b.Get(s.url("/other-page")).Seen(t)
 	line := ourLine(b, s.url("/"))
 	if !strings.Contains(line, plainCookie+"=") || !strings.Contains(line, loginInfix) {
 		t.Fatalf("not both kinds are there: %.100q", line)
@@ -960,9 +938,9 @@ func TestClaimsThatFitIntoCookiesWork(t *testing.T) {
 			text := noisy(size - 700) // what else there is takes the rest
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = []string{text} }})
 			b := steadySignIn(s)
-			b.get(s.url("/again")).seen(t)
-			if len(b.visited) != 1 {
-				t.Errorf("the second page took %q", b.visited)
+			b.Get(s.url("/again")).Seen(t)
+			if len(b.Visited) != 1 {
+				t.Errorf("the second page took %q", b.Visited)
 			}
 		})
 	}
@@ -973,12 +951,12 @@ func TestClaimsThatFitIntoCookiesWork(t *testing.T) {
 			t.Errorf("%d cookies, want 3", n)
 		}
 		s.provider.SetHooks(authentiqtest.Hooks{})
-		b.get(s.url("/authentiq/sign-in")).seen(t)
+		b.Get(s.url("/authentiq/sign-in")).Seen(t)
 		if now := cookiesSession(b, s.url("/")); len(now) != 1 || len(ourCookies(b, s.url("/"))) != 2 || now[0].Name != plainCookie {
 			t.Errorf("left are %v", now)
 		}
-		if got := b.get(s.url("/")); len(b.visited) != 1 || got.StatusCode != http.StatusOK {
-			t.Errorf("the next page took %q", b.visited)
+		if got := b.Get(s.url("/")); len(b.Visited) != 1 || got.StatusCode != http.StatusOK {
+			t.Errorf("the next page took %q", b.Visited)
 		}
 	})
 }
@@ -992,12 +970,12 @@ func TestClaimsThatDoNotFitAreNamed(t *testing.T) {
 			}})
 			before := len(s.events(eventRefused))
 			b := steadyBrowser(t)
-			a := b.get(s.url("/"))
+			a := b.Get(s.url("/"))
 			if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.Header.Get("Content-Type"), "text/html") {
 				t.Errorf("%d %s", a.StatusCode, a.Header.Get("Content-Type"))
 			}
-			if len(b.visited) > 4 {
-				t.Errorf("went round and round: %d addresses", len(b.visited))
+			if len(b.Visited) > 4 {
+				t.Errorf("went round and round: %d addresses", len(b.Visited))
 			}
 			if left := ourLine(b, s.url("/")); left != "" {
 				t.Errorf("%d bytes of cookies stay", len(left))
@@ -1033,7 +1011,7 @@ func TestAllCookiesTogetherFitIntoARequest(t *testing.T) {
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
 	b := steadySignIn(s)
 	for i := range 3 * loginSlots {
-		a := b.step(s.url("/authentiq/sign-in?return_to=/" + strconv.Itoa(i) + strings.Repeat("p", 700+40*i)))
+		a := b.Step(s.url("/authentiq/sign-in?return_to=/" + strconv.Itoa(i) + strings.Repeat("p", 700+40*i)))
 		if a.StatusCode != http.StatusSeeOther {
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
 		}
@@ -1041,19 +1019,19 @@ func TestAllCookiesTogetherFitIntoARequest(t *testing.T) {
 			t.Errorf("after %d sign-ins cookies take %d bytes", i+1, size)
 		}
 	}
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 }
 
 // parallelLoads opens pages at the same time, as a browser does that restores
 // its tabs, and finishes none.
 func parallelLoads(t *testing.T, b *browser, addresses []string) {
 	t.Helper()
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	var running sync.WaitGroup
 	for _, address := range addresses {
-		req := pageRequest(t, address)
+		req := testrig.PageRequest(t, address)
 		running.Go(func() {
-			resp, err := b.client.Do(req)
+			resp, err := b.Client.Do(req)
 			if err != nil {
 				t.Error(err)
 				return
@@ -1093,8 +1071,8 @@ func TestManyPagesAtOnceDoNotLockTheBrowserOut(t *testing.T) {
 			if size > test.limit {
 				t.Errorf("cookies take %d bytes, want at most %d", size, test.limit)
 			}
-			b.client.CheckRedirect = steadyBrowser(t).client.CheckRedirect
-			got := b.get(s.url("/the-one-that-is-finished")).seen(t)
+			b.Client.CheckRedirect = steadyBrowser(t).Client.CheckRedirect
+			got := b.Get(s.url("/the-one-that-is-finished")).Seen(t)
 			if !strings.HasPrefix(got.Line, "GET /the-one-that-is-finished ") {
 				t.Errorf("landed at %.80q", got.Line)
 			}
@@ -1122,8 +1100,8 @@ func TestASessionEndsWhenItsSealSays(t *testing.T) {
 		t.Helper()
 		s.setClock(now)
 		for range 2 {
-			hits := s.echo.count()
-			a := steadyBrowser(t).step(s.url("/"), "Cookie", line)
+			hits := s.echo.Count()
+			a := steadyBrowser(t).Step(s.url("/"), "Cookie", line)
 			if lasts && a.StatusCode != http.StatusOK {
 				t.Errorf("at %s: %d, want the upstream", now.Sub(start), a.StatusCode)
 			} else if !lasts {
@@ -1173,9 +1151,9 @@ func TestTimesOfATokenAreReadStrictly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c[test.claim] = json.RawMessage(test.value) }})
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			b := steadyBrowser(t)
-			a := b.get(s.url("/"))
+			a := b.Get(s.url("/"))
 			if !test.in {
 				s.denied(a, hits)
 				if a.StatusCode != http.StatusBadGateway {
@@ -1184,12 +1162,12 @@ func TestTimesOfATokenAreReadStrictly(t *testing.T) {
 				return
 			}
 			// Whatever a token says, our session has our own end.
-			a.seen(t)
+			a.Seen(t)
 			line := ourLine(b, s.url("/"))
 			s.setClock(time.Now().Add(13 * time.Hour))
 			defer func() { s.app().now.fake.Store(nil) }()
-			hits = s.echo.count()
-			s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", line), hits)
+			hits = s.echo.Count()
+			s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", line), hits)
 		})
 	}
 	s.noPanic()
@@ -1213,23 +1191,23 @@ func TestASignInHasToBeFinishedInTime(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s.setClock(start)
 			b := steadyBrowser(t)
-			callback := b.toCallback(s.url("/"))
+			callback := b.ToCallback(s.url("/"))
 			// The token is of now for whichever clock the gate has.
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["iat"], c["exp"] = start.Add(test.later).Unix(), start.Add(test.later+time.Minute).Unix()
 			}})
 			s.setClock(start.Add(test.later))
-			hits := s.echo.count()
-			a := b.step(callback)
+			hits := s.echo.Count()
+			a := b.Step(callback)
 			if test.works {
 				if a.StatusCode != http.StatusSeeOther || !slices.ContainsFunc(a.Cookies(), func(c *http.Cookie) bool { return c.Name == plainCookie && c.MaxAge > 0 }) {
-					t.Errorf("%d %.200s", a.StatusCode, a.body)
+					t.Errorf("%d %.200s", a.StatusCode, a.Body)
 				}
 				return
 			}
 			s.denied(a, hits)
-			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "/authentiq/sign-in") {
-				t.Errorf("%d without a way on: %.200s", a.StatusCode, a.body)
+			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "/authentiq/sign-in") {
+				t.Errorf("%d without a way on: %.200s", a.StatusCode, a.Body)
 			}
 			if left := ourLine(b, s.url("/")); left != "" {
 				t.Errorf("%.60q stays", left)
@@ -1241,14 +1219,14 @@ func TestASignInHasToBeFinishedInTime(t *testing.T) {
 func TestRulesAreAppliedToSessionsThatExist(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := steadySignIn(s)
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 	for _, stricter := range []string{
 		"require email *@example.net", "require groups admins", "require name \"Somebody Else\"", "require sub nobody",
 	} {
 		s.load(gate(stricter))
 		for range 2 {
-			hits := s.echo.count()
-			a := b.step(s.url("/"))
+			hits := s.echo.Count()
+			a := b.Step(s.url("/"))
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusForbidden {
 				t.Errorf("%s: status %d", stricter, a.StatusCode)
@@ -1256,11 +1234,11 @@ func TestRulesAreAppliedToSessionsThatExist(t *testing.T) {
 		}
 	}
 	s.load("authentiq {" + strings.Replace(siteOptions, "email", "email~rs aq:username~r", 1) + "}\nreverse_proxy UPSTREAM")
-	if a := b.step(s.url("/")); a.StatusCode != http.StatusForbidden {
+	if a := b.Step(s.url("/")); a.StatusCode != http.StatusForbidden {
 		t.Errorf("a scope that is required now: status %d", a.StatusCode)
 	}
 	s.load(gate("require email *@example.com")) // and the session is still there
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 }
 
 func TestNothingRandomRepeatsOrIsShort(t *testing.T) {
@@ -1536,9 +1514,9 @@ func TestClaimsThatDoNotFitCanBeLeftOut(t *testing.T) {
 	s := newStreet(t, gate(""))
 	text := noisy(9000)
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["permissions"] = text }})
-	a := steadyBrowser(t).get(s.url("/"))
-	if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.body, "permissions") || strings.Contains(a.body, text[:30]) || strings.Contains(a.body, "bytes") {
-		t.Errorf("the page: %d %.2000s", a.StatusCode, a.body)
+	a := steadyBrowser(t).Get(s.url("/"))
+	if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.Body, "permissions") || strings.Contains(a.Body, text[:30]) || strings.Contains(a.Body, "bytes") {
+		t.Errorf("the page: %d %.2000s", a.StatusCode, a.Body)
 	}
 	if strings.Contains(s.logged(), text[:30]) {
 		t.Error("the log has the value of a claim")
@@ -1548,5 +1526,5 @@ func TestClaimsThatDoNotFitCanBeLeftOut(t *testing.T) {
 	if n := len(ourLine(b, s.url("/"))); n > maxCookie+3000 { // with the hint, if it fits
 		t.Errorf("the cookies take %d bytes", n)
 	}
-	b.step(s.url("/")).seen(t)
+	b.Step(s.url("/")).Seen(t)
 }

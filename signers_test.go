@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // signerAt returns a signer that ends with the test.
@@ -93,12 +94,12 @@ func TestAClaimThatATrustedSignerHasSignedIsForwardedWithItsName(t *testing.T) {
 				s.says(nil, map[string]string{employee: "src1", "grade": "src1", "salary": "src1"}, map[string]any{"src1": source})
 				b := s.signedIn()
 				for range 2 { // as it was gathered, and as it was sealed
-					got := b.get(s.url("/")).seen(t)
+					got := b.Get(s.url("/")).Seen(t)
 					for header, want := range map[string]string{
 						"X-Employee": "E-4711", "X-Employee-Signer": hr.Issuer, "X-Grade": "7", "X-Grade-Signer": hr.Issuer,
 						"Oidc_claim_employee_number": "E-4711", "Oidc_claim_employee_number_signer": hr.Issuer,
 					} {
-						if value := got.value(t, header); value != want {
+						if value := got.Value(t, header); value != want {
 							t.Errorf("%s is %q, want %q", header, value, want)
 						}
 					}
@@ -112,7 +113,7 @@ func TestAClaimThatATrustedSignerHasSignedIsForwardedWithItsName(t *testing.T) {
 				var page struct {
 					Extra struct{ Signers map[string]string }
 				}
-				if err := json.Unmarshal([]byte(b.get(s.url("/authentiq/session")).body), &page); err != nil || page.Extra.Signers[employee] != hr.Issuer {
+				if err := json.Unmarshal([]byte(b.Get(s.url("/authentiq/session")).Body), &page); err != nil || page.Extra.Signers[employee] != hr.Issuer {
 					t.Errorf("GET session: %v %v", page, err)
 				}
 			})
@@ -251,9 +252,9 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 			s.says(a.plain, a.names, a.sources)
 			hits := len(other.Requests("")) + len(bank.Requests(authentiqtest.SignerClaims))
 			before := len(s.notBelieved(employee))
-			got := s.signedIn().get(s.url("/")).seen(t)
+			got := s.signedIn().Get(s.url("/")).Seen(t)
 			for _, header := range []string{"X-Employee", "X-Employee-Signer", "OIDC_CLAIM_employee_number", "OIDC_CLAIM_employee_number_signer"} {
-				if v := got.values(header); len(v) > 0 {
+				if v := got.Values(header); len(v) > 0 {
 					t.Errorf("%s: %q", header, v)
 				}
 			}
@@ -279,17 +280,17 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 }
 
 // signedInAs has Alice sign in anew and returns what the application sees of her.
-func (s *street) signedInAs(t *testing.T) seen {
+func (s *street) signedInAs(t *testing.T) testrig.Seen {
 	t.Helper()
 	s.t = t
-	return s.signedIn().get(s.url("/")).seen(t)
+	return s.signedIn().Get(s.url("/")).Seen(t)
 }
 
 // wantNone fails the test if any of the headers is there.
-func wantNone(t *testing.T, got seen, headers ...string) {
+func wantNone(t *testing.T, got testrig.Seen, headers ...string) {
 	t.Helper()
 	for _, header := range headers {
-		if v := got.values(header); len(v) > 0 {
+		if v := got.Values(header); len(v) > 0 {
 			t.Errorf("%s is %q", header, v)
 		}
 	}
@@ -317,7 +318,7 @@ func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 			"X-Authentiq-Email": "boss@example.com", "X-Authentiq-Email-Verified": "true", "X-Authentiq-Email-Signer": hr.Issuer,
 			"X-Authentiq-Phone": "+1", "X-Authentiq-Phone-Verified": "false", "X-Authentiq-Phone-Signer": hr.Issuer,
 		} {
-			if value := got.value(t, header); value != want {
+			if value := got.Value(t, header); value != want {
 				t.Errorf("%s is %q, want %q", header, value, want)
 			}
 		}
@@ -327,7 +328,7 @@ func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 		names, sources := all(map[string]any{"email": "boss@example.com"})
 		s.says(map[string]any{"email_verified": true}, names, sources)
 		got := s.signedInAs(t)
-		if got.value(t, "X-Authentiq-Email") != "boss@example.com" || got.value(t, "X-Authentiq-Email-Verified") != "false" {
+		if got.Value(t, "X-Authentiq-Email") != "boss@example.com" || got.Value(t, "X-Authentiq-Email-Verified") != "false" {
 			t.Errorf("%q", got.Headers)
 		}
 	})
@@ -337,7 +338,7 @@ func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 			"b": authentiqtest.Aggregated(hr.Sign(map[string]any{"email": "alice@example.com", "email_verified": true})),
 		})
 		got := s.signedInAs(t)
-		if got.value(t, "X-Authentiq-Email") != "boss@example.com" || got.value(t, "X-Authentiq-Email-Verified") != "false" {
+		if got.Value(t, "X-Authentiq-Email") != "boss@example.com" || got.Value(t, "X-Authentiq-Email-Verified") != "false" {
 			t.Errorf("%q", got.Headers)
 		}
 	})
@@ -345,7 +346,7 @@ func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 		s.says(nil, nil, nil)
 		got := s.signedInAs(t)
 		wantNone(t, got, "X-Authentiq-Email", "OIDC_CLAIM_email", "OIDC_CLAIM_email_verified")
-		if got.value(t, "X-Authentiq-Email-Verified") != "false" {
+		if got.Value(t, "X-Authentiq-Email-Verified") != "false" {
 			t.Errorf("%q", got.Headers)
 		}
 	})
@@ -363,19 +364,19 @@ func TestNamesWithDotsLeadPastNoSignature(t *testing.T) {
 	t.Run("a name that is the whole path", func(t *testing.T) {
 		s.says(map[string]any{"staff.grade": "9"}, map[string]string{"staff": "s"}, map[string]any{"s": authentiqtest.Aggregated(hr.Sign(map[string]any{"staff": map[string]any{"grade": "1"}}))})
 		got := s.signedInAs(t)
-		if got.value(t, "X-Grade") != "1" || got.value(t, "X-Grade-Signer") != hr.Issuer {
+		if got.Value(t, "X-Grade") != "1" || got.Value(t, "X-Grade-Signer") != hr.Issuer {
 			t.Errorf("%q", got.Headers)
 		}
 	})
 	t.Run("signed, it is there", func(t *testing.T) {
 		s.one(dotted, authentiqtest.Aggregated(hr.Sign(map[string]any{dotted: "E-2"})))
 		b := s.signedIn()
-		got := b.get(s.url("/")).seen(t)
-		if got.value(t, "X-Number") != "E-2" || got.value(t, "X-Number-Signer") != hr.Issuer {
+		got := b.Get(s.url("/")).Seen(t)
+		if got.Value(t, "X-Number") != "E-2" || got.Value(t, "X-Number-Signer") != hr.Issuer {
 			t.Errorf("%q", got.Headers)
 		}
-		if a := b.get(s.url("/who")); a.body != hr.Issuer+" ." {
-			t.Errorf("the placeholders give %q", a.body)
+		if a := b.Get(s.url("/who")); a.Body != hr.Issuer+" ." {
+			t.Errorf("the placeholders give %q", a.Body)
 		}
 	})
 }
@@ -387,7 +388,7 @@ func TestOneClaimMayHaveSeveralSigners(t *testing.T) {
 		s.says(nil, map[string]string{employee: "b"}, map[string]any{
 			"a": authentiqtest.Aggregated("x.y.z"), "b": authentiqtest.Aggregated(signer.Sign(map[string]any{employee: "E-1"})),
 		})
-		if got := s.signedInAs(t); got.value(t, "X-Employee-Signer") != signer.Issuer {
+		if got := s.signedInAs(t); got.Value(t, "X-Employee-Signer") != signer.Issuer {
 			t.Errorf("%q", got.Headers)
 		}
 	}
@@ -407,7 +408,7 @@ func TestTheSourceOfTheIDTokenWins(t *testing.T) {
 			c["_claim_names"], c["_claim_sources"] = map[string]string{employee: "src1", "grade": "src1"}, source("of userinfo")
 		},
 	})
-	if got := s.signedInAs(t); got.value(t, "X-Employee") != "of the token" {
+	if got := s.signedInAs(t); got.Value(t, "X-Employee") != "of the token" {
 		t.Errorf("%q", got.Headers)
 	}
 }
@@ -507,7 +508,7 @@ func TestASignerThatIsDownKeepsNobodyOut(t *testing.T) {
 		t.Errorf("the log says %q", checks)
 	}
 	s.load(gate(trusting(hr, employee) + "require employee_number"))
-	a := newBrowser(t).get(s.url("/"))
+	a := newBrowser(t).Get(s.url("/"))
 	if a.StatusCode != http.StatusForbidden {
 		t.Errorf("a rule about it lets in: %d", a.StatusCode)
 	}
@@ -522,7 +523,7 @@ func TestKeysOfASignerAreFetchedOnceAndAgainWhenItRotates(t *testing.T) {
 	believed := func(want bool) {
 		t.Helper()
 		s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
-		if got := len(s.signedInAs(t).values("X-Employee")); (got == 1) != want {
+		if got := len(s.signedInAs(t).Values("X-Employee")); (got == 1) != want {
 			t.Errorf("believed: %v, want %v", got == 1, want)
 		}
 	}
@@ -559,7 +560,7 @@ func TestKeysOfASignerMayBeInAFile(t *testing.T) {
 	hr := signerAt(t)
 	s := newStreet(t, gate(fmt.Sprintf("trust_signer %s {\nclaims employee_number\njwks_file %s\nsigning_alg ES256\n}\nheader X-Employee employee_number", hr.Issuer, textFile(t, string(mustJSON(t, hr.JWKS()))))))
 	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
-	if got := s.signedInAs(t); got.value(t, "X-Employee") != "E-1" || got.value(t, "X-Employee-Signer") != hr.Issuer {
+	if got := s.signedInAs(t); got.Value(t, "X-Employee") != "E-1" || got.Value(t, "X-Employee-Signer") != hr.Issuer {
 		t.Errorf("%q", got.Headers)
 	}
 	s.one(employee, authentiqtest.Aggregated(hr.SignAs("RS256", nil, mustJSON(t, map[string]any{"iss": hr.Issuer, "iat": time.Now().Unix(), employee: "E-1"}))))
@@ -576,7 +577,7 @@ func TestForgedNamesOfSignersDoNotReachTheUpstream(t *testing.T) {
 	hr := signerAt(t)
 	s := newStreet(t, gate(trusting(hr, employee+" email groups")+"header X-Employee employee_number\nheaders remote-user oidc-claim\nuser_claim employee_number"))
 	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
-	cookie := s.signedIn().cookieHeader(s.url("/"))
+	cookie := s.signedIn().CookieHeader(s.url("/"))
 	names := []string{"X-Employee-Signer", "Remote-User-Signer", "Remote-Email-Signer", "Remote-Groups-Signer", "X-Authentiq-Email-Signer", "OIDC_CLAIM_employee_number_signer", "OIDC_CLAIM_email_signer"}
 	var lines, trailers string
 	for _, name := range names {
@@ -594,13 +595,13 @@ func TestForgedNamesOfSignersDoNotReachTheUpstream(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a := s.raw("POST / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n" + c.cookie + "Sec-Fetch-Site: same-origin\r\nConnection: close, " + strings.Join(names, ", ") + "\r\n" + lines +
 				"Transfer-Encoding: chunked\r\nTrailer: " + names[0] + "\r\n\r\n1\r\nx\r\n0\r\n" + trailers + "\r\n")
-			got := a.seen(t)
+			got := a.Seen(t)
 			if text := fmt.Sprint(got.Headers, got.Trailer); strings.Contains(text, "forged") {
 				t.Errorf("%s", text)
 			}
 			for _, name := range names {
 				want, there := c.want[name]
-				if values := got.values(name); there && !slices.Equal(values, []string{want}) || !there && !strings.HasPrefix(name, "OIDC_CLAIM_employee") && len(values) > 0 {
+				if values := got.Values(name); there && !slices.Equal(values, []string{want}) || !there && !strings.HasPrefix(name, "OIDC_CLAIM_employee") && len(values) > 0 {
 					t.Errorf("%s is %q, want %q", name, values, want)
 				}
 			}
@@ -619,16 +620,16 @@ func TestAClaimIsAsFreshAsTheLastRecheck(t *testing.T) {
 	}
 	both("1")
 	b := s.signedIn()
-	later := func() seen {
+	later := func() testrig.Seen {
 		t.Helper()
 		s.pass(clock, 6*time.Minute)
-		return b.get(s.url("/")).seen(t)
+		return b.Get(s.url("/")).Seen(t)
 	}
-	want := func(got seen, number string) {
+	want := func(got testrig.Seen, number string) {
 		t.Helper()
 		for _, name := range []string{"X-Employee", "X-Grade"} {
-			if got.value(t, name) != number || got.value(t, name+"-Signer") != hr.Issuer {
-				t.Errorf("%s: %q by %q, want %s", name, got.values(name), got.values(name+"-Signer"), number)
+			if got.Value(t, name) != number || got.Value(t, name+"-Signer") != hr.Issuer {
+				t.Errorf("%s: %q by %q, want %s", name, got.Values(name), got.Values(name+"-Signer"), number)
 			}
 		}
 	}
@@ -639,7 +640,7 @@ func TestAClaimIsAsFreshAsTheLastRecheck(t *testing.T) {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	})
 	got := later()
-	if got.value(t, "X-Grade") != "2" || got.value(t, "X-Grade-Signer") != hr.Issuer {
+	if got.Value(t, "X-Grade") != "2" || got.Value(t, "X-Grade-Signer") != hr.Issuer {
 		t.Errorf("%q", got.Headers)
 	}
 	hr.SetHandler(nil)
@@ -656,17 +657,17 @@ func TestASessionFromAGateThatTrustsNobodyBringsNoUnsignedClaim(t *testing.T) {
 	// The provider writes as a session does who has signed what.
 	s.says(map[string]any{employee: "E-1"}, map[string]string{employee: hr.Issuer}, nil)
 	b := s.signedIn()
-	if v := b.get(s.url("/")).seen(t).value(t, "X-Employee"); v != "E-1" {
+	if v := b.Get(s.url("/")).Seen(t).Value(t, "X-Employee"); v != "E-1" {
 		t.Errorf("before, it is %q", v)
 	}
 	if checks := s.notBelieved(employee); !slices.Equal(checks, []string{"signer"}) {
 		t.Errorf("that somebody else has signed it, where nobody is trusted, is logged as %q", checks)
 	}
 	s.load(gate(trusting(hr, employee) + "header X-Employee employee_number"))
-	wantNone(t, b.get(s.url("/")).seen(t), "X-Employee", "X-Employee-Signer")
+	wantNone(t, b.Get(s.url("/")).Seen(t), "X-Employee", "X-Employee-Signer")
 	s.load(gate(trusting(hr, employee) + "require employee_number"))
-	hits := s.echo.count()
-	s.denied(b.get(s.url("/")), hits)
+	hits := s.echo.Count()
+	s.denied(b.Get(s.url("/")), hits)
 }
 
 func TestOnlyWhatASessionKeepsIsFetched(t *testing.T) {
@@ -675,7 +676,7 @@ func TestOnlyWhatASessionKeepsIsFetched(t *testing.T) {
 	s.says(nil, map[string]string{employee: "a", "grade": "b"}, map[string]any{
 		"a": hr.Distributed(hr.Sign(map[string]any{employee: "E-1"})), "b": hr.Distributed(hr.Sign(map[string]any{"grade": "7"})),
 	})
-	if got := s.signedInAs(t); got.value(t, "X-Employee") != "E-1" || got.value(t, "X-Employee-Signer") != hr.Issuer {
+	if got := s.signedInAs(t); got.Value(t, "X-Employee") != "E-1" || got.Value(t, "X-Employee-Signer") != hr.Issuer {
 		t.Errorf("%q", got.Headers)
 	}
 	if n := len(hr.Requests(authentiqtest.SignerClaims)); n != 1 {
@@ -824,15 +825,15 @@ func TestACertifiedProviderPassesOnWhatOthersSign(t *testing.T) {
 	for header, want := range map[string]string{
 		"X-Employee": "E-1", "X-Employee-Signer": hr.Issuer, "X-Grade": "7", "X-Grade-Signer": hr.Issuer,
 	} {
-		if value := got.value(t, header); value != want {
+		if value := got.Value(t, header); value != want {
 			t.Errorf("%s is %q, want %q", header, value, want)
 		}
 	}
 	_, got = s.signsIn(t, "ignores", "bob")
 	wantNone(t, got, "X-Employee", "X-Grade")
-	hits := s.echo.count()
+	hits := s.echo.Count()
 	b := newBrowser(t)
-	a, _ := b.walk(b.get(s.at("asks", "/")), "bob")
+	a, _ := b.walk(b.Get(s.at("asks", "/")), "bob")
 	s.denied(a, hits)
 }
 
@@ -863,12 +864,12 @@ func TestWhatASignerSaysCountsOnlyWhereItIsTrusted(t *testing.T) {
 				"a": authentiqtest.Aggregated(partner.Sign(map[string]any{"email": "ceo@corp.example", "email_verified": true, "groups": []string{"admin"}})),
 			})
 			for _, address := range []string{"/admin/x", "/staff/x"} {
-				hits := s.echo.count()
-				s.denied(newBrowser(t).get(s.url(address)), hits)
+				hits := s.echo.Count()
+				s.denied(newBrowser(t).Get(s.url(address)), hits)
 				b := newBrowser(t)
-				b.get(s.url("/partner/x")).seen(t)
-				hits = s.echo.count()
-				s.denied(b.get(s.url(address)), hits)
+				b.Get(s.url("/partner/x")).Seen(t)
+				hits = s.echo.Count()
+				s.denied(b.Get(s.url(address)), hits)
 			}
 		})
 	}
@@ -876,8 +877,8 @@ func TestWhatASignerSaysCountsOnlyWhereItIsTrusted(t *testing.T) {
 	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
 	b := s.signedIn()
 	s.load(gate("header X-Employee employee_number\nrequire employee_number E-1"))
-	hits := s.echo.count()
-	s.denied(b.get(s.url("/")), hits)
+	hits := s.echo.Count()
+	s.denied(b.Get(s.url("/")), hits)
 }
 
 func TestThatAnAddressIsVerifiedStaysWithNoOtherAddress(t *testing.T) {
@@ -900,8 +901,8 @@ func TestThatAnAddressIsVerifiedStaysWithNoOtherAddress(t *testing.T) {
 		"a": source, "b": authentiqtest.Aggregated(hr.Sign(map[string]any{"email": "ceo@corp.example", "email_verified": false})),
 	})
 	s.pass(clock, 6*time.Minute)
-	hits := s.echo.count()
-	s.denied(b.get(s.url("/")), hits)
+	hits := s.echo.Count()
+	s.denied(b.Get(s.url("/")), hits)
 }
 
 func TestTheSignerOfAnEarlierGatesClaimIsNotThatOfALaterOnes(t *testing.T) {
@@ -909,8 +910,8 @@ func TestTheSignerOfAnEarlierGatesClaimIsNotThatOfALaterOnes(t *testing.T) {
 	s := newStreet(t, "authentiq {"+siteOptions+trusting(hr, employee)+"header X-Employee employee_number\n}\n"+
 		"authentiq {"+siteOptions+"path_prefix /two\nuserinfo always\nsession {\ncookie two\n}\nheader X-Employee employee_number\n}\nreverse_proxy UPSTREAM\n")
 	s.says(map[string]any{employee: "E-2"}, map[string]string{employee: "a"}, map[string]any{"a": authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"}))})
-	got := newBrowser(t).get(s.url("/")).seen(t)
-	if v := got.value(t, "X-Employee"); v != "E-2" {
+	got := newBrowser(t).Get(s.url("/")).Seen(t)
+	if v := got.Value(t, "X-Employee"); v != "E-2" {
 		t.Errorf("the later gate says %q", v)
 	}
 	wantNone(t, got, "X-Employee-Signer")

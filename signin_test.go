@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestSignInProvesEachCodeWithAVerifierOfItsOwn(t *testing.T) {
@@ -41,9 +42,9 @@ func TestSignInProvesEachCodeWithAVerifierOfItsOwn(t *testing.T) {
 			s.flowRediscover(t, gate(""))
 			for range 2 {
 				b := newBrowser(t)
-				callback := b.toCallback(s.url("/"))
+				callback := b.ToCallback(s.url("/"))
 				login := callbackSlot(t, b, callback)
-				b.get(callback).seen(t)
+				b.Get(callback).Seen(t)
 				q := s.flowLast(t, authentiqtest.Authorize).Query
 				verifier := s.flowLast(t, authentiqtest.Token).Form.Get("code_verifier")
 				sum := sha256.Sum256([]byte(verifier))
@@ -56,7 +57,7 @@ func TestSignInProvesEachCodeWithAVerifierOfItsOwn(t *testing.T) {
 					}
 					seen[secret] = true
 				}
-				if strings.Contains(fmt.Sprint(q, callback, b.visited), verifier) || strings.Contains(s.logged(), verifier) {
+				if strings.Contains(fmt.Sprint(q, callback, b.Visited), verifier) || strings.Contains(s.logged(), verifier) {
 					t.Error("the verifier is in an address or in the log")
 				}
 				// Nor can it be read in what the browser keeps.
@@ -85,9 +86,9 @@ func TestProviderThatIsDownStopsNewSignInsAndNothingElse(t *testing.T) {
 	b := s.signedIn()
 	s.provider.Down()
 	s.flowRediscover(t, gate("")) // Caddy starts
-	await(t, "the trouble is logged", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
+	testrig.Await(t, "the trouble is logged", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
 
-	if sub := b.get(s.url("/live")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := b.Get(s.url("/live")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("the session was lost: %q", sub)
 	}
 	for _, path := range []string{"/", "/deep?x=1", "/authentiq/sign-in"} {
@@ -102,25 +103,25 @@ func TestProviderThatIsDownStopsNewSignInsAndNothingElse(t *testing.T) {
 		}
 	}
 	// A script that has no session hears the same as ever.
-	if a := newBrowser(t).step(s.url("/api"), "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"); a.StatusCode != http.StatusUnauthorized {
+	if a := newBrowser(t).Step(s.url("/api"), "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a script got %d", a.StatusCode)
 	}
 
 	if err := s.provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).get(s.url("/")).StatusCode == http.StatusOK })
+	testrig.Await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK })
 
 	// It goes down again while somebody is there.
 	stranger := newBrowser(t)
-	callback := stranger.toCallback(s.url("/"))
+	callback := stranger.ToCallback(s.url("/"))
 	s.provider.Down()
 	s.callbackRefused(t, stranger, callback, http.StatusServiceUnavailable, "token request", "")
-	b.get(s.url("/live")).seen(t)
+	b.Get(s.url("/live")).Seen(t)
 	if err := s.provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	newBrowser(t).get(s.url("/")).seen(t)
+	newBrowser(t).Get(s.url("/")).Seen(t)
 }
 
 func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
@@ -138,12 +139,12 @@ func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
 			s.provider.SetHooks(callbackAnswer(authentiqtest.Discovery, trouble))
 			s.flowRediscover(t, gate(""))
 			asked := s.flowAsked(authentiqtest.Discovery)
-			client := newBrowser(t).client
+			client := newBrowser(t).Client
 			client.Jar, client.CheckRedirect = nil, func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			began := time.Now()
 			var all sync.WaitGroup
 			for range 200 {
-				req := pageRequest(t, s.url("/"))
+				req := testrig.PageRequest(t, s.url("/"))
 				all.Go(func() {
 					resp, err := client.Do(req)
 					if err != nil {
@@ -165,7 +166,7 @@ func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
 			if more := s.flowAsked(authentiqtest.Discovery) - asked; more > 3+int(took/time.Second) {
 				t.Errorf("discovery was asked %d times", more)
 			}
-			b.get(s.url("/live")).seen(t)
+			b.Get(s.url("/live")).Seen(t)
 			s.provider.SetHooks(authentiqtest.Hooks{})
 			if name == "hanging" {
 				s.provider.Down() // who hangs is hung up on
@@ -173,7 +174,7 @@ func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).get(s.url("/")).StatusCode == http.StatusOK })
+			testrig.Await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK })
 		})
 	}
 }
@@ -229,9 +230,9 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	}
 	browser := func(t *testing.T) *browser {
 		b := newBrowser(t)
-		b.client.Transport = &signInWatch{b.client.Transport, k}
-		loops := b.client.CheckRedirect
-		b.client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		b.Client.Transport = &signInWatch{b.Client.Transport, k}
+		loops := b.Client.CheckRedirect
+		b.Client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 			req.Header.Del("Referer") // as browsers do, told so by Referrer-Policy
 			return loops(req, via)
 		}
@@ -280,39 +281,39 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 			}
 			s.provider.SetHooks(hooks)
 			b := browser(t)
-			callback := b.toCallback(s.url("/deep"))
+			callback := b.ToCallback(s.url("/deep"))
 			login := callbackSlot(t, b, callback)
-			for _, a := range []answer{
-				b.step(callback),
-				b.step(callback),
-				b.step(callback, "Cookie", login.Name+"="+login.Value),
-				b.get(s.url("/again")),
-				b.step(callback + "&code=twice"),
-				b.step(flowQuery(t, b.toCallback(s.url("/authentiq/sign-in")), func(q url.Values) { q.Set("iss", "https://evil.example/") })),
-				b.step(flowQuery(t, b.toCallback(s.url("/authentiq/sign-in")), func(q url.Values) {
+			for _, a := range []testrig.Answer{
+				b.Step(callback),
+				b.Step(callback),
+				b.Step(callback, "Cookie", login.Name+"="+login.Value),
+				b.Get(s.url("/again")),
+				b.Step(callback + "&code=twice"),
+				b.Step(flowQuery(t, b.ToCallback(s.url("/authentiq/sign-in")), func(q url.Values) { q.Set("iss", "https://evil.example/") })),
+				b.Step(flowQuery(t, b.ToCallback(s.url("/authentiq/sign-in")), func(q url.Values) {
 					q.Set("error", "access_denied")
 					q.Set("error_description", q.Get("code")+secret)
 				})),
-				b.step(s.url("/authentiq/callback/near?") + strings.SplitN(callback, "?", 2)[1]),
+				b.Step(s.url("/authentiq/callback/near?") + strings.SplitN(callback, "?", 2)[1]),
 			} {
 				for value, what := range k.all {
-					if strings.Contains(a.body, value) && !strings.Contains(a.body, echoMark) {
-						t.Errorf("a page has the %s: %s", what, a.body)
+					if strings.Contains(a.Body, value) && !strings.Contains(a.Body, testrig.EchoMark) {
+						t.Errorf("a page has the %s: %s", what, a.Body)
 					}
 				}
 			}
-			req := pageRequest(t, callback)
+			req := testrig.PageRequest(t, callback)
 			req.Method = http.MethodPost
-			b.do(req)
-			b.post(s.url("/authentiq/sign-out?return_to=/bye"))
+			b.Do(req)
+			b.Post(s.url("/authentiq/sign-out?return_to=/bye"))
 		})
 	}
 	// One more with what a reload and an unknown session leave.
 	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: tokens})
 	b := browser(t)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	s.load(site)
-	b.step(s.url("/"), "Cookie", b.cookieHeader(s.url("/"))+"x")
+	b.Step(s.url("/"), "Cookie", b.CookieHeader(s.url("/"))+"x")
 
 	for _, asked := range s.provider.Requests("") {
 		k.add("state", asked.Query.Get("state"))

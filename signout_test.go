@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestSignOutEndsTheSessionForEveryCopyOfItsCookie(t *testing.T) {
@@ -31,8 +32,8 @@ func TestSignOutEndsTheSessionForEveryCopyOfItsCookie(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b, bystander := s.signedIn(), s.signedIn()
-			kept := b.cookieHeader(s.url("/"))
-			req := pageRequest(t, s.url("/authentiq/sign-out"))
+			kept := b.CookieHeader(s.url("/"))
+			req := testrig.PageRequest(t, s.url("/authentiq/sign-out"))
 			req.Method = test.method
 			if strings.HasPrefix(test.name, "an older") || strings.HasPrefix(test.name, "a browser") {
 				req.Header.Del("Sec-Fetch-Mode")
@@ -41,8 +42,8 @@ func TestSignOutEndsTheSessionForEveryCopyOfItsCookie(t *testing.T) {
 			for i := 0; i+1 < len(test.header); i += 2 {
 				req.Header.Set(test.header[i], s.fill(test.header[i+1]))
 			}
-			b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			a := b.do(req)
+			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			a := b.Do(req)
 			if !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.EndSession)+"?") {
 				t.Errorf("leads to %q", a.Header.Get("Location"))
 			}
@@ -52,15 +53,15 @@ func TestSignOutEndsTheSessionForEveryCopyOfItsCookie(t *testing.T) {
 			if names := flowSession(b, s.url("/")); len(names) > 0 {
 				t.Errorf("cookies are left: %q", names)
 			}
-			if page := b.get(s.url("/authentiq/signed-out")); page.StatusCode != http.StatusOK || !strings.Contains(page.body, "You are signed out") {
-				t.Errorf("%d %.300s", page.StatusCode, page.body)
+			if page := b.Get(s.url("/authentiq/signed-out")); page.StatusCode != http.StatusOK || !strings.Contains(page.Body, "You are signed out") {
+				t.Errorf("%d %.300s", page.StatusCode, page.Body)
 			}
-			hits := s.echo.count()
-			s.denied(newBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+			hits := s.echo.Count()
+			s.denied(newBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
 			s.flowLoad(t, gate("require email")) // a reload brings nothing back
-			s.denied(newBrowser(t).step(s.url("/"), "Cookie", kept), hits)
+			s.denied(newBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
 			// The user's other sessions are his own affair, and a new one works at once.
-			bystander.get(s.url("/")).seen(t)
+			bystander.Get(s.url("/")).Seen(t)
 			s.signedIn()
 		})
 	}
@@ -99,32 +100,32 @@ func TestSignOutIsAskedForByAPageOfThisSiteOrConfirmed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := s.signedIn()
-			req := pageRequest(t, s.url("/authentiq/sign-out?return_to=%2Fbye%3Fx%3D%22%26y"))
+			req := testrig.PageRequest(t, s.url("/authentiq/sign-out?return_to=%2Fbye%3Fx%3D%22%26y"))
 			req.Method = test.method
 			for i := 0; i+1 < len(test.header); i += 2 {
 				if req.Header.Set(test.header[i], s.fill(test.header[i+1])); test.header[i+1] == "" {
 					req.Header.Del(test.header[i])
 				}
 			}
-			a := b.do(req)
+			a := b.Do(req)
 			if a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 || a.Header.Get("Clear-Site-Data") != "" || a.Header.Get("Cache-Control") != "no-store" || !strings.Contains(a.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
 				t.Fatalf("%d %q", a.StatusCode, a.Header)
 			}
-			if b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+			if b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 				t.Error("signed out")
 			}
 			if test.name != "a link on another site" {
 				return
 			}
-			form := regexp.MustCompile(`<form method="post" action="([^"]*)">`).FindStringSubmatch(a.body)
+			form := regexp.MustCompile(`<form method="post" action="([^"]*)">`).FindStringSubmatch(a.Body)
 			if form == nil {
-				t.Fatalf("no button: %s", a.body)
+				t.Fatalf("no button: %s", a.Body)
 			}
 			asked := s.flowAsked(authentiqtest.EndSession)
-			b.client.Transport = signoutStop{b.client.Transport, s.url("/bye")}
-			a = goOn(t, b.post(s.url(html.UnescapeString(form[1]))), b.get)
-			if last := b.visited[len(b.visited)-1]; last != s.url(`/bye?x=%22&y`) || len(flowSession(b, s.url("/"))) > 0 || s.flowAsked(authentiqtest.EndSession) != asked+1 {
-				t.Errorf("the button: %d %q", a.StatusCode, b.visited)
+			b.Client.Transport = signoutStop{b.Client.Transport, s.url("/bye")}
+			a = goOn(t, b.Post(s.url(html.UnescapeString(form[1]))), b.Get)
+			if last := b.Visited[len(b.Visited)-1]; last != s.url(`/bye?x=%22&y`) || len(flowSession(b, s.url("/"))) > 0 || s.flowAsked(authentiqtest.EndSession) != asked+1 {
+				t.Errorf("the button: %d %q", a.StatusCode, b.Visited)
 			}
 		})
 	}
@@ -133,7 +134,7 @@ func TestSignOutIsAskedForByAPageOfThisSiteOrConfirmed(t *testing.T) {
 func TestSignOutReturnsOnlyToThisSite(t *testing.T) {
 	s := newStreet(t, gate(""))
 	stay := func(b *browser) {
-		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 	b := newBrowser(t)
 	stay(b)
@@ -155,23 +156,23 @@ func TestSignOutReturnsOnlyToThisSite(t *testing.T) {
 		"RETURN_TO=//evil.example":                "/authentiq/signed-out",
 		"post_logout_redirect_uri=https://evil.example&state=https://evil.example&logout=https://evil.example&redirect=//evil.example": "/authentiq/signed-out",
 	} {
-		a := b.post(s.url("/authentiq/sign-out?" + query))
+		a := b.Post(s.url("/authentiq/sign-out?" + query))
 		if location := signoutEnd(t, b, a); location != want {
 			t.Errorf("%q leads to %q, want %q", query, location, want)
 		}
 		// The page that asks first keeps no stranger's address either.
-		if a := b.get(s.url("/authentiq/sign-out?"+query), "Sec-Fetch-Site", "cross-site"); a.StatusCode != http.StatusOK || strings.Contains(a.body, `href="//`) || strings.Contains(a.body, `href="http`) || strings.Contains(a.body, `action="//`) {
-			t.Errorf("%q asks with %d %s", query, a.StatusCode, a.body)
+		if a := b.Get(s.url("/authentiq/sign-out?"+query), "Sec-Fetch-Site", "cross-site"); a.StatusCode != http.StatusOK || strings.Contains(a.Body, `href="//`) || strings.Contains(a.Body, `href="http`) || strings.Contains(a.Body, `action="//`) {
+			t.Errorf("%q asks with %d %s", query, a.StatusCode, a.Body)
 		}
 	}
 	for _, query := range []string{"return_to=/%zz", "a=1;return_to=//evil.example", strings.Repeat("a&", 5000)} {
-		if a := b.post(s.url("/authentiq/sign-out?" + query)); a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		if a := b.Post(s.url("/authentiq/sign-out?" + query)); a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("%.20q: %d", query, a.StatusCode)
 		}
 	}
 	for _, state := range []string{"https://evil.example", "//evil.example"} {
-		if a := b.get(s.url("/authentiq/signed-out?state=" + escape(state) + "&return_to=" + escape(state))); a.StatusCode != http.StatusOK || strings.Contains(a.body, "evil") {
-			t.Errorf("signed-out: %d %s", a.StatusCode, a.body)
+		if a := b.Get(s.url("/authentiq/signed-out?state=" + escape(state) + "&return_to=" + escape(state))); a.StatusCode != http.StatusOK || strings.Contains(a.Body, "evil") {
+			t.Errorf("signed-out: %d %s", a.StatusCode, a.Body)
 		}
 	}
 }
@@ -180,33 +181,33 @@ func TestSignOutTakesNoOtherMethod(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
 	for _, method := range []string{http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodOptions, "FOO"} {
-		req := pageRequest(t, s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin")
+		req := testrig.PageRequest(t, s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin")
 		req.Method = method
-		if a := b.do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET, POST" || len(a.Cookies()) > 0 {
+		if a := b.Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET, POST" || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
 		}
 	}
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 }
 
 func TestSignOutWorksWhileTheProviderIsDown(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
-	kept := b.cookieHeader(s.url("/"))
+	kept := b.CookieHeader(s.url("/"))
 	s.provider.Down()
 	s.flowRediscover(t, gate(""))
-	b.client.CloseIdleConnections()
-	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK || !strings.HasSuffix(b.visited[len(b.visited)-1], "/authentiq/signed-out") {
-		t.Errorf("%d at %q", a.StatusCode, b.visited)
+	b.Client.CloseIdleConnections()
+	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK || !strings.HasSuffix(b.Visited[len(b.Visited)-1], "/authentiq/signed-out") {
+		t.Errorf("%d at %q", a.StatusCode, b.Visited)
 	}
-	hits := s.echo.count()
-	if a := newBrowser(t).step(s.url("/"), "Cookie", kept); a.StatusCode != http.StatusServiceUnavailable || s.echo.count() != hits {
+	hits := s.echo.Count()
+	if a := newBrowser(t).Step(s.url("/"), "Cookie", kept); a.StatusCode != http.StatusServiceUnavailable || s.echo.Count() != hits {
 		t.Errorf("the copy: %d", a.StatusCode)
 	}
 	if err := s.provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "sign-in again", func() bool { return b.get(s.url("/")).StatusCode == http.StatusOK })
+	testrig.Await(t, "sign-in again", func() bool { return b.Get(s.url("/")).StatusCode == http.StatusOK })
 }
 
 // signoutStop answers at one address itself: what is behind it would begin a
@@ -225,8 +226,8 @@ func (s signoutStop) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // onward returns where a page goes on to by itself, a local address; empty if it
 // stays.
-func onward(a answer) string {
-	m := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=(/(?:[^/"][^"]*)?)">`).FindStringSubmatch(a.body)
+func onward(a testrig.Answer) string {
+	m := regexp.MustCompile(`<meta http-equiv="refresh" content="0;url=(/(?:[^/"][^"]*)?)">`).FindStringSubmatch(a.Body)
 	if m == nil {
 		return ""
 	}
@@ -235,11 +236,11 @@ func onward(a answer) string {
 
 // goOn does with a page what a browser does by itself: it loads what the page
 // goes on to.
-func goOn(t *testing.T, a answer, load func(address string, header ...string) answer) answer {
+func goOn(t *testing.T, a testrig.Answer, load func(address string, header ...string) testrig.Answer) testrig.Answer {
 	t.Helper()
 	address := onward(a)
 	if a.StatusCode != http.StatusOK || address == "" {
-		t.Fatalf("the page does not go on: %d %.500s", a.StatusCode, a.body)
+		t.Fatalf("the page does not go on: %d %.500s", a.StatusCode, a.Body)
 	}
 	to, err := a.Request.URL.Parse(address)
 	if err != nil {
@@ -250,11 +251,11 @@ func goOn(t *testing.T, a answer, load func(address string, header ...string) an
 
 // signoutEnd returns where a sign-out without the provider ends, which answered
 // with a: where it leads to at once, or where the signed-out page goes on to.
-func signoutEnd(t *testing.T, b *browser, a answer) string {
+func signoutEnd(t *testing.T, b *browser, a testrig.Answer) string {
 	t.Helper()
 	at, err := a.Location()
 	if err != nil || a.StatusCode != http.StatusSeeOther {
-		t.Fatalf("%d %v %.300s", a.StatusCode, err, a.body)
+		t.Fatalf("%d %v %.300s", a.StatusCode, err, a.Body)
 	}
 	location := a.Header.Get("Location")
 	if !strings.HasPrefix(location, "/authentiq/signed-out?") {
@@ -263,7 +264,7 @@ func signoutEnd(t *testing.T, b *browser, a answer) string {
 	if q := at.Query(); q.Get("state") == "" || len(q) != 1 {
 		t.Errorf("leads to %q", location)
 	}
-	a = goOn(t, b.step(at.String()), b.step)
+	a = goOn(t, b.Step(at.String()), b.Step)
 	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Clear-Site-Data") != `"cache"` {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
@@ -272,7 +273,7 @@ func signoutEnd(t *testing.T, b *browser, a answer) string {
 
 // signoutHint returns the cookie that holds the ID token, as our endpoints get it.
 func signoutHint(b *browser, address string) *http.Cookie {
-	for _, c := range b.cookies(address) {
+	for _, c := range b.Cookies(address) {
 		if strings.HasSuffix(c.Name, hintSuffix) {
 			return c
 		}
@@ -282,15 +283,15 @@ func signoutHint(b *browser, address string) *http.Cookie {
 
 // signoutStep signs out without following to the provider, and returns the
 // parameters that it would be asked with; nil if it would not be asked.
-func signoutStep(t *testing.T, b *browser, s *street, query string) (answer, url.Values) {
+func signoutStep(t *testing.T, b *browser, s *street, query string) (testrig.Answer, url.Values) {
 	t.Helper()
-	follow := b.client.CheckRedirect
-	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	defer func() { b.client.CheckRedirect = follow }()
-	a := b.post(s.url("/authentiq/sign-out" + query))
+	follow := b.Client.CheckRedirect
+	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	defer func() { b.Client.CheckRedirect = follow }()
+	a := b.Post(s.url("/authentiq/sign-out" + query))
 	at, err := a.Location()
 	if err != nil || a.StatusCode != http.StatusSeeOther {
-		t.Fatalf("%d %v %.300s", a.StatusCode, err, a.body)
+		t.Fatalf("%d %v %.300s", a.StatusCode, err, a.Body)
 	}
 	if !strings.HasPrefix(at.String(), s.provider.EndpointURL(authentiqtest.EndSession)+"?") {
 		return a, nil
@@ -319,22 +320,22 @@ func TestSignOutEndsTheSessionAtTheProviderToo(t *testing.T) {
 	}
 	s.provider.SignInAs("") // the provider asks who it is, unless it still knows
 	to, _ := a.Location()
-	if page := b.get(to.String()); page.StatusCode != http.StatusOK || !strings.Contains(page.body, "You are signed out") || b.visited[len(b.visited)-1] != s.url("/authentiq/signed-out") {
-		t.Errorf("%d at %q", page.StatusCode, b.visited)
+	if page := b.Get(to.String()); page.StatusCode != http.StatusOK || !strings.Contains(page.Body, "You are signed out") || b.Visited[len(b.Visited)-1] != s.url("/authentiq/signed-out") {
+		t.Errorf("%d at %q", page.StatusCode, b.Visited)
 	}
-	if page := b.get(s.url("/")); strings.Contains(page.body, echoMark) {
+	if page := b.Get(s.url("/")); strings.Contains(page.Body, testrig.EchoMark) {
 		t.Error("the provider still knew who it was")
 	}
 	// Signing in again at once works.
 	s.provider.SignInAs(authentiqtest.Alice)
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 }
 
 func TestTheIDTokenIsKeptForTheEndpointsOnlyAndReplacedWithTheSession(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := newBrowser(t)
-	callback := b.toCallback(s.url("/"))
-	a := b.step(callback)
+	callback := b.ToCallback(s.url("/"))
+	a := b.Step(callback)
 	var hint *http.Cookie
 	for _, c := range a.Cookies() {
 		if c.Name == "authentiq-hint" {
@@ -355,21 +356,21 @@ func TestTheIDTokenIsKeptForTheEndpointsOnlyAndReplacedWithTheSession(t *testing
 		}
 	}
 	// Somebody who sends it by hand does not get it through either.
-	if got := b.get(s.url("/"), "Cookie", "a=b; authentiq-hint="+hint.Value+"; __Secure-authentiq-hint=x; authentiq-return=y; "+b.cookieHeader(s.url("/"))).seen(t).values("Cookie"); len(got) != 1 || strings.Contains(got[0], "hint") || strings.Contains(got[0], "return") || !strings.Contains(got[0], "a=b") {
+	if got := b.Get(s.url("/"), "Cookie", "a=b; authentiq-hint="+hint.Value+"; __Secure-authentiq-hint=x; authentiq-return=y; "+b.CookieHeader(s.url("/"))).Seen(t).Values("Cookie"); len(got) != 1 || strings.Contains(got[0], "hint") || strings.Contains(got[0], "return") || !strings.Contains(got[0], "a=b") {
 		t.Errorf("the upstream sees %q", got)
 	}
 
 	first := signoutHint(b, s.url("/authentiq/sign-out")).Value
 	s.provider.SignInAs(authentiqtest.Bob)
-	b.get(s.url("/authentiq/sign-in?again=other"))
+	b.Get(s.url("/authentiq/sign-in?again=other"))
 	second := signoutHint(b, s.url("/authentiq/sign-out"))
 	if second == nil || second.Value == first {
 		t.Fatal("the hint is still that of the session before")
 	}
 	// A token that is too large leaves none behind, least of all the old one.
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenHeader: func(h map[string]any) { h["x"] = noisy(5000) }})
-	b.get(s.url("/authentiq/sign-in"))
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/authentiq/sign-in"))
+	b.Get(s.url("/")).Seen(t)
 	if left := signoutHint(b, s.url("/authentiq/sign-out")); left != nil {
 		t.Errorf("an old hint is left")
 	}
@@ -378,19 +379,19 @@ func TestTheIDTokenIsKeptForTheEndpointsOnlyAndReplacedWithTheSession(t *testing
 	}
 	// A sign-in that fails takes it away as it does the session.
 	s.provider.SetHooks(authentiqtest.Hooks{})
-	b.get(s.url("/"))
+	b.Get(s.url("/"))
 	if signoutHint(b, s.url("/authentiq/sign-out")) == nil {
 		t.Fatal("no hint")
 	}
 	s.provider.SetHooks(callbackClaim("nonce", "x"))
-	b.get(s.url("/authentiq/sign-in"))
+	b.Get(s.url("/authentiq/sign-in"))
 	if signoutHint(b, s.url("/authentiq/sign-out")) != nil {
 		t.Error("a hint is left after a sign-in that failed")
 	}
 	s.provider.SetHooks(authentiqtest.Hooks{})
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 	signoutStep(t, b, s, "")
-	if left := b.cookieHeader(s.url("/authentiq/sign-out")); left != "" && !strings.HasPrefix(left, "authentiqtest") {
+	if left := b.CookieHeader(s.url("/authentiq/sign-out")); left != "" && !strings.HasPrefix(left, "authentiqtest") {
 		t.Errorf("left after sign-out: %q", left)
 	}
 }
@@ -405,7 +406,7 @@ func TestAHintThatTheCallbackCanNotSeeIsReplacedToo(t *testing.T) {
 	}
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenHeader: func(h map[string]any) { h["x"] = noisy(5000) }})
 	s.provider.SignInAs(authentiqtest.Bob)
-	b.get(s.url("/authentiq/sign-in")).seen(t)
+	b.Get(s.url("/authentiq/sign-in")).Seen(t)
 	if signoutHint(b, s.url("/authentiq/sign-out")) != nil {
 		t.Error("the hint of the user before is left")
 	}
@@ -416,7 +417,7 @@ func TestTheHintOfAnotherPlaceDoesNotOpen(t *testing.T) {
 	options := "session {\nkeys " + key + "\n}"
 	s := newStreet(t, gate(options))
 	b := s.signedIn()
-	hint, session := signoutHint(b, s.url("/authentiq/sign-out")).Value, b.cookies(s.url("/"))
+	hint, session := signoutHint(b, s.url("/authentiq/sign-out")).Value, b.Cookies(s.url("/"))
 	var sessionValue string
 	for _, c := range session {
 		if c.Name == plainCookie {
@@ -424,14 +425,14 @@ func TestTheHintOfAnotherPlaceDoesNotOpen(t *testing.T) {
 		}
 	}
 	stranger := func(name, value, host string) url.Values {
-		req := pageRequest(t, s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin", "Cookie", name+"="+value)
+		req := testrig.PageRequest(t, s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "same-origin", "Cookie", name+"="+value)
 		req.Method = http.MethodPost
 		if host != "" {
 			req.Host = host
 		}
 		other := newBrowser(t)
-		other.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		to, err := other.do(req).Location()
+		other.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		to, err := other.Do(req).Location()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -477,9 +478,9 @@ func TestAfterSignOutTheUserGoesWhereHeWantedByHisStateOnly(t *testing.T) {
 		}
 		return b, s.url("/authentiq/signed-out?state=" + state)
 	}
-	page := func(t *testing.T, a answer) {
+	page := func(t *testing.T, a testrig.Answer) {
 		t.Helper()
-		if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || !strings.Contains(a.body, "You are signed out") || strings.Contains(a.body, "evil") || len(a.Cookies()) > 0 {
+		if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || !strings.Contains(a.Body, "You are signed out") || strings.Contains(a.Body, "evil") || len(a.Cookies()) > 0 {
 			t.Errorf("%d %q", a.StatusCode, a.Header)
 		}
 		if links := answersLinks(a); onward(a) != "/authentiq/signed-out?clear" || len(links) != 1 || links[labelSignInAgain] == "" {
@@ -487,23 +488,23 @@ func TestAfterSignOutTheUserGoesWhereHeWantedByHisStateOnly(t *testing.T) {
 		}
 	}
 	b, back := ready(t)
-	kept := b.cookieHeader(back)
-	a := b.step(back, "Sec-Fetch-Site", "cross-site")
+	kept := b.CookieHeader(back)
+	a := b.Step(back, "Sec-Fetch-Site", "cross-site")
 	// Who follows no refresh has a link.
 	if links := answersLinks(a); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 || a.Header.Get("Clear-Site-Data") != "" || a.Header.Get("Referrer-Policy") != "no-referrer" || len(links) != 1 || links[labelGoOn] != onward(a) {
 		t.Errorf("%d %q %q", a.StatusCode, a.Header, links)
 	}
 	cleared := onward(a)
-	a = goOn(t, a, b.step)
+	a = goOn(t, a, b.Step)
 	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye?a=b&c" || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Referrer-Policy") != "no-referrer" || a.Header.Get("Clear-Site-Data") != `"cache"` {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
-	page(t, b.step(back)) // once
-	if a := b.step(s.url(cleared)); a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || onward(a) != "" || answersLinks(a)[labelGoOn] != "" {
-		t.Errorf("used before: %d %q %s", a.StatusCode, a.Header, a.body)
+	page(t, b.Step(back)) // once
+	if a := b.Step(s.url(cleared)); a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || onward(a) != "" || answersLinks(a)[labelGoOn] != "" {
+		t.Errorf("used before: %d %q %s", a.StatusCode, a.Header, a.Body)
 	}
-	if hits := s.echo.count(); true {
-		s.denied(b.step(s.url("/")), hits)
+	if hits := s.echo.Count(); true {
+		s.denied(b.Step(s.url("/")), hits)
 	}
 
 	for name, change := range map[string]func(string) string{
@@ -523,46 +524,46 @@ func TestAfterSignOutTheUserGoesWhereHeWantedByHisStateOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, back := ready(t)
-			page(t, b.step(change(back)))
-			hits := s.echo.count()
-			s.denied(b.step(s.url("/")), hits) // whatever the state, the session is gone
+			page(t, b.Step(change(back)))
+			hits := s.echo.Count()
+			s.denied(b.Step(s.url("/")), hits) // whatever the state, the session is gone
 		})
 	}
 	t.Run("in another browser", func(t *testing.T) {
 		_, back := ready(t)
-		page(t, newBrowser(t).step(back))
+		page(t, newBrowser(t).Step(back))
 	})
 	t.Run("with the cookie of another state", func(t *testing.T) {
 		_, back := ready(t)
-		page(t, newBrowser(t).step(back, "Cookie", kept))
+		page(t, newBrowser(t).Step(back, "Cookie", kept))
 	})
 	t.Run("on another host", func(t *testing.T) {
 		b, back := ready(t)
-		page(t, newBrowser(t).step(strings.Replace(back, "127.0.0.1", "other.localhost", 1), "Cookie", b.cookieHeader(back)))
+		page(t, newBrowser(t).Step(strings.Replace(back, "127.0.0.1", "other.localhost", 1), "Cookie", b.CookieHeader(back)))
 	})
 	t.Run("too late, and too early", func(t *testing.T) {
 		b, back := ready(t)
-		cookies, now := b.cookieHeader(back), time.Now()
+		cookies, now := b.CookieHeader(back), time.Now()
 		defer s.flowLoad(t, gate(""))
 		s.setClock(now.Add(loginLifetime + time.Second))
-		page(t, newBrowser(t).step(back, "Cookie", cookies))
+		page(t, newBrowser(t).Step(back, "Cookie", cookies))
 		s.setClock(now.Add(-time.Minute))
-		page(t, newBrowser(t).step(back, "Cookie", cookies))
+		page(t, newBrowser(t).Step(back, "Cookie", cookies))
 		s.setClock(now.Add(loginLifetime - 5*time.Second))
-		late := func(address string, header ...string) answer {
-			return newBrowser(t).step(address, append(header, "Cookie", cookies)...)
+		late := func(address string, header ...string) testrig.Answer {
+			return newBrowser(t).Step(address, append(header, "Cookie", cookies)...)
 		}
 		if a := goOn(t, late(back), late); a.Header.Get("Location") != "/bye?a=b&c" {
 			t.Errorf("in time: %d %q", a.StatusCode, a.Header)
 		}
 	})
-	if a := s.signedIn().step(s.url("/authentiq/signed-out")); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
+	if a := s.signedIn().Step(s.url("/authentiq/signed-out")); a.StatusCode != http.StatusOK || len(a.Cookies()) > 0 {
 		t.Errorf("a visit there changes something: %q", a.Header)
 	}
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodOptions} {
-		req := pageRequest(t, s.url("/authentiq/signed-out"))
+		req := testrig.PageRequest(t, s.url("/authentiq/signed-out"))
 		req.Method = method
-		if a := b.do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET, HEAD" {
+		if a := b.Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
 		}
 	}
@@ -578,7 +579,7 @@ func TestSignOutWithAProviderThatHasNoWayOutEndsHere(t *testing.T) {
 		if q != nil || signoutEnd(t, b, a) != want || len(flowSession(b, s.url("/"))) > 0 || signoutHint(b, s.url("/authentiq/x")) != nil {
 			t.Errorf("%q: %q", query, a.Header)
 		}
-		if page := b.get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site"); !strings.Contains(page.Header.Get("Content-Security-Policy"), "form-action 'self';") {
+		if page := b.Get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site"); !strings.Contains(page.Header.Get("Content-Security-Policy"), "form-action 'self';") {
 			t.Errorf("%q", page.Header)
 		}
 	}
@@ -587,8 +588,8 @@ func TestSignOutWithAProviderThatHasNoWayOutEndsHere(t *testing.T) {
 func TestAPublicClientSignsOutAtTheProvider(t *testing.T) {
 	s := newStreet(t, flowSite("issuer ISSUER\nclient_id CLIENT"), func(c *authentiqtest.Config) { c.PublicClient = true })
 	b := s.signedIn()
-	if a := b.post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK || s.flowAsked(authentiqtest.EndSession) != 1 || b.visited[len(b.visited)-1] != s.url("/authentiq/signed-out") {
-		t.Errorf("%d at %q", a.StatusCode, b.visited)
+	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK || s.flowAsked(authentiqtest.EndSession) != 1 || b.Visited[len(b.Visited)-1] != s.url("/authentiq/signed-out") {
+		t.Errorf("%d at %q", a.StatusCode, b.Visited)
 	}
 	if q := s.flowLast(t, authentiqtest.EndSession).Query; q.Get("id_token_hint") == "" || q.Has("client_secret") {
 		t.Errorf("%q", q)
@@ -615,7 +616,7 @@ func TestThePageThatAsksMayLeadToTheProviderAndNowhereElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := s.signedIn()
-	a := b.get(s.url("/authentiq/sign-out?return_to=/bye"), "Sec-Fetch-Site", "cross-site")
+	a := b.Get(s.url("/authentiq/sign-out?return_to=/bye"), "Sec-Fetch-Site", "cross-site")
 	if want := "; form-action 'self' http://" + op.Host + "; "; !strings.Contains(a.Header.Get("Content-Security-Policy"), want) {
 		t.Errorf("%q, want %q", a.Header.Get("Content-Security-Policy"), want)
 	}
@@ -628,7 +629,7 @@ func TestThePageThatAsksMayLeadToTheProviderAndNowhereElse(t *testing.T) {
 	} {
 		s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["end_session_endpoint"] = address }})
 		s.flowRediscover(t, gate(""))
-		a := newBrowser(t).get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site")
+		a := newBrowser(t).Get(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "cross-site")
 		if csp := a.Header.Get("Content-Security-Policy"); a.StatusCode != http.StatusOK || !strings.Contains(csp, want) || strings.Contains(csp, "script-src") {
 			t.Errorf("%s: %d %q", address, a.StatusCode, csp)
 		}
@@ -653,36 +654,36 @@ func TestSignOutOnAnyHostOfTheSessionComesBackThroughTheOneThatIsRegistered(t *t
 	on := func(host, path string) string { return "http://" + host + ".localhost:" + s.port + path }
 	for _, host := range []string{"app.team", "auth.team"} {
 		b := newBrowser(t)
-		await(t, "the new site answers", func() bool { return b.get(on(host, "/")).StatusCode == http.StatusOK })
-		b.client.Transport = signoutStop{b.client.Transport, on(host, "/bye")}
-		a := b.post(on(host, "/authentiq/sign-out?return_to=/bye"))
+		testrig.Await(t, "the new site answers", func() bool { return b.Get(on(host, "/")).StatusCode == http.StatusOK })
+		b.Client.Transport = signoutStop{b.Client.Transport, on(host, "/bye")}
+		a := b.Post(on(host, "/authentiq/sign-out?return_to=/bye"))
 		// The host that he signed out on is the one to clear.
 		if came := a.Request.URL.String(); !strings.HasPrefix(came, on(host, "/authentiq/signed-out?state=")) || a.Header.Get("Clear-Site-Data") != "" {
 			t.Errorf("%s: came back to %s", host, came)
 		}
 		if via := a.Request.Response; host == "app.team" && (via == nil || via.Request.URL.Host != "auth.team.localhost:"+s.port || via.Header.Get("Clear-Site-Data") != `"cache"`) {
-			t.Errorf("%s: came by way of %q", host, b.visited)
+			t.Errorf("%s: came by way of %q", host, b.Visited)
 		}
-		goOn(t, a, b.get)
+		goOn(t, a, b.Get)
 		if uri := s.flowLast(t, authentiqtest.EndSession).Query.Get("post_logout_redirect_uri"); uri != on("auth.team", "/authentiq/signed-out") {
 			t.Errorf("%s: post_logout_redirect_uri %q", host, uri)
 		}
-		if last := b.visited[len(b.visited)-1]; last != on(host, "/bye") {
-			t.Errorf("%s: ended at %q", host, b.visited)
+		if last := b.Visited[len(b.Visited)-1]; last != on(host, "/bye") {
+			t.Errorf("%s: ended at %q", host, b.Visited)
 		}
-		if left := b.cookieHeader(on(host, "/authentiq/x")); left != "" {
+		if left := b.CookieHeader(on(host, "/authentiq/x")); left != "" {
 			t.Errorf("%s: left %q", host, left)
 		}
 		// Without a page of the application's to return to, he stays on that host.
-		b.get(on(host, "/"))
-		a = b.post(on(host, "/authentiq/sign-out"))
+		b.Get(on(host, "/"))
+		a = b.Post(on(host, "/authentiq/sign-out"))
 		if came := a.Request.URL; came.Host != host+".localhost:"+s.port || came.Path != "/authentiq/signed-out" || onward(a) != "/authentiq/signed-out?clear" || answersLinks(a)[labelSignInAgain] == "" {
-			t.Errorf("%s: came back to %s: %s", host, came, a.body)
+			t.Errorf("%s: came back to %s: %s", host, came, a.Body)
 		}
-		if a = goOn(t, a, b.get); a.StatusCode != http.StatusOK || a.Header.Get("Clear-Site-Data") != `"cache"` || onward(a) != "" || len(b.visited) != 1 {
-			t.Errorf("%s: %d %q at %q", host, a.StatusCode, a.Header, b.visited)
+		if a = goOn(t, a, b.Get); a.StatusCode != http.StatusOK || a.Header.Get("Clear-Site-Data") != `"cache"` || onward(a) != "" || len(b.Visited) != 1 {
+			t.Errorf("%s: %d %q at %q", host, a.StatusCode, a.Header, b.Visited)
 		}
-		if left := b.cookieHeader(on(host, "/authentiq/x")); left != "" {
+		if left := b.CookieHeader(on(host, "/authentiq/x")); left != "" {
 			t.Errorf("%s: left %q", host, left)
 		}
 	}
@@ -705,8 +706,8 @@ func TestNobodyIsSentToAHostThatIsNotOfTheSession(t *testing.T) {
 					t.Fatalf("%s: %d %q", host, out.StatusCode, out.Header)
 				}
 				for _, path := range []string{state, state + "&clear"} {
-					if a := s.raw(rawPage(path, team, cookiePairs(out))); a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || strings.Contains(a.body, "evil") || answersLinks(a)[labelGoOn] != "" {
-						t.Errorf("%s: %d %q %s", host, a.StatusCode, a.Header, a.body)
+					if a := s.raw(rawPage(path, team, cookiePairs(out))); a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || strings.Contains(a.Body, "evil") || answersLinks(a)[labelGoOn] != "" {
+						t.Errorf("%s: %d %q %s", host, a.StatusCode, a.Header, a.Body)
 					}
 				}
 			}
@@ -728,19 +729,19 @@ func TestABrowserThatDoesNotTellWhereItWasReturnsAllTheSame(t *testing.T) {
 	b := s.signedIn()
 	_, q := signoutStep(t, b, s, "?return_to=/bye")
 	for _, method := range []string{http.MethodHead, http.MethodGet} {
-		req := pageRequest(t, s.url("/authentiq/signed-out?state="+q.Get("state")+"&clear"), "Cookie", b.cookieHeader(s.url("/authentiq/signed-out")))
+		req := testrig.PageRequest(t, s.url("/authentiq/signed-out?state="+q.Get("state")+"&clear"), "Cookie", b.CookieHeader(s.url("/authentiq/signed-out")))
 		req.Method = method
 		req.Header.Del("Sec-Fetch-Mode")
 		req.Header.Del("Sec-Fetch-Dest")
 		other := newBrowser(t)
-		other.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		if a := other.do(req); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye" || a.Header.Get("Clear-Site-Data") != "" {
+		other.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		if a := other.Do(req); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/bye" || a.Header.Get("Clear-Site-Data") != "" {
 			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
 		}
 	}
-	req := pageRequest(t, s.url("/authentiq/signed-out?state="+q.Get("state")))
+	req := testrig.PageRequest(t, s.url("/authentiq/signed-out?state="+q.Get("state")))
 	req.Method = http.MethodHead
-	if a := b.do(req); a.StatusCode != http.StatusOK || a.body != "" || len(a.Cookies()) > 0 {
+	if a := b.Do(req); a.StatusCode != http.StatusOK || a.Body != "" || len(a.Cookies()) > 0 {
 		t.Errorf("HEAD: %d %q", a.StatusCode, a.Header)
 	}
 }
@@ -749,7 +750,7 @@ func TestACookieNameThatEndsAsTheHintsDoesIsStillTheSessions(t *testing.T) {
 	for _, name := range []string{"app-hint", "app-return"} {
 		s := newStreet(t, gate("session {\ncookie "+name+"\n}"))
 		b := s.signedIn()
-		b.get(s.url("/deep")).seen(t)
+		b.Get(s.url("/deep")).Seen(t)
 		if hint := signoutHint(b, s.url("/authentiq/sign-out")); hint == nil {
 			t.Error("no hint")
 		}
@@ -768,11 +769,11 @@ func TestTheIDTokenLeavesNoTraceAtSignOut(t *testing.T) {
 		})
 	}})
 	to, _ := a.Location()
-	back := b.step(to.String())
-	if a := goOn(t, b.step(back.Header.Get("Location")), b.step); a.Header.Get("Location") != "/bye" {
+	back := b.Step(to.String())
+	if a := goOn(t, b.Step(back.Header.Get("Location")), b.Step); a.Header.Get("Location") != "/bye" {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
-	b.step(back.Header.Get("Location")) // again, and for nothing
+	b.Step(back.Header.Get("Location")) // again, and for nothing
 	for what, value := range map[string]string{"hint": q.Get("id_token_hint"), "payload": strings.Split(q.Get("id_token_hint"), ".")[1], "state": q.Get("state")} {
 		if value == "" || strings.Contains(s.logged(), value) {
 			t.Errorf("the log has the %s, or there was none", what)
@@ -796,11 +797,11 @@ func TestTheSignedOutPageHasTheBrowserForgetOnceItShows(t *testing.T) {
 		{"nor a sibling", "?clear", "same-site", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := newBrowser(t).get(s.url("/authentiq/signed-out"+test.query), "Sec-Fetch-Site", test.site)
-			if a.StatusCode != http.StatusOK || !strings.Contains(a.body, "You are signed out") {
-				t.Errorf("%d %.300s", a.StatusCode, a.body)
+			a := newBrowser(t).Get(s.url("/authentiq/signed-out"+test.query), "Sec-Fetch-Site", test.site)
+			if a.StatusCode != http.StatusOK || !strings.Contains(a.Body, "You are signed out") {
+				t.Errorf("%d %.300s", a.StatusCode, a.Body)
 			}
-			if onward := strings.Contains(a.body, `content="0;url=/authentiq/signed-out?clear"`); onward != test.onward || onward != strings.Contains(a.body, "http-equiv") {
+			if onward := strings.Contains(a.Body, `content="0;url=/authentiq/signed-out?clear"`); onward != test.onward || onward != strings.Contains(a.Body, "http-equiv") {
 				t.Errorf("goes on: %t", onward)
 			}
 			if cleared := a.Header.Get("Clear-Site-Data") == `"cache"`; cleared != test.cleared {

@@ -21,21 +21,22 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestTheSnippetIsTheSameForEverybody(t *testing.T) {
 	s := newStreet(t, "authentiq {"+siteOptions+"session_endpoint full\n}\nreverse_proxy UPSTREAM\n")
 	b := s.signedIn()
-	hits, before := s.echo.count(), b.cookieHeader(s.url("/authentiq/authentiq.js"))
+	hits, before := s.echo.Count(), b.CookieHeader(s.url("/authentiq/authentiq.js"))
 	// A script's own request, a page on another site's, somebody who opens it.
-	for name, a := range map[string]answer{
+	for name, a := range map[string]testrig.Answer{
 		"signed in":  whoamiGet(t, b, s.url("/authentiq/authentiq.js"), "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "script"),
 		"nobody":     whoamiGet(t, newBrowser(t), s.url("/authentiq/authentiq.js")),
 		"other site": whoamiGet(t, newBrowser(t), s.url("/authentiq/authentiq.js?v=2"), "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"),
-		"in a tab":   newBrowser(t).step(s.url("/authentiq/authentiq.js")),
+		"in a tab":   newBrowser(t).Step(s.url("/authentiq/authentiq.js")),
 	} {
-		if a.StatusCode != http.StatusOK || a.body != string(snippet) {
-			t.Errorf("%s: %d %.100s", name, a.StatusCode, a.body)
+		if a.StatusCode != http.StatusOK || a.Body != string(snippet) {
+			t.Errorf("%s: %d %.100s", name, a.StatusCode, a.Body)
 		}
 		for header, want := range map[string]string{
 			"Content-Type": "text/javascript; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
@@ -46,12 +47,12 @@ func TestTheSnippetIsTheSameForEverybody(t *testing.T) {
 			}
 		}
 	}
-	head := pageRequest(t, s.url("/authentiq/authentiq.js"))
+	head := testrig.PageRequest(t, s.url("/authentiq/authentiq.js"))
 	head.Method = http.MethodHead
-	if a := b.do(head); a.StatusCode != http.StatusOK || a.body != "" {
-		t.Errorf("HEAD: %d %q", a.StatusCode, a.body)
+	if a := b.Do(head); a.StatusCode != http.StatusOK || a.Body != "" {
+		t.Errorf("HEAD: %d %q", a.StatusCode, a.Body)
 	}
-	if s.echo.count() != hits || b.cookieHeader(s.url("/authentiq/authentiq.js")) != before {
+	if s.echo.Count() != hits || b.CookieHeader(s.url("/authentiq/authentiq.js")) != before {
 		t.Error("it changed something")
 	}
 }
@@ -197,7 +198,7 @@ func (b *tab) awaits(expression, want string) {
 			b.t.Logf("%s is %q, want %q", expression, got, want)
 		}
 	}()
-	await(b.t, expression, func() bool {
+	testrig.Await(b.t, expression, func() bool {
 		ctx, cancel := context.WithTimeout(b.ctx, time.Second)
 		defer cancel()
 		value, err := chromedp.Run(ctx, chromedp.Evaluate[string](expression))
@@ -228,7 +229,7 @@ func (b *tab) popup(act func()) *tab {
 	before := b.windows()
 	act()
 	var opened target.ID
-	await(b.t, "a window opens", func() bool {
+	testrig.Await(b.t, "a window opens", func() bool {
 		for _, id := range b.windows() {
 			if !slices.Contains(before, id) {
 				opened = id
@@ -385,7 +386,7 @@ func snippetPopup(t *testing.T, c *chromium) {
 	b.sees(here, http.StatusOK, "Sign out", aliceName)
 	b.hears("authorized {}", "profile "+aliceName)
 	b.awaits("window.name", "the page") // the same that it was
-	await(t, "the window is closed", func() bool { return len(b.windows()) == windows })
+	testrig.Await(t, "the window is closed", func() bool { return len(b.windows()) == windows })
 	// The address that it comes back to closes no tab of somebody's.
 	b.open(s.web("app", "/page?x=2#authentiq-popup"))
 	b.sees(s.web("app", "/page?x=2"), http.StatusOK, "Sign out")
@@ -567,7 +568,7 @@ func snippetOutage(t *testing.T, c *chromium) {
 	for status, body := range map[int]string{http.StatusUnauthorized: "<h1>Who are you?</h1>", http.StatusFound: "", http.StatusOK: `{"name":"nobody"}`} {
 		p.tell(status, body)
 		asked := p.count()
-		await(t, "it asks", func() bool { return p.count() > asked+1 })
+		testrig.Await(t, "it asks", func() bool { return p.count() > asked+1 })
 	}
 	b.hears("authorized {}", "profile Alice", "error temporarily_unavailable")
 	b.awaits(boundText, "Alice|")
@@ -585,7 +586,7 @@ func snippetOutage(t *testing.T, c *chromium) {
 	b.awaits(boundText, "|")
 	p.tell(http.StatusUnauthorized, `{}`)
 	asked := p.count()
-	await(t, "it asks", func() bool { return p.count() > asked })
+	testrig.Await(t, "it asks", func() bool { return p.count() > asked })
 	b.isQuiet()
 	p.tell(http.StatusOK, `{"uid":"alice","info":{"name":"Alice"}}`)
 	b.script(`dispatchEvent(new Event("focus")); ""`)
@@ -811,7 +812,7 @@ func snippetElsewhere(t *testing.T, c *chromium) {
 	b.open(s.web("app", "/copied"))
 	b.hears("authorized {}", "profile Alice")
 	b.script(`new BroadcastChannel("authentiq " + new URL("/fake/", location)).postMessage({ uid: "mallory", event: "concluded" }); postMessage("concluded"); ""`)
-	await(t, "it asks", func() bool { return p.count() > asked+1 })
+	testrig.Await(t, "it asks", func() bool { return p.count() > asked+1 })
 	b.hears("authorized {}", "profile Alice")
 	if !bytes.Contains(snippet, []byte(`new BroadcastChannel(key)`)) {
 		t.Error("the name of the channel is another")

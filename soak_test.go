@@ -26,6 +26,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 var (
@@ -115,7 +116,7 @@ type soak struct {
 	storage                    string
 	change                     int // of the configuration that is loaded
 	refreshes                  bool
-	process                    *process
+	process                    *testrig.Process
 
 	// What goes on. A request that touches one of these is judged by it.
 	down      spell // the program does not run
@@ -136,7 +137,7 @@ func newSoak(t *testing.T, sites func(*soak, int) string, traffic []kind) *soak 
 		flags = append(flags, "-race")
 	}
 	s := &soak{
-		t: t, binary: buildCaddy(t, flags...), people: soakPeople(), sites: sites, traffic: traffic,
+		t: t, binary: testrig.BuildCaddy(t, flags...), people: soakPeople(), sites: sites, traffic: traffic,
 		port: testnet.Port(t), second: testnet.Port(t), third: testnet.Port(t), admin: testnet.Port(t), storage: t.TempDir(),
 		tally: tally{answers: make(map[string]map[string]int), took: make(map[string][]time.Duration), events: make(map[string]int)},
 	}
@@ -188,29 +189,29 @@ func (w *spell) since(turns int64) bool { return turns%2 == 1 || w.turns.Load() 
 // start runs the program, with the configuration that was loaded last.
 func (s *soak) start() {
 	s.t.Helper()
-	s.process = runCaddy(s.t, s.binary, s.port, s.caddyfile(s.change))
+	s.process = testrig.RunCaddy(s.t, s.binary, s.port, s.caddyfile(s.change))
 	s.t.Cleanup(s.stop) // before the program ends
-	s.process.ready()
+	s.process.Ready()
 }
 
 // kill ends the program as nobody should.
 func (s *soak) kill() {
 	s.t.Helper()
-	s.process.kill()
+	s.process.Kill()
 	s.soundLog()
 }
 
 // end ends the program as people do.
 func (s *soak) end() {
 	s.t.Helper()
-	s.process.interrupt()
+	s.process.Interrupt()
 	s.soundLog()
 }
 
 // soundLog fails if a program that is gone has left a cry in its log.
 func (s *soak) soundLog() {
 	s.t.Helper()
-	log := s.process.logged()
+	log := s.process.Logged()
 	for _, word := range []string{"panic", "DATA RACE", "fatal error"} {
 		if strings.Contains(log, word) {
 			s.t.Errorf("the log tells of a %s:\n%s", word, log)
@@ -310,7 +311,7 @@ func (s *soak) load(caddyfile string) (status int, answer string) {
 	if err != nil {
 		s.t.Fatalf("loading a configuration: %v", err)
 	}
-	return a.StatusCode, a.body
+	return a.StatusCode, a.Body
 }
 
 // awaitOneListener returns when the old configuration's listener is gone: Caddy
@@ -322,7 +323,7 @@ func (s *soak) awaitOneListener() {
 		time.Sleep(200 * time.Millisecond) // nobody tells
 		return
 	}
-	await(s.t, "one listener is left", func() bool {
+	testrig.Await(s.t, "one listener is left", func() bool {
 		n := 0
 		for _, table := range tcpTables {
 			for c := range connections(s.proc(), table) {
@@ -407,7 +408,7 @@ func outages(times int) fault {
 		back := s.story.toCallback(s.people[0])
 		s.providerAway()
 		if a, _, ok := back(); ok && (a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "") {
-			s.wrong("a sign-in whose provider is away: %d %.200s", a.StatusCode, a.body)
+			s.wrong("a sign-in whose provider is away: %d %.200s", a.StatusCode, a.Body)
 		}
 		s.reload()
 		s.awaitTraffic(50)
@@ -426,7 +427,7 @@ func (s *soak) providerBack() {
 	if err := s.provider.Up(); err != nil {
 		s.t.Fatal(err)
 	}
-	await(s.t, "signing in once the provider is back", func() bool { return s.story.signIn(s.people[0]) != nil })
+	testrig.Await(s.t, "signing in once the provider is back", func() bool { return s.story.signIn(s.people[0]) != nil })
 	s.away.end()
 }
 
@@ -455,7 +456,7 @@ func kills(times int) fault {
 			return
 		}
 		if a, _, ok := s.story.ask("a page, nobody signed in", s.story.page("/page", "nobody"), true); ok && (a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "") {
-			s.wrong("somebody new, who needs a provider that was never there: %d %.200s", a.StatusCode, a.body)
+			s.wrong("somebody new, who needs a provider that was never there: %d %.200s", a.StatusCode, a.Body)
 		}
 		s.awaitTraffic(50)
 		s.providerBack()

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // tally counts what comes of all requests.
@@ -201,7 +203,7 @@ func (s *soak) holdsNoMoreThan(before holding) {
 		goroutines += 2 * maxProviderIdle
 		s.t.Logf("NOT TESTED on %s: descriptors, and connections to the provider; Linux tells them in /proc", runtime.GOOS)
 	}
-	await(s.t, "it holds no more than before", func() bool {
+	testrig.Await(s.t, "it holds no more than before", func() bool {
 		now = s.holds()
 		return now.goroutines <= goroutines &&
 			now.descriptors <= before.descriptors+slackDescriptors &&
@@ -234,9 +236,9 @@ func (s *soak) profile(name string) string {
 	req.Close = true
 	a, err := new(wire).do(req)
 	if err != nil || a.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s: %v %.200s", name, err, a.body)
+		s.t.Fatalf("%s: %v %.200s", name, err, a.Body)
 	}
-	return a.body
+	return a.Body
 }
 
 func (s *soak) figure(text, pattern string) int {
@@ -284,4 +286,4 @@ func (s *soak) descriptors() (open, provider int) {
 }
 
 // proc is where Linux tells about the program.
-func (s *soak) proc() string { return filepath.Join("/proc", strconv.Itoa(s.process.cmd.Process.Pid)) }
+func (s *soak) proc() string { return filepath.Join("/proc", strconv.Itoa(s.process.Cmd.Process.Pid)) }

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // soakPersons is how many people there are.
@@ -228,7 +229,7 @@ func (s *soak) stop() {
 func (s *soak) awaitTraffic(answers int64) {
 	s.t.Helper()
 	want := s.tally.answered.Load() + answers
-	await(s.t, "the crowd gets answers", func() bool { return s.tally.answered.Load() >= want })
+	testrig.Await(s.t, "the crowd gets answers", func() bool { return s.tally.answered.Load() >= want })
 }
 
 // gather signs people in before all else, everybody at least once.
@@ -268,7 +269,7 @@ func (c *client) close() {
 // to see, "anonymous" for nobody in particular, "nobody" if it is not to be
 // reached.
 func (c *client) page(path, as string, header ...string) *http.Request {
-	return pageRequest(c.s.t, c.s.url(path)+"?as="+as, header...)
+	return testrig.PageRequest(c.s.t, c.s.url(path)+"?as="+as, header...)
 }
 
 // fetch is a request that a script makes.
@@ -287,7 +288,7 @@ func (c *client) fetch(method, path, as, body string) *http.Request {
 // counts what comes of it. It is not ok when there is no answer, which is
 // nobody's fault only while something is out of order. An answer that the
 // provider is away is taken where needsProvider.
-func (c *client) ask(name string, req *http.Request, needsProvider bool) (a answer, at moment, ok bool) {
+func (c *client) ask(name string, req *http.Request, needsProvider bool) (a testrig.Answer, at moment, ok bool) {
 	at = c.s.now()
 	w, how := &c.kept, "kept"
 	if rand.IntN(2) == 0 {
@@ -306,7 +307,7 @@ func (c *client) ask(name string, req *http.Request, needsProvider bool) (a answ
 		c.s.tally.answer(name, a.StatusCode, took)
 		away := needsProvider && a.StatusCode == http.StatusServiceUnavailable && c.s.away.since(at.away)
 		if a.StatusCode >= 500 && !away {
-			c.s.wrong("%s: %d %.300s", name, a.StatusCode, a.body)
+			c.s.wrong("%s: %d %.300s", name, a.StatusCode, a.Body)
 		}
 		return a, at, true
 	}
@@ -343,12 +344,12 @@ func (c *client) opens(name string, req *http.Request, h *held) bool {
 	if !ok {
 		return false
 	}
-	if a.StatusCode != http.StatusOK || !strings.Contains(a.body, upstreamMark) {
-		c.s.wrong("%s: the session of %s does not open: %d %q %.200s", name, h.person.id, a.StatusCode, a.Header, a.body)
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.Body, upstreamMark) {
+		c.s.wrong("%s: the session of %s does not open: %d %q %.200s", name, h.person.id, a.StatusCode, a.Header, a.Body)
 		return true
 	}
-	if req.URL.Path == "/long" && !strings.HasSuffix(a.body, downloadEnd) {
-		c.s.wrong("%s: the end is missing: …%q", name, a.body[max(0, len(a.body)-100):])
+	if req.URL.Path == "/long" && !strings.HasSuffix(a.Body, downloadEnd) {
+		c.s.wrong("%s: the end is missing: …%q", name, a.Body[max(0, len(a.Body)-100):])
 	}
 	for _, cookie := range a.Cookies() {
 		if sessionName.MatchString(cookie.Name) && cookie.MaxAge > 0 {
@@ -361,16 +362,16 @@ func (c *client) opens(name string, req *http.Request, h *held) bool {
 }
 
 func (c *client) opensBare(name string, req *http.Request) {
-	if a, _, ok := c.ask(name, req, false); ok && !strings.Contains(a.body, upstreamMark) {
-		c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.body)
+	if a, _, ok := c.ask(name, req, false); ok && !strings.Contains(a.Body, upstreamMark) {
+		c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.Body)
 	}
 }
 
 // onlyOf fails if an answer has anything of anybody else in it.
-func (c *client) onlyOf(name string, p person, a answer) {
+func (c *client) onlyOf(name string, p person, a testrig.Answer) {
 	var all bytes.Buffer
 	_ = a.Header.Write(&all) // into memory, can't fail
-	all.WriteString(a.body)
+	all.WriteString(a.Body)
 	for _, id := range anybody.FindAllString(all.String(), -1) {
 		if id != p.id {
 			c.s.wrong("%s: an answer to %s has something of %s: %.400s", name, p.id, id, all.String())
@@ -381,9 +382,9 @@ func (c *client) onlyOf(name string, p person, a answer) {
 
 // refused fails unless a is what requests without a session get. p is who asks,
 // whatever the address says of him.
-func (c *client) refused(name string, req *http.Request, p person, a answer, at moment) {
-	if strings.Contains(a.body, upstreamMark) {
-		c.s.wrong("%s: the upstream answered: %d %.200s", name, a.StatusCode, a.body)
+func (c *client) refused(name string, req *http.Request, p person, a testrig.Answer, at moment) {
+	if strings.Contains(a.Body, upstreamMark) {
+		c.s.wrong("%s: the upstream answered: %d %.200s", name, a.StatusCode, a.Body)
 	}
 	c.onlyOf(name, p, a)
 	switch isPage := req.Header.Get("Sec-Fetch-Mode") == "navigate"; {
@@ -391,7 +392,7 @@ func (c *client) refused(name string, req *http.Request, p person, a answer, at 
 	case isPage && a.StatusCode == http.StatusServiceUnavailable && c.s.away.since(at.away):
 	case !isPage && a.StatusCode == http.StatusUnauthorized:
 	default:
-		c.s.wrong("%s: %d %q %.200s", name, a.StatusCode, a.Header.Get("Location"), a.body)
+		c.s.wrong("%s: %d %q %.200s", name, a.StatusCode, a.Header.Get("Location"), a.Body)
 	}
 }
 
@@ -406,10 +407,10 @@ func (c *client) staffOnly(name string) {
 		if !ok {
 			return
 		}
-		in := a.StatusCode == http.StatusOK && strings.Contains(a.body, upstreamMark)
-		kept := a.StatusCode == http.StatusForbidden && !strings.Contains(a.body, upstreamMark)
+		in := a.StatusCode == http.StatusOK && strings.Contains(a.Body, upstreamMark)
+		kept := a.StatusCode == http.StatusForbidden && !strings.Contains(a.Body, upstreamMark)
 		if staff, admin := h.person.in("staff"), h.person.in("admins"); !(in && (staff || admin) || kept && !staff) {
-			c.s.wrong("%s: %s (staff %v, admin %v) got %d %.200s", name, h.person.id, staff, admin, a.StatusCode, a.body)
+			c.s.wrong("%s: %s (staff %v, admin %v) got %d %.200s", name, h.person.id, staff, admin, a.StatusCode, a.Body)
 		}
 		c.onlyOf(name, h.person, a)
 	})
@@ -420,8 +421,8 @@ func (c *client) whoAmI(name string) {
 		req := c.fetch(http.MethodGet, "/authentiq/session", "nobody", "")
 		req.Header.Set("Cookie", h.cookie()+"; "+h.hint)
 		if a, _, ok := c.ask(name, req, false); ok {
-			if a.StatusCode != http.StatusOK || !strings.Contains(a.body, `"`+h.person.id+`"`) {
-				c.s.wrong("%s: %s got %d %.200s", name, h.person.id, a.StatusCode, a.body)
+			if a.StatusCode != http.StatusOK || !strings.Contains(a.Body, `"`+h.person.id+`"`) {
+				c.s.wrong("%s: %s got %d %.200s", name, h.person.id, a.StatusCode, a.Body)
 			}
 			c.onlyOf(name, h.person, a)
 		}
@@ -442,7 +443,7 @@ func (c *client) socket(name string) {
 		began := time.Now()
 		a, err := w.do(req)
 		if err == nil && a.StatusCode != http.StatusSwitchingProtocols {
-			c.s.wrong("%s: %s got %d %.200s", name, h.person.id, a.StatusCode, a.body)
+			c.s.wrong("%s: %s got %d %.200s", name, h.person.id, a.StatusCode, a.Body)
 			return
 		}
 		for i := 0; err == nil && i < 5; i++ {
@@ -472,8 +473,8 @@ func (c *client) open(name string) {
 	req := c.page("/open", "anonymous", "X-Authentiq-Subject", c.s.people[0].id)
 	c.asSomebody(func(h *held) { req.Header.Set("Cookie", h.cookie()) })
 	if a, _, ok := c.ask(name, req, false); ok {
-		if a.StatusCode != http.StatusOK || !strings.Contains(a.body, upstreamMark) {
-			c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.body)
+		if a.StatusCode != http.StatusOK || !strings.Contains(a.Body, upstreamMark) {
+			c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.Body)
 		}
 		c.onlyOf(name, person{}, a)
 	}
@@ -528,7 +529,7 @@ func (c *client) signOut(name string) {
 		return // it may be over and it may not
 	}
 	if a.StatusCode != http.StatusSeeOther {
-		c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.body)
+		c.s.wrong("%s: %d %.200s", name, a.StatusCode, a.Body)
 		return
 	}
 	copied := copied{h, at}
@@ -571,7 +572,7 @@ func (c *client) signIn(p person) *held {
 	}
 	if h == nil {
 		if !(a.StatusCode == http.StatusServiceUnavailable || a.Response == nil) {
-			c.s.wrong("signing in as %s ended with %d %.300s", p.id, a.StatusCode, a.body)
+			c.s.wrong("signing in as %s ended with %d %.300s", p.id, a.StatusCode, a.Body)
 		}
 		return nil
 	}
@@ -583,8 +584,8 @@ func (c *client) signIn(p person) *held {
 // toCallback walks a sign-in up to the response of the provider. What it returns
 // goes on: the answer to the response, and the session that was handed out, to
 // be unlocked.
-func (c *client) toCallback(p person) (back func() (answer, *held, bool)) {
-	failed := func() (answer, *held, bool) { return answer{}, nil, false }
+func (c *client) toCallback(p person) (back func() (testrig.Answer, *held, bool)) {
+	failed := func() (testrig.Answer, *held, bool) { return testrig.Answer{}, nil, false }
 	jar, _ := cookiejar.New(nil) // a sign-in is a browser of its own
 	c.op.Jar = jar
 	here, _ := url.Parse(c.s.url("/authentiq/"))
@@ -606,8 +607,8 @@ func (c *client) toCallback(p person) (back func() (answer, *held, bool)) {
 		}
 		return failed
 	}
-	return func() (answer, *held, bool) {
-		req := pageRequest(c.s.t, callback)
+	return func() (testrig.Answer, *held, bool) {
+		req := testrig.PageRequest(c.s.t, callback)
 		var ours []carried
 		for _, cookie := range jar.Cookies(req.URL) {
 			if (cookieNames{}).owns(cookie.Name) {
@@ -716,11 +717,11 @@ func (w *wire) close() {
 	}
 }
 
-func (w *wire) do(req *http.Request) (answer, error) {
+func (w *wire) do(req *http.Request) (testrig.Answer, error) {
 	if w.conn == nil {
 		conn, err := net.DialTimeout("tcp", req.URL.Host, 10*time.Second)
 		if err != nil {
-			return answer{}, &cutError{cause: err}
+			return testrig.Answer{}, &cutError{cause: err}
 		}
 		w.conn, w.in = conn, bufio.NewReader(conn)
 	}
@@ -732,28 +733,28 @@ func (w *wire) do(req *http.Request) (answer, error) {
 	return a, err
 }
 
-func (w *wire) exchange(req *http.Request) (answer, error) {
+func (w *wire) exchange(req *http.Request) (testrig.Answer, error) {
 	var text bytes.Buffer
 	if err := req.Write(&text); err != nil {
-		return answer{}, err
+		return testrig.Answer{}, err
 	}
 	// A server may answer without reading all, and close; its answer counts.
 	_, writing := w.conn.Write(text.Bytes())
 	if _, err := w.in.Peek(1); err != nil {
-		return answer{}, &cutError{cause: cmp.Or(writing, err)}
+		return testrig.Answer{}, &cutError{cause: cmp.Or(writing, err)}
 	}
 	resp, err := http.ReadResponse(w.in, req)
 	if err != nil {
-		return answer{}, &cutError{cause: err, begun: true}
+		return testrig.Answer{}, &cutError{cause: err, begun: true}
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return answer{resp, ""}, nil
+		return testrig.Answer{Response: resp}, nil
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return answer{}, &cutError{cause: err, begun: true}
+		return testrig.Answer{}, &cutError{cause: err, begun: true}
 	}
-	return answer{resp, string(body)}, nil
+	return testrig.Answer{Response: resp, Body: string(body)}, nil
 }
 
 // upstreamMark is in every answer of the upstream, downloadEnd at the end of a
@@ -775,13 +776,13 @@ func (s *soak) serveUpstream(w http.ResponseWriter, r *http.Request) {
 	case as == "nobody":
 		s.wrong("the upstream was reached at %s:\n%s", r.URL, &all)
 	case as == "anonymous":
-		if (seen{Headers: headerLines(r.Header)}).owned()["X-Authentiq-Subject"] != "" || anybody.MatchString(all.String()) {
+		if owned((testrig.Seen{Headers: headerLines(r.Header)}))["X-Authentiq-Subject"] != "" || anybody.MatchString(all.String()) {
 			s.wrong("the upstream saw somebody at %s:\n%s", r.URL, &all)
 		}
 	default:
-		own := seen{Headers: headerLines(r.Header)}
+		own := testrig.Seen{Headers: headerLines(r.Header)}
 		for name, want := range map[string]string{"X-Authentiq-Subject": as, "X-Authentiq-Email": as + "@example.com", "X-Authentiq-Email-Verified": "true"} {
-			if got := own.values(name); !slices.Equal(got, []string{want}) {
+			if got := own.Values(name); !slices.Equal(got, []string{want}) {
 				s.wrong("the upstream saw %s %q in place of %q", name, got, want)
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // partOfSite is a site that wants a session, and more below /admin. The first gate
@@ -45,67 +46,67 @@ func (s *street) asked() (all []url.Values) {
 }
 
 // fetch is a script's request with what b has.
-func (b *browser) fetch(address string, header ...string) answer {
-	b.t.Helper()
-	return b.step(address, append([]string{"Accept", "application/json", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, header...)...)
+func (b *browser) fetch(address string, header ...string) testrig.Answer {
+	b.T.Helper()
+	return b.Step(address, append([]string{"Accept", "application/json", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, header...)...)
 }
 
 // plainly loads a page as a browser that says nothing of how it fetches.
-func (b *browser) plainly(address string) answer {
-	b.t.Helper()
-	req := pageRequest(b.t, address)
+func (b *browser) plainly(address string) testrig.Answer {
+	b.T.Helper()
+	req := testrig.PageRequest(b.T, address)
 	for _, name := range []string{"Sec-Fetch-Mode", "Sec-Fetch-Dest"} {
 		req.Header.Del(name)
 	}
-	return b.do(req)
+	return b.Do(req)
 }
 
 func TestAPartOfASiteWantsASignInOfLate(t *testing.T) {
 	const deep = "/admin/users?a=1&b=%2F&c=x+y"
-	for name, load := range map[string]func(*browser, string) answer{
-		"a browser with Fetch Metadata":    func(b *browser, address string) answer { return b.get(address) },
+	for name, load := range map[string]func(*browser, string) testrig.Answer{
+		"a browser with Fetch Metadata":    func(b *browser, address string) testrig.Answer { return b.Get(address) },
 		"a browser that says nothing more": (*browser).plainly,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, clock := stepUpStreet(t, partOfSite("require_fresh 10m"))
 			b := newBrowser(t)
-			load(b, s.url("/")).seen(t)
+			load(b, s.url("/")).Seen(t)
 			s.provider.ResetRequests()
-			load(b, s.url(deep)).seen(t)
+			load(b, s.url(deep)).Seen(t)
 			s.pass(clock, 9*time.Minute)
-			load(b, s.url(deep)).seen(t)
+			load(b, s.url(deep)).Seen(t)
 			if asked := s.asked(); len(asked) != 0 {
 				t.Errorf("fresh, and sent to the provider: %q", asked)
 			}
-			old := b.cookieHeader(s.url("/"))
+			old := b.CookieHeader(s.url("/"))
 
 			s.pass(clock, 2*time.Minute)
-			load(b, s.url("/")).seen(t)
+			load(b, s.url("/")).Seen(t)
 			if asked := s.asked(); len(asked) != 0 {
 				t.Errorf("the rest of the site wants a session only, and asked the provider: %q", asked)
 			}
-			got := load(b, s.url(deep)).seen(t)
+			got := load(b, s.url(deep)).Seen(t)
 			if got.Line != "GET "+deep+" HTTP/1.1" {
 				t.Errorf("arrived at %q", got.Line)
 			}
 			if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" || asked[0].Has("acr_values") {
 				t.Errorf("asked the provider for %q", asked)
 			}
-			if got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
-				t.Errorf("became %q", got.value(t, "X-Authentiq-Subject"))
+			if got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+				t.Errorf("became %q", got.Value(t, "X-Authentiq-Subject"))
 			}
 			// The session of before has ended, in copies too.
-			if a := newBrowser(t).step(s.url("/"), "Cookie", old); a.StatusCode != http.StatusSeeOther {
+			if a := newBrowser(t).Step(s.url("/"), "Cookie", old); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("a copy of the old cookie: %d", a.StatusCode)
 			}
 
 			// Freshness does not last because it was there once.
-			load(b, s.url(deep)).seen(t)
+			load(b, s.url(deep)).Seen(t)
 			s.pass(clock, 12*time.Minute)
 			if a := b.fetch(s.url(deep)); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("twelve minutes later: %d", a.StatusCode)
 			}
-			load(b, s.url(deep)).seen(t)
+			load(b, s.url(deep)).Seen(t)
 			if asked := s.asked(); len(asked) != 2 {
 				t.Errorf("%d authorization requests, want another one", len(asked)-1)
 			}
@@ -116,19 +117,19 @@ func TestAPartOfASiteWantsASignInOfLate(t *testing.T) {
 func TestWhoeverComesWithoutASessionIsAskedForAllAtOnce(t *testing.T) {
 	s, clock := stepUpStreet(t, "authentiq /admin/* {"+siteOptions+"require_fresh 10m\nrequire_acr gold silver\n}\nreverse_proxy UPSTREAM")
 	b := newBrowser(t)
-	b.get(s.url("/admin/")).seen(t)
+	b.Get(s.url("/admin/")).Seen(t)
 	s.pass(clock, 2*time.Hour) // away for too long: gone here, still known to the provider
 	s.provider.ResetRequests()
-	if got := b.get(s.url("/admin/x?a=1")).seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
+	if got := b.Get(s.url("/admin/x?a=1")).Seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
 		t.Errorf("arrived at %q", got.Line)
 	}
 	if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" || asked[0].Get("acr_values") != "gold silver" {
 		t.Errorf("asked the provider for %q", asked)
 	}
 	// A script's user too.
-	address := newBrowser(t).fetch(s.url("/admin/x")).signIn(t)
+	address := signInOf(t, newBrowser(t).fetch(s.url("/admin/x")))
 	s.provider.ResetRequests()
-	newBrowser(t).get(s.url(address))
+	newBrowser(t).Get(s.url(address))
 	if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" {
 		t.Errorf("asked the provider for %q", asked)
 	}
@@ -148,11 +149,11 @@ func TestAChallengeQuotesWhatItSays(t *testing.T) {
 }
 
 // signIn returns the address that is in a problem document.
-func (a answer) signIn(t *testing.T) string {
+func signInOf(t *testing.T, a testrig.Answer) string {
 	t.Helper()
 	var problem map[string]any
-	if err := json.Unmarshal([]byte(a.body), &problem); err != nil || a.Header.Get("Content-Type") != "application/problem+json" {
-		t.Fatalf("no problem document: %v %.300s", err, a.body)
+	if err := json.Unmarshal([]byte(a.Body), &problem); err != nil || a.Header.Get("Content-Type") != "application/problem+json" {
+		t.Fatalf("no problem document: %v %.300s", err, a.Body)
 	}
 	address, _ := problem["sign_in"].(string)
 	return address
@@ -177,11 +178,11 @@ func TestProgramsAreToldThatTheirUserHasToSignInAgain(t *testing.T) {
 		"a page that is prefetched": {http.MethodGet, []string{"Sec-Purpose", "prefetch"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			s.provider.ResetRequests()
-			req := pageRequest(t, s.url("/admin/x?a=1"), test.header...)
+			req := testrig.PageRequest(t, s.url("/admin/x?a=1"), test.header...)
 			req.Method = test.method
-			a := b.do(req)
+			a := b.Do(req)
 			s.denied(a, hits)
 			if a.StatusCode != http.StatusUnauthorized || a.Header.Get("WWW-Authenticate") != challenge {
 				t.Errorf("%d %q", a.StatusCode, a.Header.Get("WWW-Authenticate"))
@@ -193,51 +194,51 @@ func TestProgramsAreToldThatTheirUserHasToSignInAgain(t *testing.T) {
 				t.Errorf("cookies were set: %q", a.Cookies())
 			}
 			if !test.page {
-				if address := a.signIn(t); !strings.HasPrefix(address, "/authentiq/sign-in?demand=") {
+				if address := signInOf(t, a); !strings.HasPrefix(address, "/authentiq/sign-in?demand=") {
 					t.Errorf("sign_in is %q", address)
 				}
-			} else if !strings.Contains(a.body, "Please sign in again") || test.method == http.MethodPost && !strings.Contains(a.body, "not sent on") {
-				t.Errorf("the page: %.900s", a.body)
+			} else if !strings.Contains(a.Body, "Please sign in again") || test.method == http.MethodPost && !strings.Contains(a.Body, "not sent on") {
+				t.Errorf("the page: %.900s", a.Body)
 			}
 		})
 	}
-	b.get(s.url("/")).seen(t) // whoever is signed in stays so
+	b.Get(s.url("/")).Seen(t) // whoever is signed in stays so
 
 	// The address in the answer helps, though another gate is at it.
 	s.provider.ResetRequests()
-	b.get(s.url(b.fetch(s.url("/admin/x")).signIn(t) + "&return_to=/app")).seen(t)
+	b.Get(s.url(signInOf(t, b.fetch(s.url("/admin/x"))) + "&return_to=/app")).Seen(t)
 	if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" || asked[0].Get("acr_values") != "gold silver" {
 		t.Errorf("asked the provider for %q", asked)
 	}
-	b.fetch(s.url("/admin/x")).seen(t)
+	b.fetch(s.url("/admin/x")).Seen(t)
 }
 
 func TestGETSessionSaysThatTheUserHasToSignInAgain(t *testing.T) {
 	s, clock := stepUpStreet(t, gate("require_fresh 10m"))
 	b := s.signedIn()
 	if a := b.fetch(s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
-		t.Errorf("fresh: %d %s", a.StatusCode, a.body)
+		t.Errorf("fresh: %d %s", a.StatusCode, a.Body)
 	}
 	s.pass(clock, 11*time.Minute)
 	a := b.fetch(s.url("/authentiq/session"))
 	if want := `Authentiq error="insufficient_user_authentication", max_age="600"`; a.StatusCode != http.StatusUnauthorized || a.Header.Get("WWW-Authenticate") != want {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
-	if strings.Contains(a.body, authentiqtest.Alice) {
-		t.Errorf("it says who there is: %s", a.body)
+	if strings.Contains(a.Body, authentiqtest.Alice) {
+		t.Errorf("it says who there is: %s", a.Body)
 	}
-	a.signIn(t)
+	signInOf(t, a)
 	// The plain address of the gate that wants it leads in too.
-	b.get(s.url("/authentiq/sign-in")).seen(t)
+	b.Get(s.url("/authentiq/sign-in")).Seen(t)
 	if a := b.fetch(s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
-		t.Errorf("signed in again: %d %s", a.StatusCode, a.body)
+		t.Errorf("signed in again: %d %s", a.StatusCode, a.Body)
 	}
 
 	// A gate that wants a session only knows who there is.
 	s.load(partOfSite("require_fresh 10m"))
 	s.pass(clock, 11*time.Minute)
 	if a := b.fetch(s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
-		t.Errorf("at the other gate: %d %s", a.StatusCode, a.body)
+		t.Errorf("at the other gate: %d %s", a.StatusCode, a.Body)
 	}
 }
 
@@ -246,22 +247,22 @@ func TestUnauthenticatedHoldsForWhoHasToSignInAgain(t *testing.T) {
 		s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nunauthenticated deny"))
 		b := s.signedIn()
 		s.pass(clock, 11*time.Minute)
-		hits := s.echo.count()
-		a := b.get(s.url("/admin/x?a=1"))
-		if a.StatusCode != http.StatusUnauthorized || s.echo.count() != hits {
-			t.Fatalf("%d %.300s", a.StatusCode, a.body)
+		hits := s.echo.Count()
+		a := b.Get(s.url("/admin/x?a=1"))
+		if a.StatusCode != http.StatusUnauthorized || s.echo.Count() != hits {
+			t.Fatalf("%d %.300s", a.StatusCode, a.Body)
 		}
-		if got := b.follow(a, labelSignIn).seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
+		if got := b.follow(a, labelSignIn).Seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
 			t.Errorf("the link on the page led to %q", got.Line)
 		}
 	})
 	t.Run("pass", func(t *testing.T) {
 		s, clock := stepUpStreet(t, gate("require_fresh 10m\nunauthenticated pass"))
 		b := newBrowser(t)
-		b.get(s.url("/authentiq/sign-in?return_to=/x")).seen(t).value(t, "X-Authentiq-Subject")
+		b.Get(s.url("/authentiq/sign-in?return_to=/x")).Seen(t).Value(t, "X-Authentiq-Subject")
 		s.pass(clock, 11*time.Minute)
 		s.provider.ResetRequests()
-		if owned := b.get(s.url("/x")).seen(t).owned(); len(owned) != 0 {
+		if owned := owned(b.Get(s.url("/x")).Seen(t)); len(owned) != 0 {
 			t.Errorf("too long ago, and passed with %q", owned)
 		}
 		if len(s.asked()) != 0 {
@@ -298,13 +299,13 @@ func TestAProviderThatDoesNotShowItIsAskedOnce(t *testing.T) {
 			s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire_acr gold silver"))
 			b := s.signedIn()
 			s.pass(clock, 11*time.Minute)
-			old, hits := b.cookieHeader(s.url("/")), s.echo.count()
+			old, hits := b.CookieHeader(s.url("/")), s.echo.Count()
 			s.provider.ResetRequests()
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { test.change(c, clock.now()) }})
-			a := b.get(s.url("/admin/x"))
+			a := b.Get(s.url("/admin/x"))
 			s.denied(a, hits)
-			if a.StatusCode != http.StatusForbidden || !strings.Contains(a.body, "did not show that you did") {
-				t.Errorf("%d %.900s", a.StatusCode, a.body)
+			if a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "did not show that you did") {
+				t.Errorf("%d %.900s", a.StatusCode, a.Body)
 			}
 			if asked := s.asked(); len(asked) != 1 {
 				t.Errorf("%d authorization requests", len(asked))
@@ -312,21 +313,21 @@ func TestAProviderThatDoesNotShowItIsAskedOnce(t *testing.T) {
 			events := s.events(eventRefused)
 			if len(events) != 1 || events[0]["check"] != test.check || events[0]["status"] != 403.0 || events[0]["level"] != "info" {
 				t.Errorf("the log: %v", events)
-			} else if !strings.Contains(a.body, fmt.Sprint(events[0]["reference"])) {
+			} else if !strings.Contains(a.Body, fmt.Sprint(events[0]["reference"])) {
 				t.Errorf("the page has not the reference %v", events[0]["reference"])
 			}
 			// A sign-in that failed ends the session that was there, and the page says so.
-			if !strings.Contains(a.body, "you are signed out here") {
-				t.Errorf("the page does not say that the session has ended: %.900s", a.body)
+			if !strings.Contains(a.Body, "you are signed out here") {
+				t.Errorf("the page does not say that the session has ended: %.900s", a.Body)
 			}
-			for who, a := range map[string]answer{"the browser": b.step(s.url("/")), "a copy": newBrowser(t).step(s.url("/"), "Cookie", old)} {
+			for who, a := range map[string]testrig.Answer{"the browser": b.Step(s.url("/")), "a copy": newBrowser(t).Step(s.url("/"), "Cookie", old)} {
 				if a.StatusCode != http.StatusSeeOther {
 					t.Errorf("%s is still signed in: %d", who, a.StatusCode)
 				}
 			}
 			// Nothing of it keeps anybody from the rest of the site.
 			s.provider.SetHooks(authentiqtest.Hooks{})
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 		})
 	}
 }
@@ -353,11 +354,11 @@ func TestFreshnessHasTheSkewThatIsConfigured(t *testing.T) {
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["iat"], c["auth_time"] = now.Unix(), now.Add(-test.age).Unix()
 			}})
-			a := newBrowser(t).get(s.url("/"))
+			a := newBrowser(t).Get(s.url("/"))
 			if test.ok {
-				a.seen(t)
+				a.Seen(t)
 			} else if a.StatusCode != http.StatusForbidden {
-				t.Errorf("%d %.300s", a.StatusCode, a.body)
+				t.Errorf("%d %.300s", a.StatusCode, a.Body)
 			}
 		})
 	}
@@ -367,7 +368,7 @@ func TestNobodyElseSaysHowFreshASignInHasToBe(t *testing.T) {
 	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire_acr gold", "allow_param login_hint prompt"))
 	b := s.signedIn()
 	s.pass(clock, 11*time.Minute)
-	sealed, err := url.Parse(b.fetch(s.url("/admin/x")).signIn(t))
+	sealed, err := url.Parse(signInOf(t, b.fetch(s.url("/admin/x"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,20 +383,20 @@ func TestNobodyElseSaysHowFreshASignInHasToBe(t *testing.T) {
 		"max_age and acr_values":     {"max_age": {"99999999"}, "acr_values": {"bronze"}},
 		"a demand of one's own":      {"demand": {"max_age=99999999"}},
 		"a demand that was changed":  {"demand": {string(flipped)}},
-		"another sealed value":       {"demand": {b.cookies(s.url("/"))[0].Value}},
+		"another sealed value":       {"demand": {b.Cookies(s.url("/"))[0].Value}},
 		"two demands":                {"demand": {"x", good}},
 		"require_fresh and the like": {"require_fresh": {"400d"}, "require_acr": {"bronze"}, "fresh": {"1"}},
 		"a prompt":                   {"prompt": {"none"}, "login_hint": {"x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b.get(s.url("/")) // in, if not as asked
+			b.Get(s.url("/")) // in, if not as asked
 			s.provider.ResetRequests()
 			query.Set("return_to", "/")
-			b.get(s.url("/authentiq/sign-in?" + query.Encode())).seen(t)
+			b.Get(s.url("/authentiq/sign-in?" + query.Encode())).Seen(t)
 			if asked := s.asked(); len(asked) != 1 || asked[0].Has("max_age") || asked[0].Has("acr_values") {
 				t.Errorf("asked the provider for %q", asked)
 			}
-			hits := s.echo.count()
+			hits := s.echo.Count()
 			for range 2 {
 				a := b.fetch(s.url("/admin/x"))
 				s.denied(a, hits)
@@ -406,8 +407,8 @@ func TestNobodyElseSaysHowFreshASignInHasToBe(t *testing.T) {
 		})
 	}
 	// The demand is what a gate has sealed, and is held to at the callback.
-	b.get(s.url("/")).seen(t)
-	if a := b.get(s.url("/authentiq/sign-in?" + url.Values{"demand": {good}}.Encode())); a.StatusCode != http.StatusForbidden {
+	b.Get(s.url("/")).Seen(t)
+	if a := b.Get(s.url("/authentiq/sign-in?" + url.Values{"demand": {good}}.Encode())); a.StatusCode != http.StatusForbidden {
 		t.Errorf("a demand that was not met: %d", a.StatusCode)
 	}
 }
@@ -418,10 +419,10 @@ func TestTheCallbackHoldsEachSignInToItsOwnDemand(t *testing.T) {
 	s.pass(clock, 11*time.Minute)
 	old := func(c map[string]any) { c["auth_time"] = clock.now().Add(-11*time.Minute - 30*time.Second).Unix() }
 	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: old})
-	hits := s.echo.count()
+	hits := s.echo.Count()
 
 	// Two sign-ins of one browser: one for /admin, one for nothing in particular.
-	strict, plain := b.toCallback(s.url("/admin/x")), b.toCallback(s.url("/authentiq/sign-in?return_to=/admin/x"))
+	strict, plain := b.ToCallback(s.url("/admin/x")), b.ToCallback(s.url("/authentiq/sign-in?return_to=/admin/x"))
 	swapped := func(address, from string) string {
 		u, _ := url.Parse(address)
 		other, _ := url.Parse(from)
@@ -430,26 +431,26 @@ func TestTheCallbackHoldsEachSignInToItsOwnDemand(t *testing.T) {
 		u.RawQuery = q.Encode()
 		return u.String()
 	}
-	a := b.step(swapped(strict, plain)) // the state of one with the code of the other
+	a := b.Step(swapped(strict, plain)) // the state of one with the code of the other
 	s.denied(a, hits)
-	if a = b.step(plain); a.StatusCode != http.StatusBadRequest {
+	if a = b.Step(plain); a.StatusCode != http.StatusBadRequest {
 		t.Errorf("a state that was used: %d", a.StatusCode)
 	}
 
 	// The one that asked for nothing makes a session, which is none for /admin.
 	b = newBrowser(t)
-	a = b.step(b.toCallback(s.url("/authentiq/sign-in?return_to=/admin/x")))
+	a = b.Step(b.ToCallback(s.url("/authentiq/sign-in?return_to=/admin/x")))
 	if a.StatusCode != http.StatusSeeOther {
 		t.Fatalf("a sign-in without a demand: %d", a.StatusCode)
 	}
-	a = b.step(s.url("/admin/x"))
+	a = b.Step(s.url("/admin/x"))
 	s.denied(a, hits)
 	next, err := a.Location()
 	if err != nil || next.Query().Get("max_age") != "600" {
 		t.Errorf("it does for /admin: %d %v", a.StatusCode, next)
 	}
 	// The one with the demand does not.
-	a = b.get(s.url("/admin/x"))
+	a = b.Get(s.url("/admin/x"))
 	s.denied(a, hits)
 	if a.StatusCode != http.StatusForbidden {
 		t.Errorf("a sign-in that did not meet its demand: %d", a.StatusCode)
@@ -483,7 +484,7 @@ func TestTheStricterOfAuthParamAndRequireWins(t *testing.T) {
 				c["auth_time"] = clock.now().Unix()
 				c["acr"] = "gold"
 			}})
-			b.get(s.url("/admin/x")).seen(t)
+			b.Get(s.url("/admin/x")).Seen(t)
 			if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != test.age || asked[0].Get("acr_values") != test.acr {
 				t.Errorf("asked the provider for %q", asked)
 			}
@@ -497,10 +498,10 @@ func TestTheStricterOfAuthParamAndRequireWins(t *testing.T) {
 					c[claim] = value
 				}})
 				b := newBrowser(t)
-				b.get(s.url("/")).seen(t)
+				b.Get(s.url("/")).Seen(t)
 				s.provider.ResetRequests()
-				if a := b.get(s.url("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 1 {
-					t.Errorf("%s %v: %d, asked %d times: %.200s", claim, value, a.StatusCode, len(s.asked()), a.body)
+				if a := b.Get(s.url("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 1 {
+					t.Errorf("%s %v: %d, asked %d times: %.200s", claim, value, a.StatusCode, len(s.asked()), a.Body)
 				}
 			}
 		})
@@ -530,7 +531,7 @@ func TestARefreshMakesNoSignInFresher(t *testing.T) {
 			refreshed.Store(true)
 			s.pass(clock, 11*time.Minute)
 			before := len(s.provider.Requests(authentiqtest.Token))
-			b.get(s.url("/")).seen(t)
+			b.Get(s.url("/")).Seen(t)
 			if n := len(s.provider.Requests(authentiqtest.Token)); n != before+1 {
 				t.Fatalf("%d refreshes", n-before)
 			}
@@ -559,8 +560,8 @@ func TestAProviderThatKnowsNoMaxAgeCanBeToldWithAPrompt(t *testing.T) {
 		}})
 		b := s.signedIn()
 		s.pass(clock, 12*time.Minute)
-		if a := b.get(s.url("/admin/x")); a.StatusCode != status {
-			t.Errorf("%q: %d, want %d: %.300s", options, a.StatusCode, status, a.body)
+		if a := b.Get(s.url("/admin/x")); a.StatusCode != status {
+			t.Errorf("%q: %d, want %d: %.300s", options, a.StatusCode, status, a.Body)
 		}
 	}
 }
@@ -571,10 +572,10 @@ func TestWhoIsKeptOutIsNotSentToSignInAgain(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 11*time.Minute)
 	s.provider.ResetRequests()
-	if a := b.get(s.url("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 0 {
+	if a := b.Get(s.url("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 0 {
 		t.Errorf("%d, asked %d times", a.StatusCode, len(s.asked()))
 	}
-	b.get(s.url("/")).seen(t)
+	b.Get(s.url("/")).Seen(t)
 }
 
 // stepUpCertified is a certified provider, and a site with two gates.
@@ -591,18 +592,18 @@ func TestACertifiedProviderIsAskedForASignInOfLate(t *testing.T) {
 	b, _ := s.signsIn(t, "app", "alice")
 	const deep = "/admin/users?a=1&b=%2F"
 	// It says when somebody signed in only where it is asked for.
-	a, pages := b.walk(b.get(s.at("app", deep)), "alice")
-	if got := a.seen(t); got.Line != "GET "+deep+" HTTP/1.1" || len(pages) != 0 {
+	a, pages := b.walk(b.Get(s.at("app", deep)), "alice")
+	if got := a.Seen(t); got.Line != "GET "+deep+" HTTP/1.1" || len(pages) != 0 {
 		t.Errorf("signed in just now: arrived at %q by %q", got.Line, pages)
 	}
 	s.provider.setClock(11 * time.Minute)
 	s.setClock(time.Now().Add(11 * time.Minute))
-	b.get(s.at("app", "/")).seen(t)
-	a, pages = b.walk(b.get(s.at("app", deep)), "alice")
-	if got := a.seen(t); got.Line != "GET "+deep+" HTTP/1.1" || !slices.Equal(pages, []string{certifiedLogin}) {
+	b.Get(s.at("app", "/")).Seen(t)
+	a, pages = b.walk(b.Get(s.at("app", deep)), "alice")
+	if got := a.Seen(t); got.Line != "GET "+deep+" HTTP/1.1" || !slices.Equal(pages, []string{certifiedLogin}) {
 		t.Errorf("eleven minutes later: arrived at %q by %q", got.Line, pages)
 	}
-	if a, pages = b.walk(b.get(s.at("app", deep)), "alice"); a.StatusCode != http.StatusOK || len(pages) != 0 {
+	if a, pages = b.walk(b.Get(s.at("app", deep)), "alice"); a.StatusCode != http.StatusOK || len(pages) != 0 {
 		t.Errorf("and then: %d by %q", a.StatusCode, pages)
 	}
 }
@@ -610,8 +611,8 @@ func TestACertifiedProviderIsAskedForASignInOfLate(t *testing.T) {
 func TestACertifiedProviderThatHasNoSuchACRIsAskedOnce(t *testing.T) {
 	s := stepUpCertified(t, map[string]any{"acrValues": []string{"gold", "bronze"}}, "require_acr gold")
 	b, _ := s.signsIn(t, "app", "alice")
-	a, _ := b.walk(b.get(s.at("app", "/admin/")), "alice")
+	a, _ := b.walk(b.Get(s.at("app", "/admin/")), "alice")
 	s.refused(t, a, http.StatusForbidden, "acr")
-	b.walk(b.get(s.at("app", "/")), "alice")
-	b.get(s.at("app", "/")).seen(t)
+	b.walk(b.Get(s.at("app", "/")), "alice")
+	b.Get(s.at("app", "/")).Seen(t)
 }

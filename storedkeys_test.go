@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 const quickRotation = "session {\nkey_rotation 4s\nlifetime 1h\n}"
@@ -45,11 +46,11 @@ func TestARotationSignsNobodyOut(t *testing.T) {
 	first := steadySignIn(s)
 	everybody := []string{ourLine(first, s.url("/"))}
 	underWay := steadyBrowser(t)
-	callback := underWay.toCallback(s.url("/mine"))
+	callback := underWay.ToCallback(s.url("/mine"))
 	for range 3 {
 		before := s.sealingID()
-		await(t, "another key seals", func() bool {
-			if a := first.step(s.url("/")); a.StatusCode != http.StatusOK {
+		testrig.Await(t, "another key seals", func() bool {
+			if a := first.Step(s.url("/")); a.StatusCode != http.StatusOK {
 				t.Fatalf("signed out by a rotation: %d", a.StatusCode)
 			}
 			return s.sealingID() != before
@@ -60,12 +61,12 @@ func TestARotationSignsNobodyOut(t *testing.T) {
 		}
 		everybody = append(everybody, newer)
 		for i, line := range everybody {
-			if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+			if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 				t.Errorf("who came as number %d is signed out: %d", i, a.StatusCode)
 			}
 		}
 	}
-	if got := underWay.get(callback).seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
+	if got := underWay.Get(callback).Seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
 		t.Errorf("a sign-in that began three keys ago ended at %q", got.Line)
 	}
 	if n := len(s.events(eventKeysTrouble)); n > 0 {
@@ -79,7 +80,7 @@ func TestARotationSignsNobodyOut(t *testing.T) {
 	stopCaddy()
 	s.load(gate(quickRotation))
 	for i, line := range everybody {
-		if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+		if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 			t.Errorf("after a restart, who came as number %d is signed out: %d", i, a.StatusCode)
 		}
 	}
@@ -116,7 +117,7 @@ func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 	there := s.otherMachine(s.addKey())
 	line := cookieLine(sealedFor(t, there, s.url("/"), profileClaims(t))...)
 	before := m.lists.Load()
-	if a := steadyBrowser(t).step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+	if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 		t.Fatalf("a session of another machine: %d", a.StatusCode)
 	}
 	if n := m.lists.Load() - before; n == 0 || n > 2 {
@@ -127,9 +128,9 @@ func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 	before = m.lists.Load()
 	for range 200 {
 		made := plainCookie + "=" + base64.RawURLEncoding.EncodeToString(randomBytes(6))[:keyIDLength] + strings.Repeat("A", 400)
-		hits := s.echo.count()
-		s.denied(steadyBrowser(t).step(s.url("/"), "Cookie", made), hits)
-		steadyBrowser(t).step(s.url("/"), "Cookie", mine).seen(t)
+		hits := s.echo.Count()
+		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", made), hits)
+		steadyBrowser(t).Step(s.url("/"), "Cookie", mine).Seen(t)
 	}
 	if n := m.lists.Load() - before; n > 0 {
 		t.Errorf("while the cool-down lasts the storage was asked %d times", n)
@@ -140,7 +141,7 @@ func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 		before = m.lists.Load()
 		for range 20 {
 			made := plainCookie + "=" + base64.RawURLEncoding.EncodeToString(randomBytes(6))[:keyIDLength] + strings.Repeat("A", 400)
-			steadyBrowser(t).step(s.url("/"), "Cookie", made)
+			steadyBrowser(t).Step(s.url("/"), "Cookie", made)
 		}
 		if n := m.lists.Load() - before; n > 2 { // one look lists once, or twice if it makes a key
 			t.Errorf("cool-down %d: the storage was asked %d times", i, n)
@@ -156,13 +157,13 @@ func TestMadeUpKeysDelayNobodyWhileTheStorageHangs(t *testing.T) {
 	release := moodOf(s.storage).hang()
 	defer release()
 	made := plainCookie + "=AAAAAA" + strings.Repeat("A", 400)
-	first := make(chan answer, 1)
+	first := make(chan testrig.Answer, 1)
 	waiting := newBrowser(t)
-	go func() { first <- waiting.step(s.url("/"), "Cookie", made) }()
-	await(t, "the storage is asked", func() bool { return moodOf(s.storage).hanging.Load() > 0 })
+	go func() { first <- waiting.Step(s.url("/"), "Cookie", made) }()
+	testrig.Await(t, "the storage is asked", func() bool { return moodOf(s.storage).hanging.Load() > 0 })
 	// Whose key is known is answered while that one waits.
 	for range 50 {
-		steadyBrowser(t).step(s.url("/"), "Cookie", mine).seen(t)
+		steadyBrowser(t).Step(s.url("/"), "Cookie", mine).Seen(t)
 	}
 	steadySignIn(s)
 	select {
@@ -194,9 +195,9 @@ func TestAStorageThatGoesAwaySignsNobodyOut(t *testing.T) {
 			s.loadMoody(gate(quickRotation))
 			b := steadySignIn(s)
 			test.goes(s)
-			await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+			testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
 			for range 20 {
-				b.step(s.url("/")).seen(t)
+				b.Step(s.url("/")).Seen(t)
 			}
 			steadySignIn(s) // nor does it keep anybody out
 			if n := len(s.events(eventKeysTrouble)); n != 1 {
@@ -249,8 +250,8 @@ func TestTwoProcessesAcceptEachOthersSessionsWhileKeysRotate(t *testing.T) {
 	s := newStreet(t, gate(quickRotation))
 	other := startProcess(t, binary, s, s.storage, quickRotation)
 	there := *s
-	there.port = other.port
-	elsewhere := &process{t: t, port: s.port}
+	there.port = other.Port
+	elsewhere := &testrig.Process{T: t, Port: s.port}
 	seals := make(map[string]bool)
 	var here, theirs []string
 	for round := range 4 {
@@ -258,27 +259,27 @@ func TestTwoProcessesAcceptEachOthersSessionsWhileKeysRotate(t *testing.T) {
 		// A sign-in at each, shown to the other at once.
 		mine := ourLine(steadySignIn(s), s.url("/"))
 		b := steadyBrowser(t)
-		b.get(other.url("/")).seen(t)
-		yours := ourLine(b, other.url("/"))
+		b.Get(other.URL("/")).Seen(t)
+		yours := ourLine(b, other.URL("/"))
 		here, theirs = append(here, mine), append(theirs, yours)
 		seals[keyIDOf(mine)], seals[keyIDOf(yours)] = true, true
 		for i := range here {
-			if a := other.asking(s, here[i]); a.StatusCode != http.StatusOK {
+			if a := askProcess(other, s, here[i]); a.StatusCode != http.StatusOK {
 				t.Errorf("the other process refuses number %d: %d", i, a.StatusCode)
 			}
-			if a := elsewhere.asking(&there, theirs[i]); a.StatusCode != http.StatusOK {
+			if a := askProcess(elsewhere, &there, theirs[i]); a.StatusCode != http.StatusOK {
 				t.Errorf("this process refuses number %d: %d", i, a.StatusCode)
 			}
 		}
 		if round < 3 {
-			await(t, "another key seals", func() bool { return s.sealingID() != before })
+			testrig.Await(t, "another key seals", func() bool { return s.sealingID() != before })
 		}
 	}
 	if len(seals) < 4 {
 		t.Errorf("%d keys have sealed, want four", len(seals))
 	}
-	if strings.Contains(other.logged(), eventKeysTrouble) || len(s.events(eventKeysTrouble)) > 0 {
-		t.Errorf("there was trouble:\n%s", other.logged())
+	if strings.Contains(other.Logged(), eventKeysTrouble) || len(s.events(eventKeysTrouble)) > 0 {
+		t.Errorf("there was trouble:\n%s", other.Logged())
 	}
 	t.Run("and the command lists them", func(t *testing.T) {
 		config := filepath.Join(t.TempDir(), "Caddyfile")
@@ -302,12 +303,12 @@ func TestTwoProcessesAcceptEachOthersSessionsWhileKeysRotate(t *testing.T) {
 			t.Errorf("after a rotation by hand:\n%s", after)
 		}
 		for i, line := range here {
-			if a := other.asking(s, line); a.StatusCode != http.StatusOK {
+			if a := askProcess(other, s, line); a.StatusCode != http.StatusOK {
 				t.Errorf("number %d: %d", i, a.StatusCode)
 			}
 		}
 	})
-	other.interrupt()
+	other.Interrupt()
 }
 
 // wantNoKeys fails the test if text has a secret of the storage in it.

@@ -38,6 +38,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // stage is a street whose site answers for long: at /events an event at a time, when
@@ -193,7 +194,7 @@ func (s *stage) running() int { return len(s.app().state.streams.running()) }
 // quiet waits until nobody is served any more.
 func (s *stage) quiet() {
 	s.t.Helper()
-	await(s.t, "that nothing runs", func() bool { return s.running() == 0 && s.under.Load() == 0 })
+	testrig.Await(s.t, "that nothing runs", func() bool { return s.running() == 0 && s.under.Load() == 0 })
 }
 
 // carrier is a way that requests come.
@@ -208,7 +209,7 @@ type carrier struct {
 func (s *stage) carriers() map[string]carrier {
 	insecure := &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true}
 	dialled := new(atomic.Int64)
-	dial := newBrowser(s.t).client.Transport.(*http.Transport).DialContext
+	dial := newBrowser(s.t).Client.Transport.(*http.Transport).DialContext
 	h1 := &http.Transport{TLSClientConfig: insecure, DialContext: dial, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	h2 := &http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialled.Add(1)
@@ -246,15 +247,15 @@ func (s *stage) as(sub, base string) *browser {
 	s.t.Helper()
 	s.provider.SignInAs(sub)
 	b := newBrowser(s.t)
-	b.get(base + "/").seen(s.t)
+	b.Get(base + "/").Seen(s.t)
 	return b
 }
 
 // signOut ends the session, in another tab.
 func (s *stage) signOut(b *browser, base string) {
 	s.t.Helper()
-	if a := b.step(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin"); a.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("signing out: %d %.300s", a.StatusCode, a.body)
+	if a := b.Step(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin"); a.StatusCode != http.StatusSeeOther {
+		s.t.Fatalf("signing out: %d %.300s", a.StatusCode, a.Body)
 	}
 }
 
@@ -342,21 +343,21 @@ func TestAnEventStreamEndsWithItsSessionAndNobodyElses(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
 		bob := s.as(authentiqtest.Bob, c.base)
-		his := &events{t, bufio.NewReader(s.opened(c, "/events", bob.cookieHeader(c.base+"/")).Body)}
+		his := &events{t, bufio.NewReader(s.opened(c, "/events", bob.CookieHeader(c.base+"/")).Body)}
 		his.want(1)
 		// An event arrives before the next one is written.
-		hers := &events{t, bufio.NewReader(s.opened(c, "/events", alice.cookieHeader(c.base+"/")).Body)}
+		hers := &events{t, bufio.NewReader(s.opened(c, "/events", alice.CookieHeader(c.base+"/")).Body)}
 		hers.want(1)
 		before := len(s.events(eventStreamEnded))
 		s.signOut(alice, c.base)
 		cutOff(t, hers)
 		// The application takes a moment longer to notice, and could take an event of his.
-		await(t, "that only his is served", func() bool { return s.under.Load() == 1 })
+		testrig.Await(t, "that only his is served", func() bool { return s.under.Load() == 1 })
 		for n := 2; n < 5; n++ {
 			s.send(s.next)
 			his.want(n)
 		}
-		await(t, "one request left", func() bool { return s.running() == 1 })
+		testrig.Await(t, "one request left", func() bool { return s.running() == 1 })
 		e := s.lastEvent(eventStreamEnded, before)
 		if ran, _ := e["ran"].(float64); e["level"] != "info" || e["reason"] != endedSignedOut || e["sub"] != authentiqtest.Alice || e["client_ip"] != "127.0.0.1" || e["host"] != strings.Split(c.base, "//")[1] && c.version != "HTTP/3.0" || ran <= 0 {
 			t.Errorf("logged %v", e)
@@ -391,7 +392,7 @@ func (s *stage) stalled(name string) {
 		return
 	}
 	last, since := "", time.Now()
-	await(s.t, "that the client keeps the writer waiting", func() bool {
+	testrig.Await(s.t, "that the client keeps the writer waiting", func() bool {
 		opened, _ := filepath.Glob("/proc/self/fd/*")
 		for _, fd := range opened {
 			if path, _ := os.Readlink(fd); path == filepath.Join(s.root, name) {
@@ -412,7 +413,7 @@ func TestALongDownloadEndsWithItsSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		cookies := alice.cookieHeader(c.base + "/")
+		cookies := alice.CookieHeader(c.base + "/")
 		resp := s.opened(c, "/files/whole", cookies)
 		if got, err := io.ReadAll(resp.Body); err != nil || sha256.Sum256(got) != sha256.Sum256(whole) {
 			t.Errorf("a download of %d bytes arrived with %d, %v", len(whole), len(got), err)
@@ -446,7 +447,7 @@ func TestALongDownloadEndsWithItsSession(t *testing.T) {
 func TestWhatPHPWritesEndsWithItsSession(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		resp := s.opened(c, "/php/endless", alice.cookieHeader(c.base+"/"))
+		resp := s.opened(c, "/php/endless", alice.CookieHeader(c.base+"/"))
 		if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -460,7 +461,7 @@ func TestWhatPHPWritesEndsWithItsSession(t *testing.T) {
 func TestAClientIsCutOffFromAnApplicationThatSaysNothing(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		resp := s.opened(c, "/php/silent", alice.cookieHeader(c.base+"/"))
+		resp := s.opened(c, "/php/silent", alice.CookieHeader(c.base+"/"))
 		var got atomic.Int64
 		ended := make(chan error, 1)
 		go func() {
@@ -474,7 +475,7 @@ func TestAClientIsCutOffFromAnApplicationThatSaysNothing(t *testing.T) {
 			}
 		}()
 		last, since := int64(0), time.Now()
-		await(t, "the beginning, and silence", func() bool {
+		testrig.Await(t, "the beginning, and silence", func() bool {
 			if now := got.Load(); now != last {
 				last, since = now, time.Now()
 			}
@@ -496,11 +497,11 @@ func TestAClientIsCutOffFromAnApplicationThatSaysNothing(t *testing.T) {
 func TestAClientThatWaitsForAnApplicationThatSaysNothingGetsNothing(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		answered := s.asked(c, "/php/mute", alice.cookieHeader(c.base+"/"))
-		await(t, "the request", func() bool { return s.under.Load() == 1 })
+		answered := s.asked(c, "/php/mute", alice.CookieHeader(c.base+"/"))
+		testrig.Await(t, "the request", func() bool { return s.under.Load() == 1 })
 		s.signOut(alice, c.base)
 		if c.version == "HTTP/3.0" {
-			await(t, "the cut", func() bool { return s.app().state.streams.running()[0].cut.Load() })
+			testrig.Await(t, "the cut", func() bool { return s.app().state.streams.running()[0].cut.Load() })
 			s.send(s.word)
 			if a := <-answered; a.error != nil || a.StatusCode != http.StatusUnauthorized {
 				t.Error(a.Response, a.error)
@@ -517,7 +518,7 @@ func TestAClientThatWaitsForAnApplicationThatSaysNothingGetsNothing(t *testing.T
 func TestAnAnswerThatIsSlowToComeIsThatOfNoSession(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		answered := s.asked(c, "/slow", alice.cookieHeader(c.base+"/"))
+		answered := s.asked(c, "/slow", alice.CookieHeader(c.base+"/"))
 		<-s.slow
 		s.signOut(alice, c.base)
 		a := <-answered
@@ -528,7 +529,7 @@ func TestAnAnswerThatIsSlowToComeIsThatOfNoSession(t *testing.T) {
 			t.Errorf("%v %s", err, body)
 		}
 		// The connection is still good for others, or closed in good order.
-		if resp := s.opened(c, "/files/index.php", s.as(authentiqtest.Bob, c.base).cookieHeader(c.base+"/")); resp.Header.Get("WWW-Authenticate") != "" {
+		if resp := s.opened(c, "/files/index.php", s.as(authentiqtest.Bob, c.base).CookieHeader(c.base+"/")); resp.Header.Get("WWW-Authenticate") != "" {
 			t.Error("the next answer has what the last one had")
 		}
 	})
@@ -540,7 +541,7 @@ func TestAnUploadEndsWithItsSession(t *testing.T) {
 		body, feed := io.Pipe()
 		defer feed.Close()
 		failed := make(chan error, 1)
-		cookies := alice.cookieHeader(c.base + "/")
+		cookies := alice.CookieHeader(c.base + "/")
 		go func() {
 			resp, err := s.open(c, http.MethodPost, "/upload", cookies, body)
 			if err == nil && resp.StatusCode != http.StatusUnauthorized {
@@ -553,7 +554,7 @@ func TestAnUploadEndsWithItsSession(t *testing.T) {
 		if _, err := feed.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the upload", func() bool { return s.under.Load() == 1 })
+		testrig.Await(t, "the upload", func() bool { return s.under.Load() == 1 })
 		s.signOut(alice, c.base)
 		if err := <-s.read; err == nil {
 			t.Error("to the application, the upload looks whole")
@@ -627,7 +628,7 @@ func TestAWebSocketEndsWithItsSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s.t = t
 			alice, bob := s.as(authentiqtest.Alice, c.base), s.as(authentiqtest.Bob, c.base)
-			hers, his := s.upgraded(c, alice.cookieHeader(c.base+"/")), s.upgraded(c, bob.cookieHeader(c.base+"/"))
+			hers, his := s.upgraded(c, alice.CookieHeader(c.base+"/")), s.upgraded(c, bob.CookieHeader(c.base+"/"))
 			s.signOut(alice, c.base)
 			s.closed(hers)
 			s.echoes(his)
@@ -657,7 +658,7 @@ func TestAWebSocketEndsWithItsSession(t *testing.T) {
 		}
 		r, _ := http.NewRequestWithContext(ctx, http.MethodConnect, base+"/ws", nil)
 		r.Proto = "websocket"
-		r.Header.Set("Cookie", alice.cookieHeader(base+"/"))
+		r.Header.Set("Cookie", alice.CookieHeader(base+"/"))
 		r.Header.Set("Sec-WebSocket-Version", "13")
 		if err := stream.SendRequestHeader(r); err != nil {
 			t.Fatal(err)
@@ -709,7 +710,7 @@ func TestAWebSocketOverHTTP2EndsWithItsSession(t *testing.T) {
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{
 		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":authority", "app.localhost:" + s.port}, {":path", "/ws"},
-		{"cookie", alice.cookieHeader(base + "/")}, {"sec-websocket-version", "13"},
+		{"cookie", alice.CookieHeader(base + "/")}, {"sec-websocket-version", "13"},
 	} {
 		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // into memory, can't fail
 	}
@@ -775,7 +776,7 @@ func TestAStreamGoesOnForTheGraceAndNoLonger(t *testing.T) {
 	s := newStage(t, "session {\nstream_grace 2s\n}\n")
 	c := s.carriers()["HTTP/2"]
 	alice := s.as(authentiqtest.Alice, c.base)
-	hers := &events{t, bufio.NewReader(s.opened(c, "/events", alice.cookieHeader(c.base+"/")).Body)}
+	hers := &events{t, bufio.NewReader(s.opened(c, "/events", alice.CookieHeader(c.base+"/")).Body)}
 	hers.want(1)
 	began := time.Now()
 	s.signOut(alice, c.base)
@@ -803,18 +804,18 @@ func (s *stage) looked(c carrier) {
 	s.app().now.fake.Store(nil)
 	before := s.under.Load()
 	bob := s.as(authentiqtest.Bob, c.base)
-	his := s.opened(c, "/events", bob.cookieHeader(c.base+"/"))
+	his := s.opened(c, "/events", bob.CookieHeader(c.base+"/"))
 	s.setClock(now)
 	s.signOut(bob, c.base)
 	cutOff(s.t, his.Body)
-	await(s.t, "that the application has noticed", func() bool { return s.under.Load() == before })
+	testrig.Await(s.t, "that the application has noticed", func() bool { return s.under.Load() == before })
 }
 
 func TestAStreamEndsWithTheLifetimeAndNotWithIdle(t *testing.T) {
 	s := newStage(t, "session {\nlifetime 8h\nidle 1h\nstream_grace 0\n}\n")
 	c := s.carriers()["HTTP/1.1"]
 	alice := s.as(authentiqtest.Alice, c.base)
-	cookies := alice.cookieHeader(c.base + "/")
+	cookies := alice.CookieHeader(c.base + "/")
 	hers := &events{t, bufio.NewReader(s.opened(c, "/events", cookies).Body)}
 	hers.want(1)
 	began := time.Now()
@@ -886,9 +887,9 @@ func TestOnlyWhatRunsUnderASessionIsWatched(t *testing.T) {
 func TestClientsThatHangUpLeaveNothingBehind(t *testing.T) {
 	s := newStage(t, atOnce)
 	s.everyCarrier(t, func(t *testing.T, c carrier, alice *browser) {
-		cookies := alice.cookieHeader(c.base + "/")
+		cookies := alice.CookieHeader(c.base + "/")
 		s.opened(c, "/files/index.php", cookies).Body.Close()
-		alice.client.CloseIdleConnections()
+		alice.Client.CloseIdleConnections()
 		s.quiet()
 		before := runtime.NumGoroutine()
 		for range 10 {
@@ -908,7 +909,7 @@ func TestClientsThatHangUpLeaveNothingBehind(t *testing.T) {
 			closer.CloseIdleConnections()
 		}
 		// Connections to upstreams are kept a while.
-		await(t, "the goroutines", func() bool { return runtime.NumGoroutine() <= before+12 })
+		testrig.Await(t, "the goroutines", func() bool { return runtime.NumGoroutine() <= before+12 })
 	})
 }
 
@@ -916,7 +917,7 @@ func TestWhatRunsIsWatchedOverReloads(t *testing.T) {
 	s := newStage(t, atOnce)
 	c := s.carriers()["HTTP/1.1 without TLS"]
 	alice, bob := s.as(authentiqtest.Alice, c.base), s.as(authentiqtest.Bob, c.base)
-	hers, his := s.upgraded(c, alice.cookieHeader(c.base+"/")), s.upgraded(c, bob.cookieHeader(c.base+"/"))
+	hers, his := s.upgraded(c, alice.CookieHeader(c.base+"/")), s.upgraded(c, bob.CookieHeader(c.base+"/"))
 	for range 3 {
 		s.play("# anew\n" + atOnce)
 	}
@@ -937,10 +938,10 @@ func TestCuttingAndReturningExcludeOneAnother(t *testing.T) {
 	for name, c := range s.carriers() {
 		t.Run(name, func(t *testing.T) {
 			s.t = t
-			bob := s.as(authentiqtest.Bob, c.base).cookieHeader(c.base + "/")
+			bob := s.as(authentiqtest.Bob, c.base).CookieHeader(c.base + "/")
 			for range 10 {
 				alice := s.as(authentiqtest.Alice, c.base)
-				hers := alice.cookieHeader(c.base + "/")
+				hers := alice.CookieHeader(c.base + "/")
 				var busy sync.WaitGroup
 				var over atomic.Bool
 				for range 4 {
@@ -1113,12 +1114,12 @@ func TestTheRestOfCaddyDoesNotNoticeThatARequestIsWatched(t *testing.T) {
 		reverse_proxy UPSTREAM
 	}`)
 	b := steadySignIn(s)
-	a := b.get(s.url("/old/x?y=z"))
-	if want := "/new/old/x?y=z /old/x?y=z " + authentiqtest.Alice; a.body != want {
-		t.Errorf("%q %q", a.body, a.Header)
+	a := b.Get(s.url("/old/x?y=z"))
+	if want := "/new/old/x?y=z /old/x?y=z " + authentiqtest.Alice; a.Body != want {
+		t.Errorf("%q %q", a.Body, a.Header)
 	}
-	if a := b.get(s.url("/broken")); a.seen(t).Line != "GET /instead HTTP/1.1" {
-		t.Errorf("%d %.300s", a.StatusCode, a.body)
+	if a := b.Get(s.url("/broken")); a.Seen(t).Line != "GET /instead HTTP/1.1" {
+		t.Errorf("%d %.300s", a.StatusCode, a.Body)
 	}
 }
 

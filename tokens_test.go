@@ -57,15 +57,15 @@ func keyFile(t *testing.T, key any) string {
 // published are the keys that the site tells a provider.
 func (s *street) published() (set jose.JSONWebKeySet) {
 	s.t.Helper()
-	a := newBrowser(s.t).step(s.url("/authentiq/jwks.json"))
+	a := newBrowser(s.t).Step(s.url("/authentiq/jwks.json"))
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/jwk-set+json" {
 		s.t.Fatalf("%d %q", a.StatusCode, a.Header)
 	}
-	if err := json.Unmarshal([]byte(a.body), &set); err != nil {
+	if err := json.Unmarshal([]byte(a.Body), &set); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, private := range []string{`"d"`, `"p"`, `"q"`} {
-		if strings.Contains(a.body, private) {
+		if strings.Contains(a.Body, private) {
 			s.t.Fatalf("a private key is published")
 		}
 	}
@@ -107,22 +107,22 @@ func TestEncryptedTokensSignInAndOut(t *testing.T) {
 			if strings.Count(sent, ".") != 4 || strings.Count(inside, ".") != 2 {
 				t.Fatalf("sent %.60q with %.60q in it", sent, inside)
 			}
-			if sub := b.get(s.url("/")).seen(t).value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("the subject is %q", sub)
 			}
 			if test.signing != "none" {
 				for _, path := range []string{backchannel, "/authentiq/callback"} {
 					other := s.signedIn()
 					if a := s.tells(path, url.Values{"logout_token": {s.logoutToken("", other.sid(s))}}); a.StatusCode != http.StatusOK || other.in(s) || !b.in(s) {
-						t.Errorf("%s: %d %s", path, a.StatusCode, a.body)
+						t.Errorf("%s: %d %s", path, a.StatusCode, a.Body)
 					}
 				}
 				b = s.signedIn()
 			}
 			// OpenID Connect Core 3.1.2.1: a hint is what was signed; the provider can't open
 			// what was encrypted for us.
-			a := b.post(s.url("/authentiq/sign-out"))
-			asked, err := url.Parse(b.visited[1])
+			a := b.Post(s.url("/authentiq/sign-out"))
+			asked, err := url.Parse(b.Visited[1])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +220,7 @@ func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s.provider.SetHooks(row.hooks)
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.toCallback(s.url("/deep")), row.status, row.check, row.why)
+			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), row.status, row.check, row.why)
 		})
 	}
 	s.provider.SetHooks(authentiqtest.Hooks{})
@@ -228,12 +228,12 @@ func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBrowser(t)
-	s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "decryption", "is not encrypted")
+	s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "decryption", "is not encrypted")
 	s.encrypts("RSA-OAEP", "A128GCM")
 	s.signedIn()
 	s.load(gate(""))
 	b = newBrowser(t)
-	s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "decryption", "no encryption_key")
+	s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "decryption", "no encryption_key")
 }
 
 // A key changes in three steps, and nobody is kept out at any of them.
@@ -268,7 +268,7 @@ func TestEncryptionKeysChangeWhilePeopleSignIn(t *testing.T) {
 	s.signedIn()
 	s.load(gate("encryption_key " + old))
 	b := newBrowser(t)
-	s.callbackRefused(t, b, b.toCallback(s.url("/")), badToken, "decryption", "no key of ours")
+	s.callbackRefused(t, b, b.ToCallback(s.url("/")), badToken, "decryption", "no key of ours")
 }
 
 func TestLogoutTokensAreEncryptedWhereIDTokensAre(t *testing.T) {
@@ -306,8 +306,8 @@ func TestLogoutTokensAreEncryptedWhereIDTokensAre(t *testing.T) {
 	} {
 		for _, path := range []string{backchannel, "/authentiq/callback"} {
 			a := s.tells(path, url.Values{"logout_token": {test.token}})
-			if s.plain(a); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "refused: "+test.check+".") {
-				t.Errorf("%s at %s: %d %s", name, path, a.StatusCode, a.body)
+			if s.plain(a); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "refused: "+test.check+".") {
+				t.Errorf("%s at %s: %d %s", name, path, a.StatusCode, a.Body)
 			}
 		}
 	}
@@ -375,15 +375,15 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 			t.Run(row.name, func(t *testing.T) {
 				s.provider.SetHooks(row.hooks)
 				b := newBrowser(t)
-				s.callbackRefused(t, b, b.toCallback(s.url("/deep")), row.status, row.check, row.why)
+				s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), row.status, row.check, row.why)
 			})
 		}
 		s.provider.SetHooks(authentiqtest.Hooks{})
 		b := s.signedIn()
 		for _, alg := range []string{"none", "HS256", "RS256"} {
 			token := s.logoutTokenAs(alg, nil, "", b.sid(s))
-			if a := s.tells(backchannel, url.Values{"logout_token": {token}}); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.body, "alg") || !b.in(s) {
-				t.Errorf("a logout token by %s: %d %s", alg, a.StatusCode, a.body)
+			if a := s.tells(backchannel, url.Values{"logout_token": {token}}); a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "alg") || !b.in(s) {
+				t.Errorf("a logout token by %s: %d %s", alg, a.StatusCode, a.Body)
 			}
 		}
 	})
@@ -392,9 +392,9 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 		s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["token_endpoint"] = "http://op.example.com/token" }})
 		s.load("respond 204\n")
 		s.load(gate(none))
-		a := newBrowser(t).step(s.url("/"))
+		a := newBrowser(t).Step(s.url("/"))
 		if a.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("%d %.200s", a.StatusCode, a.body)
+			t.Errorf("%d %.200s", a.StatusCode, a.Body)
 		}
 	})
 	for _, alg := range []string{"HS256", "RS256", ""} {
@@ -409,7 +409,7 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 			}
 			s := newStreet(t, block, unsigned)
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "alg", "want ")
+			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "alg", "want ")
 		})
 	}
 }
@@ -456,13 +456,13 @@ func TestUserinfoMayBeSignedAndEncrypted(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.provider.SetHooks(says(func(c map[string]any) { c["email"], c["name"] = "root@example.com", "Root" }))
-				got := s.signedIn().get(s.url("/")).seen(t)
-				if got.value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.value(t, "X-Authentiq-Issuer") != s.issuer {
-					t.Errorf("%q", got.owned())
+				got := s.signedIn().Get(s.url("/")).Seen(t)
+				if got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.Value(t, "X-Authentiq-Issuer") != s.issuer {
+					t.Errorf("%q", owned(got))
 				}
 				// What the ID token says stays, however userinfo is signed.
-				if strings.Contains(strings.ToLower(got.value(t, "X-Authentiq-Email")), "root") || got.value(t, "X-Authentiq-Name") == "Root" {
-					t.Errorf("userinfo overrules the ID token: %q", got.owned())
+				if strings.Contains(strings.ToLower(got.Value(t, "X-Authentiq-Email")), "root") || got.Value(t, "X-Authentiq-Name") == "Root" {
+					t.Errorf("userinfo overrules the ID token: %q", owned(got))
 				}
 			})
 		}
@@ -570,7 +570,7 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 			}
 			s.provider.SetHooks(row.hooks)
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "userinfo", row.why)
+			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", row.why)
 		})
 	}
 	t.Run("encrypted where there is no key", func(t *testing.T) {
@@ -583,7 +583,7 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 		hooks.IDToken = func(string) string { return signed } // which is not encrypted then
 		s.provider.SetHooks(hooks)
 		b := newBrowser(t)
-		s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "userinfo", "no encryption_key")
+		s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", "no encryption_key")
 	})
 	t.Run("where its keys can't be had", func(t *testing.T) {
 		if err := s.provider.SetEncryption(nil); err != nil {
@@ -595,7 +595,7 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 		s.load(gate(needsUserinfo + "signing_alg RS256"))
 		s.provider.SetHooks(header(func(h map[string]any) { h["kid"] = "unknown" }))
 		b := newBrowser(t)
-		s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "userinfo", "not known")
+		s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", "not known")
 	})
 }
 
@@ -629,10 +629,10 @@ func TestUserinfosAlgorithmsAreThoseOfDiscovery(t *testing.T) {
 			s.flowRediscover(t, block)
 			b := newBrowser(t)
 			if test.taken {
-				b.get(s.url("/")).seen(t)
+				b.Get(s.url("/")).Seen(t)
 				return
 			}
-			s.callbackRefused(t, b, b.toCallback(s.url("/deep")), badToken, "userinfo", "the JWT: alg")
+			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", "the JWT: alg")
 		})
 	}
 }

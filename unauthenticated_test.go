@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // modes are three sites, and three more whose rules keep Alice out. One session
@@ -69,7 +70,7 @@ func (s *street) sessionAt(host string) string {
 	s.t.Helper()
 	a := s.finish(s.raw(rawPage("/authentiq/sign-in", host)))
 	if a.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("signing in at %s: %d %.300s", host, a.StatusCode, a.body)
+		s.t.Fatalf("signing in at %s: %d %.300s", host, a.StatusCode, a.Body)
 	}
 	var pairs []string
 	for _, c := range a.Cookies() {
@@ -85,7 +86,7 @@ func (s *street) sessionAt(host string) string {
 
 // ask sends a request byte for byte and reads the first answer to it, also one
 // without a body or a provisional one.
-func (s *street) ask(method, target, host string, header []string, body string) answer {
+func (s *street) ask(method, target, host string, header []string, body string) testrig.Answer {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 	if err != nil {
@@ -115,7 +116,7 @@ func (s *street) ask(method, target, host string, header []string, body string) 
 	} else {
 		text, _ = io.ReadAll(resp.Body)
 	}
-	return answer{resp, string(text)}
+	return testrig.Answer{Response: resp, Body: string(text)}
 }
 
 // What somebody without a session is, to the gate.
@@ -193,9 +194,9 @@ func askings() []asking {
 
 // refusedKind checks an answer that keeps somebody from the application and says
 // which of them it is.
-func refusedKind(t *testing.T, s *street, c asking, a answer) string {
+func refusedKind(t *testing.T, s *street, c asking, a testrig.Answer) string {
 	t.Helper()
-	if strings.Contains(fmt.Sprint(a.Header)+a.body, theSecret) {
+	if strings.Contains(fmt.Sprint(a.Header)+a.Body, theSecret) {
 		t.Errorf("what was sent is in the answer: %v", a.Header)
 	}
 	kind := fmt.Sprint(a.StatusCode)
@@ -221,8 +222,8 @@ func refusedKind(t *testing.T, s *street, c asking, a answer) string {
 	media, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";")
 	switch media {
 	case "text/html":
-		if c.method != "HEAD" && a.StatusCode == http.StatusUnauthorized && !strings.Contains(a.body, `href="/authentiq/sign-in?return_to=%2Fdeep%3Fx%3Dy"`) {
-			t.Errorf("no link to sign in: %s", a.body)
+		if c.method != "HEAD" && a.StatusCode == http.StatusUnauthorized && !strings.Contains(a.Body, `href="/authentiq/sign-in?return_to=%2Fdeep%3Fx%3Dy"`) {
+			t.Errorf("no link to sign in: %s", a.Body)
 		}
 		kind += " page"
 	case "application/problem+json":
@@ -231,13 +232,13 @@ func refusedKind(t *testing.T, s *street, c asking, a answer) string {
 			break
 		}
 		var problem map[string]any
-		if err := json.Unmarshal([]byte(a.body), &problem); err != nil {
-			t.Fatalf("%v: %s", err, a.body)
+		if err := json.Unmarshal([]byte(a.Body), &problem); err != nil {
+			t.Fatalf("%v: %s", err, a.Body)
 		}
 		// RFC 9457 section 3.1.
 		title, _ := problem["title"].(string)
 		if problem["type"] != "about:blank" || title == "" || problem["status"] != float64(a.StatusCode) {
-			t.Errorf("problem %s", a.body)
+			t.Errorf("problem %s", a.Body)
 		}
 		if signIn := problem["sign_in"]; a.StatusCode == http.StatusUnauthorized && signIn != "/authentiq/sign-in" {
 			t.Errorf("sign_in %q", signIn)
@@ -245,8 +246,8 @@ func refusedKind(t *testing.T, s *street, c asking, a answer) string {
 	default:
 		t.Errorf("Content-Type %q", media)
 	}
-	if c.method == "HEAD" && a.body != "" {
-		t.Errorf("HEAD with a body: %s", a.body)
+	if c.method == "HEAD" && a.Body != "" {
+		t.Errorf("HEAD with a body: %s", a.Body)
 	}
 	return kind
 }
@@ -268,7 +269,7 @@ func TestWithoutASessionEveryWayOfAskingGetsItsOwnAnswer(t *testing.T) {
 			}
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
 				s.t = t
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				a := s.ask(c.method, "/deep?x=y", mode+".app.localhost:PORT", append(slices.Clone(c.header), forgedHere...), c.body)
 				if mode == "pass" {
 					s.passed(a, c, hits, "")
@@ -276,7 +277,7 @@ func TestWithoutASessionEveryWayOfAskingGetsItsOwnAnswer(t *testing.T) {
 				}
 				s.denied(a, hits)
 				if kind := refusedKind(t, s, c, a); kind != want[mode][c.as] {
-					t.Errorf("%s, want %s: %.200s", kind, want[mode][c.as], a.body)
+					t.Errorf("%s, want %s: %.200s", kind, want[mode][c.as], a.Body)
 				}
 			})
 		}
@@ -294,28 +295,26 @@ func TestWithoutASessionEveryWayOfAskingGetsItsOwnAnswer(t *testing.T) {
 
 // passed fails the test unless the application was reached once and was told of
 // user, or of nobody.
-func (s *street) passed(a answer, c asking, hits int, user string) {
+func (s *street) passed(a testrig.Answer, c asking, hits int, user string) {
 	s.t.Helper()
-	if c.method == "TRACE" && s.echo.count() == hits {
+	if c.method == "TRACE" && s.echo.Count() == hits {
 		return // Go's transport sends no TRACE for reverse_proxy in some versions
 	}
-	if s.echo.count() != hits+1 || a.StatusCode >= 300 && a.StatusCode != http.StatusContinue {
-		s.t.Fatalf("did not pass: %d, the upstream was asked %d times", a.StatusCode, s.echo.count()-hits)
+	if s.echo.Count() != hits+1 || a.StatusCode >= 300 && a.StatusCode != http.StatusContinue {
+		s.t.Fatalf("did not pass: %d, the upstream was asked %d times", a.StatusCode, s.echo.Count()-hits)
 	}
-	s.echo.mu.Lock()
-	last := s.echo.last
-	s.echo.mu.Unlock()
+	last := s.echo.Latest()
 	if last.Body != c.body {
 		s.t.Errorf("the upstream got the body %q", last.Body)
 	}
-	owned := last.owned()
+	owned := owned(last)
 	if user == "" && len(owned) > 0 {
 		s.t.Errorf("the upstream was told %q of somebody without a session", owned)
 	}
-	if user != "" && last.value(s.t, "X-Authentiq-Subject") != user {
+	if user != "" && last.Value(s.t, "X-Authentiq-Subject") != user {
 		s.t.Errorf("the upstream was told %q", owned)
 	}
-	for _, cookie := range last.values("Cookie") {
+	for _, cookie := range last.Values("Cookie") {
 		if strings.Contains(cookie, "authentiq") {
 			s.t.Errorf("the upstream got our cookie")
 		}
@@ -332,13 +331,13 @@ func TestWithASessionEveryWayOfAskingReachesTheApplicationAsTheUser(t *testing.T
 			}
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
 				s.t = t
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				a := s.ask(c.method, "/deep?x=y", mode+".app.localhost:PORT", append(append(slices.Clone(c.header), session), forgedHere...), c.body)
 				s.passed(a, c, hits, authentiqtest.Alice)
 			})
 			t.Run(mode+"-staff/"+c.name, func(t *testing.T) {
 				s.t = t
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				a := s.ask(c.method, "/deep?x=y", mode+"-staff.app.localhost:PORT", append(append(slices.Clone(c.header), session), forgedHere...), c.body)
 				if mode == "pass" { // whom the rules keep out is anonymous
 					s.passed(a, c, hits, "")
@@ -378,7 +377,7 @@ func TestACookieThatOpensToNothingIsNobody(t *testing.T) {
 		for _, mode := range []string{"pass", "deny"} { // what is two sessions here ends both, so pass goes first
 			t.Run(mode+"/"+name, func(t *testing.T) {
 				s.t = t
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				c := asking{method: "GET"}
 				a := s.ask("GET", "/", mode+".app.localhost:PORT", append([]string{line}, forgedHere...), "")
 				if mode == "pass" {
@@ -411,10 +410,10 @@ func TestOnlyWhatMatchSelectsIsAskedForASession(t *testing.T) {
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
 				s.t = t
 				host := mode + ".app.localhost:PORT"
-				hits := s.echo.count()
+				hits := s.echo.Count()
 				a := s.ask(c.method, "/public?x=y", host, append(append(slices.Clone(c.header), session), forgedHere...), c.body)
 				s.passed(a, c, hits, "")
-				hits = s.echo.count()
+				hits = s.echo.Count()
 				a = s.ask(c.method, "/private?x=y", host, append(slices.Clone(c.header), forgedHere...), c.body)
 				if strings.HasPrefix(mode, "pass") {
 					s.passed(a, c, hits, "")
@@ -433,7 +432,7 @@ func TestAProblemDocumentSaysWhereToSignInAndNothingElse(t *testing.T) {
 	for _, mode := range []string{"signin", "deny"} {
 		a := s.ask("GET", "/private/page?token=x", mode+".app.localhost:PORT", []string{"Referer: http://evil.example/<b>"}, "")
 		var problem map[string]any
-		if err := json.Unmarshal([]byte(a.body), &problem); err != nil {
+		if err := json.Unmarshal([]byte(a.Body), &problem); err != nil {
 			t.Fatal(err)
 		}
 		if names := sorted(slices.Collect(maps.Keys(problem))); !slices.Equal(names, []string{"detail", "sign_in", "status", "title", "type"}) {
@@ -442,8 +441,8 @@ func TestAProblemDocumentSaysWhereToSignInAndNothingElse(t *testing.T) {
 		if problem["sign_in"] != "/sso/sign-in" {
 			t.Errorf("%s: sign_in %q", mode, problem["sign_in"])
 		}
-		if strings.Contains(a.body, "token") || strings.Contains(a.body, "evil") || strings.Contains(a.body, "private/") {
-			t.Errorf("%s: repeats the request: %s", mode, a.body)
+		if strings.Contains(a.Body, "token") || strings.Contains(a.Body, "evil") || strings.Contains(a.Body, "private/") {
+			t.Errorf("%s: repeats the request: %s", mode, a.Body)
 		}
 	}
 }

@@ -55,15 +55,15 @@ func TestUserinfoIsAskedWhenItIsWanted(t *testing.T) {
 			if test.elsewhere {
 				s.provider.SetHooks(apart("employee_number"))
 			}
-			a := newBrowser(t).get(s.url("/"))
+			a := newBrowser(t).Get(s.url("/"))
 			if a.StatusCode != test.status {
-				t.Fatalf("%d, want %d: %.500s", a.StatusCode, test.status, a.body)
+				t.Fatalf("%d, want %d: %.500s", a.StatusCode, test.status, a.Body)
 			}
 			if n := s.flowAsked(authentiqtest.Userinfo); n != test.asked {
 				t.Errorf("asked %d times, want %d", n, test.asked)
 			}
 			if test.status == 200 {
-				if got := strings.Join(a.seen(t).values("X-Number"), " "); got != test.number {
+				if got := strings.Join(a.Seen(t).Values("X-Number"), " "); got != test.number {
 					t.Errorf("X-Number is %q, want %q", got, test.number)
 				}
 			}
@@ -103,12 +103,12 @@ func TestUserinfoThatIsAskedAlwaysHasToAnswerAsItShould(t *testing.T) {
 			s := newStreet(t, "respond nothing")
 			s.provider.SetHooks(hooks)
 			s.load(gate("userinfo always"))
-			hits := s.echo.count()
-			a := newBrowser(t).get(s.url("/"))
+			hits := s.echo.Count()
+			a := newBrowser(t).Get(s.url("/"))
 			if a.StatusCode != http.StatusServiceUnavailable {
 				s.denied(a, hits)
 			}
-			if a.StatusCode/100 != 5 || s.echo.count() != hits {
+			if a.StatusCode/100 != 5 || s.echo.Count() != hits {
 				t.Errorf("%d", a.StatusCode)
 			}
 			if refused := s.events(eventRefused); len(refused) != 1 || refused[0]["check"] != "userinfo" {
@@ -126,10 +126,10 @@ func TestUserinfoThatIsAskedAlwaysOverrulesNothing(t *testing.T) {
 		m["address"] = map[string]any{"country": "Nowhere"}
 		m["nickname"] = nil
 	}})
-	got := s.signedIn().get(s.url("/"))
+	got := s.signedIn().Get(s.url("/"))
 	for _, evil := range []string{"boss@example.com", "other", "evil", "gold", "Mallory", "Nowhere"} {
-		if strings.Contains(got.body, evil) {
-			t.Errorf("%s came through: %s", evil, got.body)
+		if strings.Contains(got.Body, evil) {
+			t.Errorf("%s came through: %s", evil, got.Body)
 		}
 	}
 }
@@ -154,11 +154,11 @@ func TestEachGateGetsItsUserinfo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := numbered(t, "authentiq /app/* {COMMON"+test.first+"\n}\nauthentiq /admin/* {COMMON"+test.second+"\n}\nreverse_proxy UPSTREAM")
 			s.provider.SetHooks(apart("employee_number"))
-			got := newBrowser(t).get(s.url(test.path)).seen(t)
+			got := newBrowser(t).Get(s.url(test.path)).Seen(t)
 			if n := s.flowAsked(authentiqtest.Userinfo); n != test.asked {
 				t.Errorf("asked %d times, want %d", n, test.asked)
 			}
-			if number := strings.Join(got.values("X-Number"), " "); number != test.number {
+			if number := strings.Join(got.Values("X-Number"), " "); number != test.number {
 				t.Errorf("X-Number is %q, want %q", number, test.number)
 			}
 		})
@@ -197,17 +197,17 @@ func TestARecheckAsksUserinfoWhenItIsWanted(t *testing.T) {
 			}
 			s.provider.SetHooks(hooks)
 			s.pass(clock, 6*time.Minute)
-			got := b.get(s.url("/")).seen(t)
+			got := b.Get(s.url("/")).Seen(t)
 			if s.refreshes() != 1 {
 				t.Fatalf("%d refreshes", s.refreshes())
 			}
 			if n := s.flowAsked(authentiqtest.Userinfo); n != test.recheck {
 				t.Errorf("asked %d times, want %d", n, test.recheck)
 			}
-			if number := strings.Join(got.values("X-Number"), " "); number != test.number {
+			if number := strings.Join(got.Values("X-Number"), " "); number != test.number {
 				t.Errorf("X-Number is %q, want %q", number, test.number)
 			}
-			if got.value(t, "X-Authentiq-Email") != "alice@example.com" {
+			if got.Value(t, "X-Authentiq-Email") != "alice@example.com" {
 				t.Error("the email is gone")
 			}
 		})

@@ -16,12 +16,13 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // whoamiGet asks as a script of the page does.
-func whoamiGet(t *testing.T, b *browser, address string, header ...string) answer {
+func whoamiGet(t *testing.T, b *browser, address string, header ...string) testrig.Answer {
 	t.Helper()
-	return b.get(address, append([]string{"Accept", "application/json", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, header...)...)
+	return b.Get(address, append([]string{"Accept", "application/json", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, header...)...)
 }
 
 func TestASessionIsToldAsTheAuthHash(t *testing.T) {
@@ -38,8 +39,8 @@ func TestASessionIsToldAsTheAuthHash(t *testing.T) {
 		`"altitude":19.5,"latitude":43.65910,"longitude":-70.2568,"speed":0.0},"last_name":"Whitfield","location":{"country":"United States","formatted":"12 Harbor Lane\nPortland, Maine 04101\nUnited States","locality":"Portland","postal_code":"04101","state":"Maine","street_address":"12 Harbor Lane"},` +
 		`"name":"Alice Jane Whitfield","phone":"+12075550142"},"provider":"authentiq","sid":"SID","uid":"` + authentiqtest.Alice + `"}`
 	a := whoamiGet(t, s.signedIn(), s.url("/authentiq/session"))
-	if want := strings.Replace(alice, "SID", sid, 1); a.StatusCode != http.StatusOK || a.body != want {
-		t.Errorf("%d\n%s, want\n%s", a.StatusCode, a.body, want)
+	if want := strings.Replace(alice, "SID", sid, 1); a.StatusCode != http.StatusOK || a.Body != want {
+		t.Errorf("%d\n%s, want\n%s", a.StatusCode, a.Body, want)
 	}
 	for name, want := range map[string]string{
 		"Content-Type": "application/json", "Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Set-Cookie": "",
@@ -56,12 +57,12 @@ func TestASessionIsToldAsTheAuthHash(t *testing.T) {
 	var bob struct {
 		Info, Extra map[string]any
 	}
-	if err := json.Unmarshal([]byte(a.body), &bob); err != nil {
+	if err := json.Unmarshal([]byte(a.Body), &bob); err != nil {
 		t.Fatal(err)
 	}
 	location, _ := bob.Info["location"].(map[string]any)
 	if bob.Info["name"] != "Søren Łukasiewicz" || location["state"] != "Hovedstaden" || location["region"] != nil || bob.Extra["locale"] != "da_DK" || bob.Extra["email_verified"] != false {
-		t.Errorf("%s", a.body)
+		t.Errorf("%s", a.Body)
 	}
 	if keys := slices.Sorted(maps.Keys(bob.Info)); !slices.Equal(keys, []string{"email", "first_name", "last_name", "location", "name"}) {
 		t.Errorf("info has %q", keys)
@@ -69,8 +70,8 @@ func TestASessionIsToldAsTheAuthHash(t *testing.T) {
 	if keys := slices.Sorted(maps.Keys(bob.Extra)); !slices.Equal(keys, []string{"email_verified", "locale", "zoneinfo"}) {
 		t.Errorf("extra has %q", keys)
 	}
-	if strings.Contains(a.body, "null") || strings.Contains(a.body, "credentials") || strings.Contains(a.body, "token") {
-		t.Errorf("%s", a.body)
+	if strings.Contains(a.Body, "null") || strings.Contains(a.Body, "credentials") || strings.Contains(a.Body, "token") {
+		t.Errorf("%s", a.Body)
 	}
 }
 
@@ -79,15 +80,15 @@ func TestASessionTellsLittleByDefaultAndNothingWhenOff(t *testing.T) {
 		s := newStreet(t, gate(options))
 		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sid"] = "the-sid"; c["name"] = "</script><b>é" }})
 		a := whoamiGet(t, s.signedIn(), s.url("/authentiq/session"))
-		if want := `{"locale":"en_US","name":"\u003c/script\u003e\u003cb\u003eé","sid":"the-sid","uid":"` + authentiqtest.Alice + `"}`; a.StatusCode != http.StatusOK || a.body != want {
-			t.Errorf("%q: %d %s, want %s", options, a.StatusCode, a.body, want)
+		if want := `{"locale":"en_US","name":"\u003c/script\u003e\u003cb\u003eé","sid":"the-sid","uid":"` + authentiqtest.Alice + `"}`; a.StatusCode != http.StatusOK || a.Body != want {
+			t.Errorf("%q: %d %s, want %s", options, a.StatusCode, a.Body, want)
 		}
 	}
 	s := newStreet(t, gate("session_endpoint off"))
 	b := s.signedIn()
-	hits := s.echo.count()
-	if a := whoamiGet(t, b, s.url("/authentiq/session")); a.StatusCode != http.StatusNotFound || s.echo.count() != hits || strings.Contains(a.body, authentiqtest.Alice) {
-		t.Errorf("off: %d %s", a.StatusCode, a.body)
+	hits := s.echo.Count()
+	if a := whoamiGet(t, b, s.url("/authentiq/session")); a.StatusCode != http.StatusNotFound || s.echo.Count() != hits || strings.Contains(a.Body, authentiqtest.Alice) {
+		t.Errorf("off: %d %s", a.StatusCode, a.Body)
 	}
 }
 
@@ -96,15 +97,15 @@ func TestWhoIsNotSignedInGetsAProblemAndNoCookie(t *testing.T) {
 		s := newStreet(t, gate("unauthenticated "+unauthenticated))
 		for name, cookie := range map[string]string{"nothing": "", "junk": "authentiq=AAAA", "two": "authentiq=AAAA; authentiq=BBBB; authentiq_0=20AAAA; authentiq-login-0=x; authentiq-hint=x"} {
 			for _, page := range []bool{false, true} {
-				var a answer
+				var a testrig.Answer
 				if page { // somebody who opens it in a tab gets the same
-					a = newBrowser(t).step(s.url("/authentiq/session"), "Cookie", cookie)
+					a = newBrowser(t).Step(s.url("/authentiq/session"), "Cookie", cookie)
 				} else {
 					a = whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", cookie)
 				}
 				var problem map[string]any
-				if err := json.Unmarshal([]byte(a.body), &problem); err != nil || problem["status"] != 401.0 || problem["sign_in"] != "/authentiq/sign-in" || problem["type"] != "about:blank" {
-					t.Errorf("%s: %v %s", name, err, a.body)
+				if err := json.Unmarshal([]byte(a.Body), &problem); err != nil || problem["status"] != 401.0 || problem["sign_in"] != "/authentiq/sign-in" || problem["type"] != "about:blank" {
+					t.Errorf("%s: %v %s", name, err, a.Body)
 				}
 				if a.StatusCode != http.StatusUnauthorized || a.Header.Get("WWW-Authenticate") != "Authentiq" || a.Header.Get("Content-Type") != "application/problem+json" ||
 					a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Cross-Origin-Resource-Policy") != "same-origin" || len(a.Cookies()) > 0 {
@@ -119,19 +120,19 @@ func TestASessionIsToldOnlyWhereTheGateWouldLetItPass(t *testing.T) {
 	keys := "\nsession {\nkeys " + sessionKey() + "\n}"
 	s := newStreet(t, gate("session_endpoint full"+keys))
 	b := s.signedIn()
-	kept := b.cookieHeader(s.url("/"))
+	kept := b.CookieHeader(s.url("/"))
 	for _, rules := range []string{"require email *@example.org", "require groups staff", "unauthenticated pass\nrequire email *@example.org"} {
 		answersLoad(t, s, gate("session_endpoint full\n"+rules+keys), b)
 		a := whoamiGet(t, b, s.url("/authentiq/session"))
 		var problem map[string]any
-		_ = json.Unmarshal([]byte(a.body), &problem)
-		if a.StatusCode != http.StatusForbidden || strings.Contains(a.body, authentiqtest.Alice) || strings.Contains(a.body, "example.com") || problem["status"] != 403.0 || !strings.HasSuffix(fmt.Sprint(problem["detail"]), ".") || len(a.Cookies()) > 0 {
-			t.Errorf("%s: %d %s", rules, a.StatusCode, a.body)
+		_ = json.Unmarshal([]byte(a.Body), &problem)
+		if a.StatusCode != http.StatusForbidden || strings.Contains(a.Body, authentiqtest.Alice) || strings.Contains(a.Body, "example.com") || problem["status"] != 403.0 || !strings.HasSuffix(fmt.Sprint(problem["detail"]), ".") || len(a.Cookies()) > 0 {
+			t.Errorf("%s: %d %s", rules, a.StatusCode, a.Body)
 		}
 	}
 	answersLoad(t, s, strings.Replace(gate(keys), " email ", " email~rs ", 1), b)
 	if a := whoamiGet(t, b, s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
-		t.Errorf("%d %s", a.StatusCode, a.body)
+		t.Errorf("%d %s", a.StatusCode, a.Body)
 	}
 	// Whoever the gate does not know, it does not know either.
 	s.setClock(time.Now().Add(defaultLifetime + time.Second))
@@ -140,13 +141,13 @@ func TestASessionIsToldOnlyWhereTheGateWouldLetItPass(t *testing.T) {
 	}
 	answersLoad(t, s, gate(keys), b)
 	other := s.signedIn()
-	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", kept+"; "+other.cookieHeader(s.url("/"))); a.StatusCode != http.StatusUnauthorized || len(a.Cookies()) > 0 {
+	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", kept+"; "+other.CookieHeader(s.url("/"))); a.StatusCode != http.StatusUnauthorized || len(a.Cookies()) > 0 {
 		t.Errorf("two sessions: %d %q", a.StatusCode, a.Header)
 	}
 	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "X-Authentiq-Subject", "admin", "Remote-User", "admin"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("forged headers: %d", a.StatusCode)
 	}
-	b.post(s.url("/authentiq/sign-out"))
+	b.Post(s.url("/authentiq/sign-out"))
 	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", kept); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("signed out: %d", a.StatusCode)
 	}
@@ -155,7 +156,7 @@ func TestASessionIsToldOnlyWhereTheGateWouldLetItPass(t *testing.T) {
 func TestASessionIsOnlyRead(t *testing.T) {
 	s := newStreet(t, gate(""))
 	b := s.signedIn()
-	hits, before := s.echo.count(), b.cookieHeader(s.url("/authentiq/session"))
+	hits, before := s.echo.Count(), b.CookieHeader(s.url("/authentiq/session"))
 	full := whoamiGet(t, b, s.url("/authentiq/session"))
 	for _, test := range []struct {
 		method string
@@ -167,17 +168,17 @@ func TestASessionIsOnlyRead(t *testing.T) {
 		{http.MethodPut, http.StatusMethodNotAllowed},
 		{http.MethodDelete, http.StatusMethodNotAllowed},
 	} {
-		req := pageRequest(t, s.url("/authentiq/session"), "Origin", "https://evil.example", "Access-Control-Request-Method", "GET", "X-HTTP-Method-Override", "GET")
+		req := testrig.PageRequest(t, s.url("/authentiq/session"), "Origin", "https://evil.example", "Access-Control-Request-Method", "GET", "X-HTTP-Method-Override", "GET")
 		req.Method = test.method
-		a := b.do(req)
-		if a.StatusCode != test.status || a.body != "" || len(a.Cookies()) > 0 || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Access-Control-Allow-Origin") != "" || test.status == http.StatusMethodNotAllowed && a.Header.Get("Allow") != "GET, HEAD" {
-			t.Errorf("%s: %d %q %q", test.method, a.StatusCode, a.Header, a.body)
+		a := b.Do(req)
+		if a.StatusCode != test.status || a.Body != "" || len(a.Cookies()) > 0 || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Access-Control-Allow-Origin") != "" || test.status == http.StatusMethodNotAllowed && a.Header.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d %q %q", test.method, a.StatusCode, a.Header, a.Body)
 		}
 		if test.method == http.MethodHead && a.Header.Get("Content-Type") != full.Header.Get("Content-Type") {
 			t.Errorf("HEAD: %q", a.Header)
 		}
 	}
-	if s.echo.count() != hits || b.cookieHeader(s.url("/authentiq/session")) != before || len(full.Cookies()) > 0 {
+	if s.echo.Count() != hits || b.CookieHeader(s.url("/authentiq/session")) != before || len(full.Cookies()) > 0 {
 		t.Error("something changed")
 	}
 }

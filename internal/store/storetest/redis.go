@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // Redis is a redis-server of a test's own, on loopback, which writes to disk before
@@ -58,14 +59,7 @@ func StartRedis(t testing.TB) *Redis {
 // newRedis is one that was not started yet.
 func newRedis(t testing.TB) *Redis {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		missing := t.Skip
-		if os.Getenv("CI") != "" {
-			missing = t.Fatal
-		}
-		missing("redis-server is not installed: NOT TESTED with it; Debian has it as redis-server")
-	}
+	path := testrig.Tool(t, "redis-server", "redis-server")
 	// The path of a socket may be 107 bytes long, and a test's folder is longer.
 	dir, err := os.MkdirTemp("", "redis")
 	if err != nil {
