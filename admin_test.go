@@ -39,7 +39,7 @@ func admin(t *testing.T, method, target, body string) (status int, answer string
 }
 
 func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for name, test := range map[string]struct {
 		order      func(sub, sid string) string
 		one, other bool // who is still in: one of whom it is, and another session of the same user
@@ -47,7 +47,7 @@ func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
 		"by sid":                         {func(_, sid string) string { return `{"sid": "` + sid + `"}` }, false, true},
 		"by sub":                         {func(sub, _ string) string { return `{"sub": "` + sub + `"}` }, false, false},
 		"everybody":                      {func(string, string) string { return `{"all": true}` }, false, false},
-		"everybody of a client":          {func(string, string) string { return `{"all": true, "client_id": "` + s.provider.ClientID() + `"}` }, false, false},
+		"everybody of a client":          {func(string, string) string { return `{"all": true, "client_id": "` + s.Provider.ClientID() + `"}` }, false, false},
 		"a sub that is somebody's sid":   {func(_, sid string) string { return `{"sub": "` + sid + `"}` }, true, true},
 		"a sid that is somebody's sub":   {func(sub, _ string) string { return `{"sid": "` + sub + `"}` }, true, true},
 		"everybody of somebody's else's": {func(string, string) string { return `{"all": true, "issuer": "https://elsewhere.example/"}` }, true, true},
@@ -56,20 +56,20 @@ func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
 			one, other := steadyBrowser(t), steadyBrowser(t)
 			// Who is signed out in a second in which he signs in is out.
 			testrig.Await(t, "both are in", func() bool {
-				return one.Get(s.url("/")).StatusCode == http.StatusOK && other.Get(s.url("/")).StatusCode == http.StatusOK
+				return one.Get(s.URL("/")).StatusCode == http.StatusOK && other.Get(s.URL("/")).StatusCode == http.StatusOK
 			})
-			seen := one.Get(s.url("/")).Seen(t)
-			lines := []string{ourLine(one, s.url("/")), ourLine(other, s.url("/"))}
+			seen := one.Get(s.URL("/")).Seen(t)
+			lines := []string{ourLine(one, s.URL("/")), ourLine(other, s.URL("/"))}
 			status, answer := admin(t, http.MethodPost, "/authentiq/sign-out", test.order(seen.Value(t, "X-Authentiq-Subject"), seen.Value(t, "X-Authentiq-Sid")))
 			if strings.Contains(name, "else's") {
 				if status != http.StatusNotFound {
 					t.Errorf("%d %s", status, answer)
 				}
-			} else if status != http.StatusOK || !strings.Contains(answer, s.provider.ClientID()) {
+			} else if status != http.StatusOK || !strings.Contains(answer, s.Provider.ClientID()) {
 				t.Fatalf("%d %s", status, answer)
 			}
 			for i, stays := range []bool{test.one, test.other} {
-				if in := steadyBrowser(t).Step(s.url("/"), "Cookie", lines[i]).StatusCode == http.StatusOK; in != stays {
+				if in := steadyBrowser(t).Step(s.URL("/"), "Cookie", lines[i]).StatusCode == http.StatusOK; in != stays {
 					t.Errorf("session %d: in is %t, want %t", i, in, stays)
 				}
 			}
@@ -98,9 +98,9 @@ func TestAnOperatorSignsOutWhomHeNames(t *testing.T) {
 }
 
 func TestAnOperatorSeesWhatIsRemembered(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
-	sub := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject")
+	sub := b.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Subject")
 	if status, answer := admin(t, http.MethodPost, "/authentiq/sign-out", `{"sub": "`+sub+`"}`); status != http.StatusOK {
 		t.Fatalf("%d %s", status, answer)
 	}
@@ -127,10 +127,10 @@ func TestAnOperatorSeesWhatIsRemembered(t *testing.T) {
 			t.Errorf("the stores are %+v", l.Stores)
 		}
 	}
-	if e := s.events(eventHandSignOut); len(e) != 1 || e[0]["sub"] != sub || e[0]["all"] != false || e[0]["clients"] != 1.0 {
+	if e := s.Events(eventHandSignOut); len(e) != 1 || e[0]["sub"] != sub || e[0]["all"] != false || e[0]["clients"] != 1.0 {
 		t.Errorf("the log has %v", e)
 	}
-	if r := list("").Revocations[0]; r.Kind != "sub" || r.Issuer != s.provider.Issuer || r.ClientID != s.provider.ClientID() || r.SignedIn == nil || r.Until.Before(*r.SignedIn) {
+	if r := list("").Revocations[0]; r.Kind != "sub" || r.Issuer != s.Provider.Issuer || r.ClientID != s.Provider.ClientID() || r.SignedIn == nil || r.Until.Before(*r.SignedIn) {
 		t.Errorf("listed as %+v", r)
 	}
 	for _, query := range []string{"?limit=-1", "?limit=x", "?subject=a"} {
@@ -139,16 +139,16 @@ func TestAnOperatorSeesWhatIsRemembered(t *testing.T) {
 		}
 	}
 	// Neither is anything that a site would answer.
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	for _, path := range []string{"/authentiq/revocations", "/authentiq/sign-out/", "/authentiq/revocations/"} {
-		if a := b.Step(s.url(path)); a.StatusCode != http.StatusNotFound {
+		if a := b.Step(s.URL(path)); a.StatusCode != http.StatusNotFound {
 			t.Errorf("%s on the site: %d", path, a.StatusCode)
 		}
 	}
-	if s.echo.Count() != hits {
+	if s.Echo.Count() != hits {
 		t.Error("the application was reached")
 	}
-	stopCaddy()
+	testrig.StopCaddy()
 	if status, answer := admin(t, http.MethodGet, "/authentiq/revocations", ""); status != http.StatusNotFound {
 		t.Errorf("without a gate: %d %s", status, answer)
 	}

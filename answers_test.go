@@ -82,10 +82,10 @@ func answersInert(t *testing.T, what string, a testrig.Answer) {
 
 func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 	keys := "\nsession {\nkeys " + sessionKey() + "\n}"
-	s := newStreet(t, gate(keys))
+	s := newStreet(t, testrig.GateBlock(keys))
 	b := s.signedIn()
 	block := func(scope, options string) string {
-		return strings.Replace(gate(options+keys), "aq:name email phone address aq:location", scope, 1)
+		return strings.Replace(testrig.GateBlock(options+keys), "aq:name email phone address aq:location", scope, 1)
 	}
 	for _, test := range []struct {
 		name, scope, options string
@@ -101,9 +101,9 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answersLoad(t, s, block(test.scope, test.options), b)
-			mark, hits := s.flowMark(), s.echo.Count()
-			a := b.Step(s.url("/deep?a=b&c=%26"))
-			if a.StatusCode != http.StatusForbidden || s.echo.Count() != hits {
+			mark, hits := s.flowMark(), s.Echo.Count()
+			a := b.Step(s.URL("/deep?a=b&c=%26"))
+			if a.StatusCode != http.StatusForbidden || s.Echo.Count() != hits {
 				t.Fatalf("%d", a.StatusCode)
 			}
 			answersInert(t, "the page", a)
@@ -122,7 +122,7 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 				if links[label] == "" {
 					continue
 				}
-				if q := answersQuery(t, b, s.url(links[label])); len(q["prompt"]) != 1 || q.Get("prompt") != prompt {
+				if q := answersQuery(t, b, s.URL(links[label])); len(q["prompt"]) != 1 || q.Get("prompt") != prompt {
 					t.Errorf("%s: prompt %q", label, q["prompt"])
 				}
 			}
@@ -131,7 +131,7 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 				t.Errorf("logged %v, the page says %q", events, ref)
 			}
 			// A program reads the same.
-			p := whoamiGet(t, b, s.url("/api"))
+			p := whoamiGet(t, b, s.URL("/api"))
 			var problem map[string]any
 			if err := json.Unmarshal([]byte(p.Body), &problem); err != nil || p.StatusCode != http.StatusForbidden || !strings.Contains(fmt.Sprint(problem["detail"]), html.UnescapeString(test.says[0])) || problem["status"] != 403.0 {
 				t.Errorf("%d %s", p.StatusCode, p.Body)
@@ -141,10 +141,10 @@ func TestWhoMayNotEnterIsToldWhatIsMissingAndWhatToDo(t *testing.T) {
 }
 
 func TestWhoSharesWhatIsMissingGoesOnToWhereHeWasGoing(t *testing.T) {
-	s := newStreet(t, gate("require phone_number"))
-	s.provider.SignInAs(authentiqtest.Alice, "phone")
+	s := newStreet(t, testrig.GateBlock("require phone_number"))
+	s.Provider.SignInAs(authentiqtest.Alice, "phone")
 	b := newBrowser(t)
-	a := b.Get(s.url("/deep?a=b&c=%26"))
+	a := b.Get(s.URL("/deep?a=b&c=%26"))
 	if a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "<li>Your phone number has to be shared.</li>") {
 		t.Fatalf("%d %s", a.StatusCode, a.Body)
 	}
@@ -154,8 +154,8 @@ func TestWhoSharesWhatIsMissingGoesOnToWhereHeWasGoing(t *testing.T) {
 			t.Fatalf("a reload lets in: %d", again.StatusCode)
 		}
 	}
-	s.provider.SignInAs(authentiqtest.Alice)
-	if got := b.Get(s.url(answersLinks(a)[labelShare])).Seen(t).Line; got != "GET /deep?a=b&c=%26 HTTP/1.1" {
+	s.Provider.SignInAs(authentiqtest.Alice)
+	if got := b.Get(s.URL(answersLinks(a)[labelShare])).Seen(t).Line; got != "GET /deep?a=b&c=%26 HTTP/1.1" {
 		t.Errorf("landed at %q", got)
 	}
 }
@@ -185,8 +185,8 @@ func TestAStrangersLinkChoosesNoPromptButTheTwoThatAreOffered(t *testing.T) {
 		{"none stands alone", "auth_param prompt none", "again=other", []string{"login"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.flowLoad(t, gate(test.options))
-			q := answersQuery(t, newBrowser(t), s.url("/authentiq/sign-in?"+test.query))
+			s.flowLoad(t, testrig.GateBlock(test.options))
+			q := answersQuery(t, newBrowser(t), s.URL("/authentiq/sign-in?"+test.query))
 			if !slices.Equal(q["prompt"], test.want) {
 				t.Errorf("prompt %q, want %q", q["prompt"], test.want)
 			}
@@ -207,12 +207,12 @@ func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
 	common := "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\n"
 	s := newStreet(t, "authentiq /app/* {\n"+common+"scope aq:name phone\n}\nauthentiq /admin/* {\n"+common+"scope email~rs phone~r\n}\nreverse_proxy UPSTREAM\n")
 	b := newBrowser(t)
-	b.Get(s.url("/app/")).Seen(t)
-	a := b.Get(s.url("/admin/x?y=1"))
+	b.Get(s.URL("/app/")).Seen(t)
+	a := b.Get(s.URL("/admin/x?y=1"))
 	if a.StatusCode != http.StatusForbidden {
 		t.Fatalf("without an address: %d", a.StatusCode)
 	}
-	share := s.url(answersLinks(a)[labelShare])
+	share := s.URL(answersLinks(a)[labelShare])
 	q := answersQuery(t, newBrowser(t), share)
 	if got := q.Get("scope"); got != "openid email~rs phone~r aq:name" || q.Get("prompt") != "consent" || len(q["scope"]) != 1 {
 		t.Errorf("the provider is asked for %q, prompt %q", q["scope"], q["prompt"])
@@ -227,26 +227,26 @@ func TestSharingWhatASecondGateWantsAsksForThat(t *testing.T) {
 	}
 	good := sealed.Query().Get("scope")
 	for name, scope := range map[string]string{
-		"a scope as it is": "address", "nothing": "", "a changed one": good[:len(good)-4] + "AAAA", "a cookie's": b.Cookies(s.url("/"))[0].Value,
+		"a scope as it is": "address", "nothing": "", "a changed one": good[:len(good)-4] + "AAAA", "a cookie's": b.Cookies(s.URL("/"))[0].Value,
 	} {
-		q := answersQuery(t, newBrowser(t), s.url("/authentiq/sign-in?"+url.Values{"again": {"share"}, "scope": {scope}}.Encode()))
+		q := answersQuery(t, newBrowser(t), s.URL("/authentiq/sign-in?"+url.Values{"again": {"share"}, "scope": {scope}}.Encode()))
 		if !slices.Equal(q["scope"], []string{"openid aq:name phone"}) {
 			t.Errorf("%s: a stranger's link asks for %q", name, q["scope"])
 		}
 	}
-	if q := answersQuery(t, newBrowser(t), s.url("/authentiq/sign-in?scope="+url.QueryEscape(good))); q.Get("scope") != "openid aq:name phone" {
+	if q := answersQuery(t, newBrowser(t), s.URL("/authentiq/sign-in?scope="+url.QueryEscape(good))); q.Get("scope") != "openid aq:name phone" {
 		t.Errorf("without a page that offers it: %q", q.Get("scope"))
 	}
 }
 
 func TestATabThatComesLateIsToldThatAllIsDone(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/deep?x=%22"))
+	callback := b.ToCallback(s.URL("/deep?x=%22"))
 	login := callbackSlot(t, b, callback)
 	b.Get(callback).Seen(t)
-	asked, mark := s.flowAsked(authentiqtest.Token), s.flowMark()
-	for name, want := range map[string]string{"": "/", login.Name + "=" + login.Value + "; " + b.CookieHeader(s.url("/")): `/deep?x=%22`} {
+	asked, mark := s.Asked(authentiqtest.Token), s.flowMark()
+	for name, want := range map[string]string{"": "/", login.Name + "=" + login.Value + "; " + b.CookieHeader(s.URL("/")): `/deep?x=%22`} {
 		var header []string
 		if name != "" {
 			header = []string{"Cookie", name}
@@ -257,10 +257,10 @@ func TestATabThatComesLateIsToldThatAllIsDone(t *testing.T) {
 		}
 		answersInert(t, "the page", a)
 	}
-	if events := s.flowEvents(eventRefused, mark); len(events) != 2 || events[0]["check"] != "state" || s.flowAsked(authentiqtest.Token) != asked {
+	if events := s.flowEvents(eventRefused, mark); len(events) != 2 || events[0]["check"] != "state" || s.Asked(authentiqtest.Token) != asked {
 		t.Errorf("logged %v", events)
 	}
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	// Whoever is not signed in is not told so.
 	if a := newBrowser(t).Step(callback); strings.Contains(a.Body, "signed in already") || a.StatusCode != http.StatusBadRequest {
 		t.Errorf("%d %s", a.StatusCode, a.Body)
@@ -268,48 +268,48 @@ func TestATabThatComesLateIsToldThatAllIsDone(t *testing.T) {
 }
 
 func TestAProfileThatIsTooLargeIsAPageAndNoSession(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	cookiesGrow(s, 20_000)
 	b := newBrowser(t)
-	a := s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), http.StatusBadGateway, "size", "the largest, as JSON: ")
+	a := s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), http.StatusBadGateway, "size", "the largest, as JSON: ")
 	answersInert(t, "the page", a)
-	if !strings.Contains(a.Body, "Your profile is larger than this site can keep.") || signoutHint(b, s.url("/authentiq/x")) != nil {
+	if !strings.Contains(a.Body, "Your profile is larger than this site can keep.") || signoutHint(b, s.URL("/authentiq/x")) != nil {
 		t.Errorf("%s", a.Body)
 	}
 }
 
 func TestAProviderThatIsAwayIsSaidToBeInTheAnswerAndInTheLog(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.provider.Down()
-	s.flowRediscover(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.Down()
+	s.flowRediscover(t, testrig.GateBlock(""))
 	mark := s.flowMark()
 	b := newBrowser(t)
-	a := b.Step(s.url("/"))
+	a := b.Step(s.URL("/"))
 	answersInert(t, "the page", a)
 	ref := answersReference.FindStringSubmatch(a.Body)
 	events := s.flowEvents(eventRefused, mark)
 	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || ref == nil || len(events) != 1 || events[0]["reference"] != ref[1] || events[0]["check"] != "discovery" || events[0]["level"] != "error" || events[0]["status"] != 503.0 {
 		t.Errorf("%d %q %v", a.StatusCode, a.Header, events)
 	}
-	if strings.Contains(a.Body, s.provider.Issuer) || strings.Contains(a.Body, "refused") {
+	if strings.Contains(a.Body, s.Provider.Issuer) || strings.Contains(a.Body, "refused") {
 		t.Errorf("the page tells why: %s", a.Body)
 	}
-	if trouble := s.events(eventProviderTrouble); len(trouble) == 0 || trouble[len(trouble)-1]["effect"] == nil || !strings.Contains(fmt.Sprint(trouble[len(trouble)-1]["error"]), s.provider.Issuer) {
+	if trouble := s.Events(eventProviderTrouble); len(trouble) == 0 || trouble[len(trouble)-1]["effect"] == nil || !strings.Contains(fmt.Sprint(trouble[len(trouble)-1]["error"]), s.Provider.Issuer) {
 		t.Errorf("logged %v", trouble)
 	}
-	ready := len(s.events(eventProviderReady))
-	if err := s.provider.Up(); err != nil {
+	ready := len(s.Events(eventProviderReady))
+	if err := s.Provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	testrig.Await(t, "the recovery is logged", func() bool { return len(s.events(eventProviderReady)) == ready+1 })
-	b.Get(s.url("/")).Seen(t)
+	testrig.Await(t, "the recovery is logged", func() bool { return len(s.Events(eventProviderReady)) == ready+1 })
+	b.Get(s.URL("/")).Seen(t)
 }
 
 // With pages off the site's own error pages say it.
 func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 	keys := "\nsession {\nkeys " + sessionKey() + "\n}"
 	site := func(options string) string {
-		return gate("pages off\n"+options+keys) + "handle_errors {\nheader X-Site yes\nrespond \"{err.status_code}|{err.message}|{uri}\"\n}\n"
+		return testrig.GateBlock("pages off\n"+options+keys) + "handle_errors {\nheader X-Site yes\nrespond \"{err.status_code}|{err.message}|{uri}\"\n}\n"
 	}
 	s := newStreet(t, site(""))
 	b := s.signedIn()
@@ -330,20 +330,20 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 		return m[2]
 	}
 	mark := s.flowMark()
-	ref := check(t, b.Step(s.url("/deep")), http.StatusForbidden, "you can’t enter here")
+	ref := check(t, b.Step(s.URL("/deep")), http.StatusForbidden, "you can’t enter here")
 	if events := s.flowEvents(eventDenied, mark); ref == "" || len(events) != 1 || events[0]["reference"] != ref {
 		t.Errorf("%q: logged %v", ref, events)
 	}
 	other := newBrowser(t)
-	a := whoamiGet(t, other, s.url("/api"))
+	a := whoamiGet(t, other, s.URL("/api"))
 	check(t, a, http.StatusUnauthorized, "please sign in")
 	if a.Header.Get("WWW-Authenticate") != "Authentiq" {
 		t.Errorf("%q", a.Header)
 	}
-	check(t, other.Step(s.url("/authentiq/none")), http.StatusNotFound, "nothing is here")
+	check(t, other.Step(s.URL("/authentiq/none")), http.StatusNotFound, "nothing is here")
 
 	// At the callback too, and there the query stays out of every log.
-	callback := other.ToCallback(s.url("/deep"))
+	callback := other.ToCallback(s.URL("/deep"))
 	mark = s.flowMark()
 	ref = check(t, other.Step(callback), http.StatusForbidden, "you can’t enter here")
 	if events := s.flowEvents(eventDenied, mark); ref == "" || len(events) != 1 || events[0]["reference"] != ref {
@@ -354,15 +354,15 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 	if events := s.flowEvents(eventRefused, mark); ref == "" || len(events) != 1 || events[0]["reference"] != ref {
 		t.Errorf("%q: logged %v", ref, events)
 	}
-	s.provider.SetHooks(callbackText(authentiqtest.Token, http.StatusInternalServerError, "text/plain", "no"))
-	failing := other.ToCallback(s.url("/authentiq/sign-in"))
+	s.Provider.SetHooks(callbackText(authentiqtest.Token, http.StatusInternalServerError, "text/plain", "no"))
+	failing := other.ToCallback(s.URL("/authentiq/sign-in"))
 	check(t, other.Step(failing), http.StatusBadGateway, "sign-in did not work")
 	check(t, other.Step(strings.Replace(failing, "/callback?", "/callback/?", 1)), http.StatusNotFound, "nothing is here")
-	s.provider.SetHooks(authentiqtest.Hooks{})
+	s.Provider.SetHooks(authentiqtest.Hooks{})
 
-	s.provider.Down()
+	s.Provider.Down()
 	s.flowRediscover(t, site(""))
-	a = newBrowser(t).Step(s.url("/"))
+	a = newBrowser(t).Step(s.URL("/"))
 	check(t, a, http.StatusServiceUnavailable, "nobody can sign in right now")
 	if a.Header.Get("Retry-After") == "" {
 		t.Errorf("%q", a.Header)
@@ -371,16 +371,16 @@ func TestWithPagesOffErrorsReachTheSitesOwnPages(t *testing.T) {
 	// Error routes that fail, and sites without any: the status, and no log either.
 	last := strings.Replace(failing, "code=", "code=x", 1)
 	for name, block := range map[string]string{
-		"none":              gate("pages off" + keys),
-		"one that fails":    gate("pages off"+keys) + "handle_errors {\nerror \"again\" 418\n}\n",
-		"of another status": gate("pages off"+keys) + "handle_errors 500 {\nrespond \"other\"\n}\n",
+		"none":              testrig.GateBlock("pages off" + keys),
+		"one that fails":    testrig.GateBlock("pages off"+keys) + "handle_errors {\nerror \"again\" 418\n}\n",
+		"of another status": testrig.GateBlock("pages off"+keys) + "handle_errors 500 {\nrespond \"other\"\n}\n",
 	} {
 		s.flowLoad(t, block)
 		if a := newBrowser(t).Step(last); a.StatusCode != http.StatusBadRequest || a.Body != "" || a.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d %q %q", name, a.StatusCode, a.Header, a.Body)
 		}
 	}
-	log := s.logged()
+	log := s.Logged()
 	for _, address := range []string{callback, failing, last} {
 		for name, value := range flowQueryOf(t, address) {
 			if name != "iss" && strings.Contains(log, value[0]) {
@@ -398,11 +398,11 @@ var answersHostile = []string{
 }
 
 func TestNothingOfAStrangersIsEverPartOfAPage(t *testing.T) {
-	s := newStreet(t, gate("require badge"))
+	s := newStreet(t, testrig.GateBlock("require badge"))
 	escape := url.QueryEscape
 	for _, text := range answersHostile {
 		b := newBrowser(t)
-		callback := b.ToCallback(s.url("/authentiq/sign-in"))
+		callback := b.ToCallback(s.URL("/authentiq/sign-in"))
 		in := flowQueryOf(t, callback)
 		header := []string{"Referer", strings.NewReplacer("\r", "", "\n", "").Replace(text), "User-Agent", text, "X-Forwarded-Host", text, "Accept-Language", text}
 		for _, path := range []string{
@@ -415,26 +415,26 @@ func TestNothingOfAStrangersIsEverPartOfAPage(t *testing.T) {
 			"/authentiq/sign-out?return_to=" + escape("//evil.example/"+text),
 			"/authentiq/signed-out?state=" + escape(text) + "&return_to=" + escape(text),
 		} {
-			answersInert(t, path, b.Step(s.url(path), header...))
+			answersInert(t, path, b.Step(s.URL(path), header...))
 		}
 		// Local paths are kept, but as text.
-		a := b.Step(s.url("/authentiq/sign-out?return_to=" + escape("/"+strings.ReplaceAll(text, "evil.example", "x"))))
+		a := b.Step(s.URL("/authentiq/sign-out?return_to=" + escape("/"+strings.ReplaceAll(text, "evil.example", "x"))))
 		for _, mark := range []string{"<script", "<img", "<svg", "<base", "<b>", "' onerror", `" onerror`, `"><`} {
 			if strings.Contains(strings.ReplaceAll(a.Body, "\">\n<", ""), mark) && mark != `"><` || a.StatusCode != http.StatusOK {
 				t.Errorf("%q: the page has %s: %d %s", text, mark, a.StatusCode, a.Body)
 			}
 		}
 		// And so is what the provider says of the user.
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 			for _, name := range []string{"name", "email", "sid", "locale", "department"} {
 				c[name] = text
 			}
 		}})
-		answersInert(t, "claims", newBrowser(t).Get(s.url("/")))
-		s.provider.SetHooks(authentiqtest.Hooks{})
+		answersInert(t, "claims", newBrowser(t).Get(s.URL("/")))
+		s.Provider.SetHooks(authentiqtest.Hooks{})
 	}
 	for _, host := range []string{"<script>", "evil.example\"><b>", "a'onerror=x"} {
-		a := s.raw("GET /authentiq/sign-in HTTP/1.1\r\nHost: " + host + "\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+		a := s.Raw("GET /authentiq/sign-in HTTP/1.1\r\nHost: " + host + "\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
 		if a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusOK || strings.Contains(a.Body, host) {
 			t.Errorf("%s: %d %s", host, a.StatusCode, a.Body)
 		}
@@ -442,12 +442,12 @@ func TestNothingOfAStrangersIsEverPartOfAPage(t *testing.T) {
 }
 
 func TestNothingThatTheGateSaysIsKeptByACache(t *testing.T) {
-	s := newStreet(t, gate("require email"))
+	s := newStreet(t, testrig.GateBlock("require email"))
 	b := s.signedIn()
 	stranger := newBrowser(t)
-	callback := stranger.ToCallback(s.url("/"))
+	callback := stranger.ToCallback(s.URL("/"))
 	method := func(b *browser, method, path string) testrig.Answer {
-		req := testrig.PageRequest(t, s.url(path), "Sec-Fetch-Site", "same-origin")
+		req := testrig.PageRequest(t, s.URL(path), "Sec-Fetch-Site", "same-origin")
 		req.Method = method
 		follow := b.Client.CheckRedirect
 		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -455,12 +455,12 @@ func TestNothingThatTheGateSaysIsKeptByACache(t *testing.T) {
 		return b.Do(req)
 	}
 	for name, a := range map[string]testrig.Answer{
-		"the way to the provider": newBrowser(t).Step(s.url("/")), "a form": method(newBrowser(t), "POST", "/"), "a script": whoamiGet(t, newBrowser(t), s.url("/")),
-		"sign-in": newBrowser(t).Step(s.url("/authentiq/sign-in")), "sign-in by a script": whoamiGet(t, newBrowser(t), s.url("/authentiq/sign-in")),
+		"the way to the provider": newBrowser(t).Step(s.URL("/")), "a form": method(newBrowser(t), "POST", "/"), "a script": whoamiGet(t, newBrowser(t), s.URL("/")),
+		"sign-in": newBrowser(t).Step(s.URL("/authentiq/sign-in")), "sign-in by a script": whoamiGet(t, newBrowser(t), s.URL("/authentiq/sign-in")),
 		"a callback of nobody's": newBrowser(t).Step(callback), "a callback": stranger.Step(callback), "a late callback": stranger.Step(callback),
-		"session": b.Step(s.url("/authentiq/session")), "no session": newBrowser(t).Step(s.url("/authentiq/session")),
-		"the snippet": b.Step(s.url("/authentiq/authentiq.js")), "signed-out": b.Step(s.url("/authentiq/signed-out")), "asked": b.Step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
-		"nothing": b.Step(s.url("/authentiq/none")), "the prefix": b.Step(s.url("/authentiq")), "a broken query": b.Step(s.url("/authentiq/sign-in?%zz")),
+		"session": b.Step(s.URL("/authentiq/session")), "no session": newBrowser(t).Step(s.URL("/authentiq/session")),
+		"the snippet": b.Step(s.URL("/authentiq/authentiq.js")), "signed-out": b.Step(s.URL("/authentiq/signed-out")), "asked": b.Step(s.URL("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
+		"nothing": b.Step(s.URL("/authentiq/none")), "the prefix": b.Step(s.URL("/authentiq")), "a broken query": b.Step(s.URL("/authentiq/sign-in?%zz")),
 		"POST session": method(b, "POST", "/authentiq/session"), "PUT callback": method(b, "PUT", "/authentiq/callback"), "POST sign-in": method(b, "POST", "/authentiq/sign-in"),
 		"HEAD": method(newBrowser(t), "HEAD", "/"), "OPTIONS": method(newBrowser(t), "OPTIONS", "/"), "sign-out": method(b, "POST", "/authentiq/sign-out"),
 	} {
@@ -471,12 +471,12 @@ func TestNothingThatTheGateSaysIsKeptByACache(t *testing.T) {
 }
 
 func TestAnErrorOfTheProvidersEndsItsOwnSignInAndNoOther(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	first, second := b.ToCallback(s.url("/one")), b.ToCallback(s.url("/two"))
+	first, second := b.ToCallback(s.URL("/one")), b.ToCallback(s.URL("/two"))
 	state := flowQueryOf(t, first).Get("state")
 	left := func() (n int) {
-		for _, c := range b.Cookies(s.url("/")) {
+		for _, c := range b.Cookies(s.URL("/")) {
 			if strings.Contains(c.Name, loginInfix) {
 				n++
 			}
@@ -484,11 +484,11 @@ func TestAnErrorOfTheProvidersEndsItsOwnSignInAndNoOther(t *testing.T) {
 		return n
 	}
 	answer := func(pairs ...string) testrig.Answer {
-		q := url.Values{"iss": {s.provider.Issuer}}
+		q := url.Values{"iss": {s.Provider.Issuer}}
 		for i := 0; i+1 < len(pairs); i += 2 {
 			q.Set(pairs[i], pairs[i+1])
 		}
-		a := b.Step(s.url("/authentiq/callback?" + q.Encode()))
+		a := b.Step(s.URL("/authentiq/callback?" + q.Encode()))
 		if a.Header.Get("Location") != "" || strings.Contains(a.Body, "refresh") {
 			t.Errorf("%q leads on", pairs)
 		}
@@ -504,8 +504,8 @@ func TestAnErrorOfTheProvidersEndsItsOwnSignInAndNoOther(t *testing.T) {
 	if left() != 2 {
 		t.Errorf("%d sign-ins are left", left())
 	}
-	asked := s.flowAsked(authentiqtest.Token)
-	if a := answer("error", "login_required", "code", "x", "state", state); a.StatusCode != http.StatusForbidden || left() != 1 || s.flowAsked(authentiqtest.Token) != asked || answersLinks(a)[labelSignInAgain] != "/authentiq/sign-in?return_to=%2Fone" {
+	asked := s.Asked(authentiqtest.Token)
+	if a := answer("error", "login_required", "code", "x", "state", state); a.StatusCode != http.StatusForbidden || left() != 1 || s.Asked(authentiqtest.Token) != asked || answersLinks(a)[labelSignInAgain] != "/authentiq/sign-in?return_to=%2Fone" {
 		t.Errorf("%d, %d left, %q", a.StatusCode, left(), answersLinks(a))
 	}
 	for range 20 {
@@ -517,15 +517,15 @@ func TestAnErrorOfTheProvidersEndsItsOwnSignInAndNoOther(t *testing.T) {
 }
 
 func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	var idToken, access string
-	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { idToken, access = m["id_token"].(string), m["access_token"].(string) }})
+	s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { idToken, access = m["id_token"].(string), m["access_token"].(string) }})
 	s.signedIn()
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/"))
+	callback := b.ToCallback(s.URL("/"))
 	query := flowQueryOf(t, callback)
 	plain, _, _ := strings.Cut(callback, "?")
-	asked := s.flowAsked(authentiqtest.Token)
+	asked := s.Asked(authentiqtest.Token)
 	for name, send := range map[string]struct{ method, address, kind, body string }{
 		"a form":                   {"POST", plain, "application/x-www-form-urlencoded", query.Encode()},
 		"a form and a query":       {"POST", callback, "application/x-www-form-urlencoded", query.Encode()},
@@ -559,20 +559,20 @@ func TestTheCallbackTakesNothingButACodeInTheQuery(t *testing.T) {
 	// Tokens in the front channel are nobody's: a fragment's, or a stranger's.
 	other := newBrowser(t)
 	for _, more := range []string{"id_token=" + idToken, "access_token=" + access + "&token_type=Bearer", "response=" + idToken, "id_token=" + idToken + "&access_token=" + access} {
-		state := flowQueryOf(t, other.ToCallback(s.url("/"))).Get("state")
-		a := other.Step(plain + "?" + more + "&iss=" + url.QueryEscape(s.provider.Issuer) + "&state=" + url.QueryEscape(state))
-		if a.StatusCode != http.StatusBadRequest || len(flowSession(other, s.url("/"))) > 0 {
+		state := flowQueryOf(t, other.ToCallback(s.URL("/"))).Get("state")
+		a := other.Step(plain + "?" + more + "&iss=" + url.QueryEscape(s.Provider.Issuer) + "&state=" + url.QueryEscape(state))
+		if a.StatusCode != http.StatusBadRequest || len(flowSession(other, s.URL("/"))) > 0 {
 			t.Errorf("%.20s: %d", more, a.StatusCode)
 		}
 	}
-	if s.flowAsked(authentiqtest.Token) != asked {
+	if s.Asked(authentiqtest.Token) != asked {
 		t.Error("a code was redeemed")
 	}
 	a := b.Step(callback + "&id_token=" + idToken + "x&access_token=stolen&token_type=Bearer&expires_in=9&scope=admin&session_state=x")
-	if a.StatusCode != http.StatusSeeOther || b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+	if a.StatusCode != http.StatusSeeOther || b.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 		t.Errorf("beside a code they are passed over: %d", a.StatusCode)
 	}
-	if strings.Contains(s.logged(), idToken) || strings.Contains(s.logged(), access) {
+	if strings.Contains(s.Logged(), idToken) || strings.Contains(s.Logged(), access) {
 		t.Error("the log has a token")
 	}
 }
@@ -587,22 +587,22 @@ func TestEventsNameTheUserAndTheAddressThatCaddyTrusts(t *testing.T) {
 		{"the proxy is trusted", "servers {\ntrusted_proxies static 127.0.0.1/32\n}", "203.0.113.9"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.port = testnet.Port(t)
+			s.Port = testnet.Port(t)
 			mark := s.flowMark()
-			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+gate(keys)+"}")
+			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+testrig.GateBlock(keys)+"}")
 			b := newBrowser(t)
-			callback := b.ToCallback(s.url("/"))
+			callback := b.ToCallback(s.URL("/"))
 			b.Step(callback, spoof...)
 			b.Step(callback, spoof...)
-			req := testrig.PageRequest(t, s.url("/authentiq/sign-out"), append(spoof, "Sec-Fetch-Site", "same-origin")...)
+			req := testrig.PageRequest(t, s.URL("/authentiq/sign-out"), append(spoof, "Sec-Fetch-Site", "same-origin")...)
 			req.Method = http.MethodPost
 			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			s.port = testnet.Port(t)
+			s.Port = testnet.Port(t)
 			b.Do(req)
-			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+gate("require badge"+keys)+"}")
-			newBrowser(t).Step(newBrowser(t).ToCallback(s.url("/")), spoof...)
+			s.loadWith(test.globals, "http://127.0.0.1:PORT {\nlog\n"+testrig.GateBlock("require badge"+keys)+"}")
+			newBrowser(t).Step(newBrowser(t).ToCallback(s.URL("/")), spoof...)
 			denied := newBrowser(t)
-			denied.Step(denied.ToCallback(s.url("/")), spoof...)
+			denied.Step(denied.ToCallback(s.URL("/")), spoof...)
 			for _, event := range []string{eventSignIn, eventRefused, eventSignOut, eventDenied} {
 				events := s.flowEvents(event, mark)
 				if len(events) == 0 {
@@ -626,7 +626,7 @@ func TestEventsNameTheUserAndTheAddressThatCaddyTrusts(t *testing.T) {
 
 // Alerts are built on these.
 func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for name, c := range map[string]struct {
 		hooks       authentiqtest.Hooks
 		status      int
@@ -642,22 +642,22 @@ func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
 		"no right to redeem": {callbackText(authentiqtest.Token, 400, "application/json", `{"error":"unauthorized_client"}`), http.StatusBadGateway, "token request", "check client_id and client_secret"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.provider.SetHooks(c.hooks)
-			defer s.provider.SetHooks(authentiqtest.Hooks{})
+			s.Provider.SetHooks(c.hooks)
+			defer s.Provider.SetHooks(authentiqtest.Hooks{})
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.ToCallback(s.url("/")), c.status, c.check, c.want)
+			s.callbackRefused(t, b, b.ToCallback(s.URL("/")), c.status, c.check, c.want)
 		})
 	}
 	t.Run("no cookie", func(t *testing.T) {
-		s.callbackRefused(t, newBrowser(t), newBrowser(t).ToCallback(s.url("/")), http.StatusBadRequest, "state", "its cookie did not come along")
+		s.callbackRefused(t, newBrowser(t), newBrowser(t).ToCallback(s.URL("/")), http.StatusBadRequest, "state", "its cookie did not come along")
 	})
 	t.Run("a query that is not read", func(t *testing.T) {
-		s.callbackRefused(t, newBrowser(t), s.url("/authentiq/callback?code=%zz"), http.StatusBadRequest, "query", "malformed")
-		s.callbackRefused(t, newBrowser(t), s.url("/authentiq/callback?"+strings.Repeat("a&", maxParameters)), http.StatusBadRequest, "query", "more than 65")
+		s.callbackRefused(t, newBrowser(t), s.URL("/authentiq/callback?code=%zz"), http.StatusBadRequest, "query", "malformed")
+		s.callbackRefused(t, newBrowser(t), s.URL("/authentiq/callback?"+strings.Repeat("a&", maxParameters)), http.StatusBadRequest, "query", "more than 65")
 	})
 	t.Run("a target with a host of its own", func(t *testing.T) {
 		mark := s.flowMark()
-		a := s.raw("GET http://127.0.0.1:PORT/authentiq/sign-in HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nAccept: text/html\r\n\r\n")
+		a := s.Raw("GET http://127.0.0.1:PORT/authentiq/sign-in HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nAccept: text/html\r\n\r\n")
 		events := s.flowEvents(eventRefused, mark)
 		if a.StatusCode != http.StatusBadRequest || len(events) != 1 || events[0]["check"] != "host" || !strings.Contains(fmt.Sprint(events[0]["error"]), "X-Forwarded-Host") {
 			t.Errorf("%d, logged %v", a.StatusCode, events)
@@ -666,9 +666,9 @@ func TestTheLogSaysWhatToDoAboutMistakesOfTheConfiguration(t *testing.T) {
 }
 
 func TestAHostThatSessionDomainDoesNotCoverIsNotSentToHTTPS(t *testing.T) {
-	s := newStreet(t, gate("session {\n domain example.com\n}"))
+	s := newStreet(t, testrig.GateBlock("session {\n domain example.com\n}"))
 	mark := s.flowMark()
-	a := newBrowser(t).Step(s.url("/"))
+	a := newBrowser(t).Step(s.URL("/"))
 	if events := s.flowEvents(eventRefused, mark); len(events) != 1 || events[0]["check"] != "origin" || !strings.Contains(events[0]["error"].(string), "session domain does not cover") {
 		t.Errorf("logged %v", events)
 	}
@@ -686,20 +686,20 @@ func TestEventsKeepTheirNames(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["nickname"] = "a\nb" }})
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["nickname"] = "a\nb" }})
 	b := s.signedIn()
-	b.Get(s.url("/"))
-	events := s.events(eventHeaderLeftOut)
+	b.Get(s.URL("/"))
+	events := s.Events(eventHeaderLeftOut)
 	if len(events) != 1 || fmt.Sprint(events[0]["headers"]) != "[X-Authentiq-Nickname]" || events[0]["sub"] != authentiqtest.Alice {
 		t.Errorf("logged %v", events)
 	}
 	// A new sign-in ends the session before, and says why.
-	b.Get(s.url("/authentiq/sign-in"))
-	s.provider.SetHooks(callbackClaim("nonce", "x"))
-	b.Get(s.url("/authentiq/sign-in"))
+	b.Get(s.URL("/authentiq/sign-in"))
+	s.Provider.SetHooks(callbackClaim("nonce", "x"))
+	b.Get(s.URL("/authentiq/sign-in"))
 	var reasons []string
-	for _, e := range s.events(eventSignOut) {
+	for _, e := range s.Events(eventSignOut) {
 		reasons = append(reasons, fmt.Sprint(e["reason"]))
 	}
 	if !slices.Equal(reasons, []string{"signed in anew", "another sign-in failed"}) {

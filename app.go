@@ -25,6 +25,7 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
+	"github.com/authentiq/caddy-authentiq/internal/clock"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
 	"github.com/authentiq/caddy-authentiq/internal/revocation"
 	"github.com/authentiq/caddy-authentiq/internal/signers"
@@ -47,7 +48,7 @@ var (
 type App struct {
 	storage certmagic.Storage
 	state   *state
-	now     clock
+	now     clock.Clock
 	logger  *zap.Logger
 
 	stateKey  string
@@ -103,17 +104,8 @@ type pooledProvider struct{ *provider.Provider }
 // Destruct implements caddy.Destructor.
 func (p pooledProvider) Destruct() error { p.Close(); return nil }
 
-// clock tells the time. The zero value is the machine's.
-type clock struct {
-	fake atomic.Pointer[func() time.Time]
-}
-
-func (c *clock) Now() time.Time {
-	if now := c.fake.Load(); now != nil {
-		return (*now)()
-	}
-	return time.Now()
-}
+// Clock is the time as the app sees it.
+func (a *App) Clock() *clock.Clock { return &a.now }
 
 // CaddyModule returns the Caddy module information.
 func (*App) CaddyModule() caddy.ModuleInfo {

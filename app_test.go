@@ -134,38 +134,38 @@ func (s *moodyStorage) Lock(ctx context.Context, name string) error {
 // loadMoody makes Caddy serve block with the street's folder as a storage that
 // does what the test orders.
 func (s *street) loadMoody(block string) {
-	s.t.Helper()
-	text := s.fill(`{
+	s.T.Helper()
+	text := s.Fill(`{
 	admin off
 	persist_config off
 	skip_install_trust
 	storage_check off
-	storage authentiq_test_moody "` + s.storage + `"
+	storage authentiq_test_moody "` + s.Storage + `"
 	log {
 		level DEBUG
-		output file "` + s.log + `"
+		output file "` + s.Log + `"
 	}
 	grace_period 1s
 }
 http://127.0.0.1:PORT {
 	` + block + `
 }`)
-	config, err := adapt(text)
+	config, err := testrig.Adapt(text)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	if err := loadCaddy(config); err != nil {
-		s.t.Fatal(err)
+	if err := testrig.LoadCaddy(config); err != nil {
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(stopCaddy)
+	s.T.Cleanup(testrig.StopCaddy)
 }
 
 func (s *street) keyFile() string {
-	return filepath.Join(s.storage, filepath.FromSlash(path.Join(keyFolder, firstGeneration)))
+	return filepath.Join(s.Storage, filepath.FromSlash(path.Join(keyFolder, firstGeneration)))
 }
 
 func TestASessionOutlivesReloadAndRestart(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
 	key, err := os.ReadFile(s.keyFile())
 	if err != nil {
@@ -173,7 +173,7 @@ func TestASessionOutlivesReloadAndRestart(t *testing.T) {
 	}
 	still := func(what string) {
 		t.Helper()
-		a := b.Step(s.url("/"))
+		a := b.Step(s.URL("/"))
 		if a.StatusCode != http.StatusOK {
 			t.Fatalf("after %s: %d", what, a.StatusCode)
 		}
@@ -181,39 +181,39 @@ func TestASessionOutlivesReloadAndRestart(t *testing.T) {
 			t.Fatalf("after %s the key in storage is another: %v", what, err)
 		}
 	}
-	s.load(gate(""))
+	s.Load(testrig.GateBlock(""))
 	still("a reload")
-	s.load(gate("clock_skew 30s"))
+	s.Load(testrig.GateBlock("clock_skew 30s"))
 	still("a reload with a change")
-	s.load("respond nothing")
-	s.load(gate(""))
+	s.Load("respond nothing")
+	s.Load(testrig.GateBlock(""))
 	still("a time without the gate")
-	stopCaddy()
-	s.load(gate(""))
+	testrig.StopCaddy()
+	s.Load(testrig.GateBlock(""))
 	still("a restart")
-	s.provider.Down()
-	s.load(gate(""))
+	s.Provider.Down()
+	s.Load(testrig.GateBlock(""))
 	still("a reload while the provider is down")
-	stopCaddy()
-	s.load(gate(""))
+	testrig.StopCaddy()
+	s.Load(testrig.GateBlock(""))
 	still("a restart while the provider is down")
-	if a := steadyBrowser(t).Step(s.url("/")); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+	if a := steadyBrowser(t).Step(s.URL("/")); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("somebody new: %d", a.StatusCode)
 	}
-	if err := s.provider.Up(); err != nil {
+	if err := s.Provider.Up(); err != nil {
 		t.Fatal(err)
 	}
 	testrig.Await(t, "signing in once the provider is back", func() bool {
-		return steadyBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK
+		return steadyBrowser(t).Get(s.URL("/")).StatusCode == http.StatusOK
 	})
 }
 
 // documentFile is where the provider's documents are saved.
 func (s *street) documentFile() string {
-	s.t.Helper()
-	names, err := filepath.Glob(filepath.Join(s.storage, filepath.FromSlash(documentsFolder), "*.json"))
+	s.T.Helper()
+	names, err := filepath.Glob(filepath.Join(s.Storage, filepath.FromSlash(documentsFolder), "*.json"))
 	if err != nil || len(names) != 1 {
-		s.t.Fatalf("documents of providers: %q, %v", names, err)
+		s.T.Fatalf("documents of providers: %q, %v", names, err)
 	}
 	return names[0]
 }
@@ -230,17 +230,17 @@ func unavailable(down ...authentiqtest.Endpoint) authentiqtest.Hooks {
 
 func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *testing.T) {
 	for _, alg := range []string{"HS256", "RS256"} {
-		s := newStreet(t, gate("signing_alg "+alg))
-		if err := s.provider.SetSigningAlg(alg); err != nil {
+		s := newStreet(t, testrig.GateBlock("signing_alg "+alg))
+		if err := s.Provider.SetSigningAlg(alg); err != nil {
 			t.Fatal(err)
 		}
 		steadySignIn(s)
 		testrig.Await(t, "the documents are saved", func() bool {
-			names, _ := filepath.Glob(filepath.Join(s.storage, filepath.FromSlash(documentsFolder), "*.json"))
+			names, _ := filepath.Glob(filepath.Join(s.Storage, filepath.FromSlash(documentsFolder), "*.json"))
 			return len(names) == 1
 		})
 		good, err := os.ReadFile(s.documentFile())
-		if err != nil || !strings.Contains(string(good), "token_endpoint") || !strings.Contains(string(good), `"kty"`) || strings.Contains(string(good), s.secret) {
+		if err != nil || !strings.Contains(string(good), "token_endpoint") || !strings.Contains(string(good), `"kty"`) || strings.Contains(string(good), s.ClientSecret) {
 			t.Fatalf("saved was %s, %v", good, err)
 		}
 		for _, test := range []struct {
@@ -253,24 +253,24 @@ func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *te
 			{"its keys are down", []authentiqtest.Endpoint{authentiqtest.Keys}, string(good), true},
 			{"both are down", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, string(good), true},
 			{"both are down and nothing was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, "", false},
-			{"both are down and another issuer's was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, strings.ReplaceAll(string(good), s.issuer, "https://op.example.com/"), false},
+			{"both are down and another issuer's was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, strings.ReplaceAll(string(good), s.Issuer, "https://op.example.com/"), false},
 			{"both are down and the half was saved", []authentiqtest.Endpoint{authentiqtest.Discovery, authentiqtest.Keys}, string(good[:len(good)/2]), false},
 		} {
 			t.Run(alg+", "+test.name, func(t *testing.T) {
-				s.provider.SetHooks(authentiqtest.Hooks{})
-				s.load(gate("signing_alg " + alg))
+				s.Provider.SetHooks(authentiqtest.Hooks{})
+				s.Load(testrig.GateBlock("signing_alg " + alg))
 				b := steadyBrowser(t)
-				callback := b.ToCallback(s.url("/mine"))
+				callback := b.ToCallback(s.URL("/mine"))
 				file := s.documentFile()
-				stopCaddy()
-				s.provider.SetHooks(unavailable(test.down...))
+				testrig.StopCaddy()
+				s.Provider.SetHooks(unavailable(test.down...))
 				if err := os.WriteFile(file, []byte(test.saved), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				before := len(s.events(eventProviderTrouble))
-				s.load(gate("signing_alg " + alg))
-				testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventProviderTrouble)) > before })
-				somebodyNew := steadyBrowser(t).Step(s.url("/"))
+				before := len(s.Events(eventProviderTrouble))
+				s.Load(testrig.GateBlock("signing_alg " + alg))
+				testrig.Await(t, "the failure is in the log", func() bool { return len(s.Events(eventProviderTrouble)) > before })
+				somebodyNew := steadyBrowser(t).Step(s.URL("/"))
 				if discovered := !slices.Contains(test.down, authentiqtest.Discovery); discovered != (somebodyNew.StatusCode == http.StatusSeeOther) || !discovered && somebodyNew.StatusCode != http.StatusServiceUnavailable {
 					t.Errorf("somebody new: %d", somebodyNew.StatusCode)
 				}
@@ -282,11 +282,11 @@ func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *te
 				} else if got := a.Seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
 					t.Errorf("the sign-in ended at %q", got.Line)
 				}
-				s.provider.SetHooks(authentiqtest.Hooks{})
-				testrig.Await(t, "signing in once the provider is back", func() bool { return steadyBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK })
+				s.Provider.SetHooks(authentiqtest.Hooks{})
+				testrig.Await(t, "signing in once the provider is back", func() bool { return steadyBrowser(t).Get(s.URL("/")).StatusCode == http.StatusOK })
 				testrig.Await(t, "the documents are saved again", func() bool {
 					now, _ := os.ReadFile(file)
-					return strings.Contains(string(now), s.issuer) && strings.Contains(string(now), `"kty"`)
+					return strings.Contains(string(now), s.Issuer) && strings.Contains(string(now), `"kty"`)
 				})
 			})
 		}
@@ -295,14 +295,14 @@ func TestASignInUnderWayIsFinishedThoughTheProviderIsHalfDownAfterARestart(t *te
 
 func TestDocumentsThatCanNotBeSavedAreAWarningOnly(t *testing.T) {
 	s := newStreet(t, "respond nothing")
-	moodOf(s.storage).documents.Store(true)
-	s.loadMoody(gate(""))
-	steadySignIn(s).Step(s.url("/again")).Seen(t)
-	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventStoreTrouble)) > 0 })
-	if e := s.events(eventStoreTrouble)[0]; e["level"] != "warn" || !strings.Contains(fmt.Sprint(e["error"]), errMoody.Error()) {
+	moodOf(s.Storage).documents.Store(true)
+	s.loadMoody(testrig.GateBlock(""))
+	steadySignIn(s).Step(s.URL("/again")).Seen(t)
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.Events(eventStoreTrouble)) > 0 })
+	if e := s.Events(eventStoreTrouble)[0]; e["level"] != "warn" || !strings.Contains(fmt.Sprint(e["error"]), errMoody.Error()) {
 		t.Errorf("the log says %v", e)
 	}
-	if n := len(s.events(eventProviderTrouble)); n > 0 {
+	if n := len(s.Events(eventProviderTrouble)); n > 0 {
 		t.Error("the provider is told to be down")
 	}
 }
@@ -310,22 +310,22 @@ func TestDocumentsThatCanNotBeSavedAreAWarningOnly(t *testing.T) {
 // A copy of a cookie that somebody has kept is worth nothing after a sign-out, also
 // when Caddy was started anew in between.
 func TestSignOutsSurviveARestart(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
-	kept := ourLine(b, s.url("/"))
-	b.Post(s.url("/authentiq/sign-out"))
-	hits := s.echo.Count()
-	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
+	kept := ourLine(b, s.URL("/"))
+	b.Post(s.URL("/authentiq/sign-out"))
+	hits := s.Echo.Count()
+	s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", kept), hits)
 
-	stopCaddy()
-	s.load(gate(""))
-	hits = s.echo.Count()
-	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
+	testrig.StopCaddy()
+	s.Load(testrig.GateBlock(""))
+	hits = s.Echo.Count()
+	s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", kept), hits)
 }
 
 // Nobody is let in while sessions can't be told, and nobody loses his.
 func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
-	site := "@gated path /private*\n" + strings.Replace(gate(""), "authentiq {", "authentiq @gated {", 1) + "respond /open* open"
+	site := "@gated path /private*\n" + strings.Replace(testrig.GateBlock(""), "authentiq {", "authentiq @gated {", 1) + "respond /open* open"
 	for _, test := range []struct {
 		name  string
 		empty bool // no key was made before
@@ -333,10 +333,10 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 		heals func(s *street)
 		log   string
 	}{
-		{"the folder can't be listed", false, func(s *street) { moodOf(s.storage).list.Store(true) }, func(s *street) { moodOf(s.storage).list.Store(false) }, "listing the session keys in Caddy's storage: " + errMoody.Error()},
-		{"the key can't be read", false, func(s *street) { moodOf(s.storage).load.Store(true) }, func(s *street) { moodOf(s.storage).load.Store(false) }, "reading the session key"},
-		{"nothing can be written", true, func(s *street) { moodOf(s.storage).store.Store(true) }, func(s *street) { moodOf(s.storage).store.Store(false) }, "storing the session key in Caddy's storage"},
-		{"nothing can be locked", true, func(s *street) { moodOf(s.storage).lock.Store(true) }, func(s *street) { moodOf(s.storage).lock.Store(false) }, "locking Caddy's storage"},
+		{"the folder can't be listed", false, func(s *street) { moodOf(s.Storage).list.Store(true) }, func(s *street) { moodOf(s.Storage).list.Store(false) }, "listing the session keys in Caddy's storage: " + errMoody.Error()},
+		{"the key can't be read", false, func(s *street) { moodOf(s.Storage).load.Store(true) }, func(s *street) { moodOf(s.Storage).load.Store(false) }, "reading the session key"},
+		{"nothing can be written", true, func(s *street) { moodOf(s.Storage).store.Store(true) }, func(s *street) { moodOf(s.Storage).store.Store(false) }, "storing the session key in Caddy's storage"},
+		{"nothing can be locked", true, func(s *street) { moodOf(s.Storage).lock.Store(true) }, func(s *street) { moodOf(s.Storage).lock.Store(false) }, "locking Caddy's storage"},
 		{"the key is empty", false, spoil(""), unspoil, "has 0 bytes, needs 32 or more; restore it, or remove it"},
 		{"the key was cut off", false, spoil("c2hvcnQ="), unspoil, "has 5 bytes, needs 32 or more; restore it, or remove it"},
 		{"the key is something else", false, spoil("-----BEGIN KEY-----"), unspoil, "is not readable; restore it, or remove it"},
@@ -348,22 +348,22 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 			if !test.empty {
 				s.loadMoody(site)
 				b := steadyBrowser(t)
-				if a := b.Get(s.url("/private")); a.StatusCode != http.StatusOK {
+				if a := b.Get(s.URL("/private")); a.StatusCode != http.StatusOK {
 					t.Fatalf("signing in: %d", a.StatusCode)
 				}
-				line = ourLine(b, s.url("/"))
-				stopCaddy()
+				line = ourLine(b, s.URL("/"))
+				testrig.StopCaddy()
 			}
 			test.fails(s)
 			spoiled, _ := os.ReadFile(s.keyFile())
 			s.loadMoody(site)
-			testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
-			if cause := fmt.Sprint(s.events(eventKeysTrouble)[0]["error"]); !strings.Contains(cause, test.log) {
+			testrig.Await(t, "the failure is in the log", func() bool { return len(s.Events(eventKeysTrouble)) > 0 })
+			if cause := fmt.Sprint(s.Events(eventKeysTrouble)[0]["error"]); !strings.Contains(cause, test.log) {
 				t.Errorf("the log says %q, want %q", cause, test.log)
 			}
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			for _, cookie := range []string{line, ""} {
-				a := steadyBrowser(t).Step(s.url("/private"), "Cookie", cookie)
+				a := steadyBrowser(t).Step(s.URL("/private"), "Cookie", cookie)
 				if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("gated, %d bytes of cookies: %d %q", len(cookie), a.StatusCode, a.Header)
 				}
@@ -371,11 +371,11 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 					t.Errorf("cookies were touched: %q", set)
 				}
 			}
-			if s.echo.Count() != hits {
+			if s.Echo.Count() != hits {
 				t.Error("the upstream was reached")
 			}
 			for _, address := range []string{"/open", "/open/more"} {
-				if a := steadyBrowser(t).Step(s.url(address), "Cookie", line); a.Body != "open" {
+				if a := steadyBrowser(t).Step(s.URL(address), "Cookie", line); a.Body != "open" {
 					t.Errorf("%s is not gated and got %d", address, a.StatusCode)
 				}
 			}
@@ -385,7 +385,7 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 
 			test.heals(s)
 			testrig.Await(t, "recovering", func() bool {
-				a := steadyBrowser(t).Step(s.url("/private"), "Cookie", line)
+				a := steadyBrowser(t).Step(s.URL("/private"), "Cookie", line)
 				if test.empty {
 					return a.StatusCode == http.StatusSeeOther
 				}
@@ -398,18 +398,18 @@ func TestAStorageThatFailsTakesNobodysSession(t *testing.T) {
 
 func spoil(content string) func(*street) {
 	return func(s *street) {
-		if err := os.Rename(s.keyFile(), filepath.Join(s.storage, "kept")); err != nil {
-			s.t.Fatal(err)
+		if err := os.Rename(s.keyFile(), filepath.Join(s.Storage, "kept")); err != nil {
+			s.T.Fatal(err)
 		}
 		if err := os.WriteFile(s.keyFile(), []byte(content), 0o600); err != nil {
-			s.t.Fatal(err)
+			s.T.Fatal(err)
 		}
 	}
 }
 
 func unspoil(s *street) {
-	if err := os.Rename(filepath.Join(s.storage, "kept"), s.keyFile()); err != nil {
-		s.t.Fatal(err)
+	if err := os.Rename(filepath.Join(s.Storage, "kept"), s.keyFile()); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
@@ -417,21 +417,21 @@ func unspoil(s *street) {
 // does, for a moment, a machine that is just making one.
 func TestOtherFilesBesideTheKeysAreNoKeys(t *testing.T) {
 	for _, content := range []string{"", "half", sessionKey()} {
-		s := newStreet(t, gate(""))
+		s := newStreet(t, testrig.GateBlock(""))
 		b := steadySignIn(s)
-		stopCaddy()
+		testrig.StopCaddy()
 		for _, name := range []string{"3141592653", "27182818", ".DS_Store", "00000001~"} {
 			if err := os.WriteFile(filepath.Join(filepath.Dir(s.keyFile()), name), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s.load(gate(""))
-		if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
+		s.Load(testrig.GateBlock(""))
+		if a := b.Step(s.URL("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("with %q beside: %d", content, a.StatusCode)
 		}
-		before := ourLine(b, s.url("/"))
-		b.Get(s.url("/authentiq/sign-in")).Seen(t)
-		if after := ourLine(b, s.url("/")); after[:len(plainCookie)+1+keyIDLength] != before[:len(plainCookie)+1+keyIDLength] {
+		before := ourLine(b, s.URL("/"))
+		b.Get(s.URL("/authentiq/sign-in")).Seen(t)
+		if after := ourLine(b, s.URL("/")); after[:len(plainCookie)+1+keyIDLength] != before[:len(plainCookie)+1+keyIDLength] {
 			t.Error("another file's content seals")
 		}
 	}
@@ -440,14 +440,14 @@ func TestOtherFilesBesideTheKeysAreNoKeys(t *testing.T) {
 // Keys that were read stay in use when the storage fails at a reload.
 func TestAReloadWithAFailingStorageKeepsSessions(t *testing.T) {
 	s := newStreet(t, "respond nothing")
-	s.loadMoody(gate(""))
+	s.loadMoody(testrig.GateBlock(""))
 	b := steadySignIn(s)
-	m := moodOf(s.storage)
+	m := moodOf(s.Storage)
 	m.list.Store(true)
 	m.load.Store(true)
-	s.loadMoody(gate("clock_skew 30s"))
-	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
-	if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
+	s.loadMoody(testrig.GateBlock("clock_skew 30s"))
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.Events(eventKeysTrouble)) > 0 })
+	if a := b.Step(s.URL("/")); a.StatusCode != http.StatusOK {
 		t.Errorf("status %d", a.StatusCode)
 	}
 	steadySignIn(s)
@@ -456,21 +456,21 @@ func TestAReloadWithAFailingStorageKeepsSessions(t *testing.T) {
 // What has been asked for must not be reported as done when it is not.
 func TestSigningOutWithoutKeysIsNotCalledDone(t *testing.T) {
 	s := newStreet(t, "respond nothing")
-	s.loadMoody(gate(""))
+	s.loadMoody(testrig.GateBlock(""))
 	b := steadySignIn(s)
-	kept := ourLine(b, s.url("/"))
-	stopCaddy()
-	moodOf(s.storage).load.Store(true)
-	s.loadMoody(gate(""))
-	testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
-	a := b.Post(s.url("/authentiq/sign-out"))
+	kept := ourLine(b, s.URL("/"))
+	testrig.StopCaddy()
+	moodOf(s.Storage).load.Store(true)
+	s.loadMoody(testrig.GateBlock(""))
+	testrig.Await(t, "the failure is in the log", func() bool { return len(s.Events(eventKeysTrouble)) > 0 })
+	a := b.Post(s.URL("/authentiq/sign-out"))
 	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("signing out: %d %.200s", a.StatusCode, a.Body)
 	}
-	moodOf(s.storage).load.Store(false)
-	testrig.Await(t, "signing out", func() bool { return b.Post(s.url("/authentiq/sign-out")).StatusCode == http.StatusOK })
-	hits := s.echo.Count()
-	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
+	moodOf(s.Storage).load.Store(false)
+	testrig.Await(t, "signing out", func() bool { return b.Post(s.URL("/authentiq/sign-out")).StatusCode == http.StatusOK })
+	hits := s.Echo.Count()
+	s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", kept), hits)
 }
 
 func poolSize(p *caddy.UsagePool) (n int) {
@@ -480,10 +480,10 @@ func poolSize(p *caddy.UsagePool) (n int) {
 
 func TestNothingIsLeftBehind(t *testing.T) {
 	s := newStreet(t, "respond nothing")
-	stopCaddy()
-	s.load(gate("")) // whatever starts once has started
+	testrig.StopCaddy()
+	s.Load(testrig.GateBlock("")) // whatever starts once has started
 	steadySignIn(s)
-	stopCaddy()
+	testrig.StopCaddy()
 	testrig.Await(t, "what was counted last has ended", func() bool { return poolSize(providerPool) == 0 })
 	idle := func() int {
 		http.DefaultClient.CloseIdleConnections()
@@ -492,12 +492,12 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	baseline := idle()
 	for i := range 5 {
-		s.load(gate(fmt.Sprintf("clock_skew %ds", 10+i%2)))
+		s.Load(testrig.GateBlock(fmt.Sprintf("clock_skew %ds", 10+i%2)))
 		b := steadySignIn(s)
 		if i%2 == 0 {
-			s.provider.Down()
-			s.load(gate(""))
-			if err := s.provider.Up(); err != nil {
+			s.Provider.Down()
+			s.Load(testrig.GateBlock(""))
+			if err := s.Provider.Up(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -509,7 +509,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			t.Errorf("%d states are kept", n)
 		}
 	}
-	stopCaddy()
+	testrig.StopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
 		t.Errorf("%d things are still shared after the stop", n)
 	}
@@ -524,15 +524,15 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // A configuration that is refused halfway must let go of what it took.
 func TestAConfigurationThatIsRefusedLeavesNothing(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
 	for range 3 {
-		if err := s.tryLoad("http://127.0.0.1:PORT {\n" + gate("") + "}\nhttp://other.localhost:PORT {\n" + gate("session {\nkeys short\n}") + "}"); err == nil {
+		if err := s.TryLoad("http://127.0.0.1:PORT {\n" + testrig.GateBlock("") + "}\nhttp://other.localhost:PORT {\n" + testrig.GateBlock("session {\nkeys short\n}") + "}"); err == nil {
 			t.Fatal("a short key is taken")
 		}
-		b.Step(s.url("/")).Seen(t)
+		b.Step(s.URL("/")).Seen(t)
 	}
-	stopCaddy()
+	testrig.StopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
 		t.Errorf("%d things are still shared after the stop", n)
 	}
@@ -542,15 +542,15 @@ func TestAConfigurationThatIsRefusedLeavesNothing(t *testing.T) {
 // all of them run. Whatever it had taken of what the others share is given back
 // each time, and not once more.
 func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	good := "http://127.0.0.1:PORT {\n" + gate("") + "}\n"
-	elsewhere := strings.Replace(gate(""), "ISSUER", "http://"+taken.Addr().String(), 1)
-	tooShort := "http://other.localhost:PORT {\n" + gate("session {\nkeys short\n}") + "}\n"
+	good := "http://127.0.0.1:PORT {\n" + testrig.GateBlock("") + "}\n"
+	elsewhere := strings.Replace(testrig.GateBlock(""), "ISSUER", "http://"+taken.Addr().String(), 1)
+	tooShort := "http://other.localhost:PORT {\n" + testrig.GateBlock("session {\nkeys short\n}") + "}\n"
 	ways := map[string]string{
 		"a word is misspelt": good + "http://other.localhost:PORT {\nauthentik\n}",
 		"a key is too short": good + tooShort,
@@ -558,8 +558,8 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 		"a port is taken": good + "http://" + taken.Addr().String() + " {\n" + elsewhere + "}\n",
 	}
 	b, out := steadySignIn(s), steadySignIn(s)
-	kept := ourLine(out, s.url("/"))
-	out.Post(s.url("/authentiq/sign-out"))
+	kept := ourLine(out, s.URL("/"))
+	out.Post(s.URL("/authentiq/sign-out"))
 	idle := func() int {
 		b.Client.CloseIdleConnections()
 		out.Client.CloseIdleConnections()
@@ -576,7 +576,7 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 	for way, sites := range ways {
 		t.Run(way, func(t *testing.T) {
 			for range 15 {
-				if err := s.tryLoad(sites); err == nil {
+				if err := s.TryLoad(sites); err == nil {
 					t.Fatal("it is taken")
 				}
 			}
@@ -588,13 +588,13 @@ func TestConfigurationsThatAreRefusedAreForgotten(t *testing.T) {
 					t.Errorf("the provider is in use %d times, one of %d", n, poolSize(providerPool))
 				}
 			}
-			b.Step(s.url("/")).Seen(t)
-			hits := s.echo.Count()
-			s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
+			b.Step(s.URL("/")).Seen(t)
+			hits := s.Echo.Count()
+			s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", kept), hits)
 		})
 	}
 	testrig.Await(t, "all goroutines have ended", func() bool { return idle() <= baseline })
-	stopCaddy()
+	testrig.StopCaddy()
 	if n := poolSize(providerPool) + poolSize(statePool); n != 0 {
 		t.Errorf("%d things are still shared after the stop", n)
 	}

@@ -191,7 +191,7 @@ func appsExpect(s *street, app application, sid, claimPrefix string) map[string]
 	)
 	want := make(map[string]string)
 	for name, value := range map[string]string{
-		"X-Authentiq-Subject": authentiqtest.Alice, "X-Authentiq-Issuer": s.provider.Issuer, "X-Authentiq-Sid": sid,
+		"X-Authentiq-Subject": authentiqtest.Alice, "X-Authentiq-Issuer": s.Provider.Issuer, "X-Authentiq-Sid": sid,
 		"X-Authentiq-Name": "Alice Jane Whitfield", "X-Authentiq-Given-Name": "Alice", "X-Authentiq-Family-Name": "Whitfield",
 		"X-Authentiq-Middle-Name": "Jane", "X-Authentiq-Nickname": "Ally", "X-Authentiq-Username": "alice",
 		"X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "true",
@@ -228,12 +228,12 @@ func TestApplicationsReadTheIdentityAndNothingForged(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			app := c.start(t)
 			s := newStreet(t, appsSite(app, appsPresets))
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["groups"], c["https://example.com/teams"] = []any{"staff", "ops"}, "a b"
 			}})
 			b := hdrBrowser(t)
-			clean := appsRead(t, b.Get(s.url("/private/page")))
-			signIns := s.events(eventSignIn)
+			clean := appsRead(t, b.Get(s.URL("/private/page")))
+			signIns := s.Events(eventSignIn)
 			sid, _ := signIns[0]["sid"].(string)
 			ignored := func(report map[string]string) map[string]string {
 				identity := appsIdentity(report)
@@ -246,7 +246,7 @@ func TestApplicationsReadTheIdentityAndNothingForged(t *testing.T) {
 			}
 			want := appsExpect(s, app, sid, "OIDC-CLAIM-")
 			appsDiffer(t, "signed in", ignored(clean), want)
-			cookie := hdrSession(b, s.url("/"))
+			cookie := hdrSession(b, s.URL("/"))
 
 			trailers := "X-Authentiq-Subject, x_authentiq_email, Remote-User, remote_user, OIDC-CLAIM-sub, OIDC_CLAIM_email, X-Team"
 			sent := ""
@@ -305,7 +305,7 @@ func TestApplicationsReadClaimsUnderNamesWithUnderscores(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			app := c.start(t)
 			s := newStreet(t, appsSite(app, "headers oidc-claim\nheader X_Team email"))
-			report := appsRead(t, hdrBrowser(t).Get(s.url("/private"), "OIDC_CLAIM_sub", "admin", "Oidc-Claim-Email", "admin", "X-Team", "admin"))
+			report := appsRead(t, hdrBrowser(t).Get(s.URL("/private"), "OIDC_CLAIM_sub", "admin", "Oidc-Claim-Email", "admin", "X-Team", "admin"))
 			identity := appsIdentity(report)
 			for name, want := range map[string]string{
 				"OIDC_CLAIM_sub": authentiqtest.Alice, "OIDC_CLAIM_email": "alice@example.com", "OIDC_CLAIM_email_verified": "true",
@@ -339,13 +339,13 @@ func TestApplicationsReadTextsInTheEncodingThatTheyExpect(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			app := c.start(t)
 			s := newStreet(t, appsSite(app, ""))
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["name"], c["groups"] = text, []any{"Ärzte", "名前"}
 			}})
 			b := hdrBrowser(t)
 			for encoding, decode := range decoders {
-				s.load(appsSite(app, "headers remote-user oidc-claim\nheader X-Team name\nheader_encoding "+encoding))
-				report := appsRead(t, b.Get(s.url("/private")))
+				s.Load(appsSite(app, "headers remote-user oidc-claim\nheader X-Team name\nheader_encoding "+encoding))
+				report := appsRead(t, b.Get(s.URL("/private")))
 				for _, name := range []string{"X-Authentiq-Name", "Remote-Name", "OIDC_CLAIM_name", "X-Team"} {
 					value := report[app.reads(name)]
 					if got, err := decode(value); err != nil || got != text {
@@ -371,11 +371,11 @@ func TestHostileClaimsReachNoApplication(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			app := c.start(t)
 			s := newStreet(t, appsSite(app, ""))
-			s.load(appsSite(app, "user_claim nickname\nheaders remote-user x-forwarded x-auth-request oidc-claim-dash\nheader X-Team team\nheader X-Country address.country"))
+			s.Load(appsSite(app, "user_claim nickname\nheaders remote-user x-forwarded x-auth-request oidc-claim-dash\nheader X-Team team\nheader X-Country address.country"))
 			for _, value := range []string{
 				"a@x\r\nX-Authentiq-Groups: admin\r\nRemote-Groups: admin", "a\nX-Authentiq-Groups: admin", "a\rb", "a\x00b", "a\x1bb", "a\x7fb", "a\u0085b", "a\u2028b", " a", "a ", "\u00a0a", "\t",
 			} {
-				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 					for _, claim := range []string{"name", "nickname", "preferred_username", "email", "phone_type", "locale", "zoneinfo", "team"} {
 						c[claim] = value
 					}
@@ -383,7 +383,7 @@ func TestHostileClaimsReachNoApplication(t *testing.T) {
 					c["address"] = map[string]any{"country": value}
 					c["evil\r\nX-Authentiq-Groups"] = "admin"
 				}})
-				a := hdrBrowser(t).Get(s.url("/private"))
+				a := hdrBrowser(t).Get(s.URL("/private"))
 				if a.StatusCode != http.StatusOK {
 					t.Errorf("%q: status %d", value, a.StatusCode)
 					continue

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // paramCases are values of parameters, and whether the specification has them.
@@ -39,10 +40,10 @@ var paramCases = []struct {
 }
 
 func TestOfALinkOnlyWhatTheSpecificationHasGoesOn(t *testing.T) {
-	s := newStreet(t, gate("allow_param display prompt ui_locales claims_locales login_hint hd"))
+	s := newStreet(t, testrig.GateBlock("allow_param display prompt ui_locales claims_locales login_hint hd"))
 	ask := func(query url.Values) url.Values {
 		t.Helper()
-		to, err := newBrowser(t).Step(s.url("/authentiq/sign-in?" + query.Encode())).Location()
+		to, err := newBrowser(t).Step(s.URL("/authentiq/sign-in?" + query.Encode())).Location()
 		if err != nil {
 			t.Fatalf("%q: %v", query, err)
 		}
@@ -102,7 +103,7 @@ func TestParametersOfTheConfigurationHaveToBeRight(t *testing.T) {
 
 // What our own pages ask for wins over what somebody has added to their links.
 func TestAPromptOfOursWinsOverThatOfALink(t *testing.T) {
-	s := newStreet(t, gate("allow_param prompt"))
+	s := newStreet(t, testrig.GateBlock("allow_param prompt"))
 	b := newBrowser(t)
 	for query, want := range map[string][]string{
 		"again=share&prompt=none":           {"consent"},
@@ -110,7 +111,7 @@ func TestAPromptOfOursWinsOverThatOfALink(t *testing.T) {
 		"again=other&prompt=select_account": {"login"},
 		"prompt=none":                       {"none"},
 	} {
-		if q := answersQuery(t, b, s.url("/authentiq/sign-in?"+query)); !slices.Equal(q["prompt"], want) {
+		if q := answersQuery(t, b, s.URL("/authentiq/sign-in?"+query)); !slices.Equal(q["prompt"], want) {
 			t.Errorf("%s: prompt %q", query, q["prompt"])
 		}
 	}
@@ -119,13 +120,13 @@ func TestAPromptOfOursWinsOverThatOfALink(t *testing.T) {
 // Whoever is to be let in without being asked, and would have to be, gets a page
 // with a way on that asks him. It leads nowhere by itself.
 func TestASilentSignInThatFailsIsAPageThatLeadsOn(t *testing.T) {
-	s := newStreet(t, gate("auth_param prompt none"))
+	s := newStreet(t, testrig.GateBlock("auth_param prompt none"))
 	for _, w := range ways[:3] {
 		t.Run(w.name, func(t *testing.T) {
-			s.flowLoad(t, gate("auth_param prompt none\n"+w.options))
-			s.provider.SignInAs("")
+			s.flowLoad(t, testrig.GateBlock("auth_param prompt none\n"+w.options))
+			s.Provider.SignInAs("")
 			b := newBrowser(t)
-			callback, response := b.toResponse(s.url("/deep?x=1"))
+			callback, response := b.toResponse(s.URL("/deep?x=1"))
 			if response.Get("error") != "login_required" {
 				t.Fatalf("%q", response)
 			}
@@ -136,17 +137,17 @@ func TestASilentSignInThatFailsIsAPageThatLeadsOn(t *testing.T) {
 			if !strings.Contains(a.Body, "has to ask you something") || link == "" {
 				t.Fatalf("%s", a.Body)
 			}
-			s.provider.SignInAs(authentiqtest.Alice)
-			if q := answersQuery(t, b, s.url(link)); !slices.Equal(q["prompt"], []string{"login"}) {
+			s.Provider.SignInAs(authentiqtest.Alice)
+			if q := answersQuery(t, b, s.URL(link)); !slices.Equal(q["prompt"], []string{"login"}) {
 				t.Errorf("the link asks with %q", q["prompt"])
 			}
-			callback, response = b.toResponse(s.url(link))
+			callback, response = b.toResponse(s.URL(link))
 			if got := b.arrived(b.deliver(w.mode, callback, response)); got.Line != "GET /deep?x=1 HTTP/1.1" {
 				t.Errorf("arrived at %q", got.Line)
 			}
 			// Who is known there is let in without a question, as was wanted.
-			b.Client.Jar.SetCookies(mustParse(t, s.url("/")), []*http.Cookie{{Name: plainCookie, Value: "", MaxAge: -1}})
-			callback, response = b.toResponse(s.url("/silent"))
+			b.Client.Jar.SetCookies(mustParse(t, s.URL("/")), []*http.Cookie{{Name: plainCookie, Value: "", MaxAge: -1}})
+			callback, response = b.toResponse(s.URL("/silent"))
 			if got := b.arrived(b.deliver(w.mode, callback, response)); got.Line != "GET /silent HTTP/1.1" {
 				t.Errorf("arrived at %q", got.Line)
 			}
@@ -155,20 +156,20 @@ func TestASilentSignInThatFailsIsAPageThatLeadsOn(t *testing.T) {
 	for code, want := range map[string]string{
 		"login_required": "login", "interaction_required": "login", "account_selection_required": "login", "consent_required": "consent",
 	} {
-		s.flowLoad(t, gate("auth_param prompt none"))
+		s.flowLoad(t, testrig.GateBlock("auth_param prompt none"))
 		b := newBrowser(t)
-		callback, response := b.toResponse(s.url("/"))
+		callback, response := b.toResponse(s.URL("/"))
 		response.Del("code")
 		response.Set("error", code)
 		a := b.deliver(modeQuery, callback, response)
-		if q := answersQuery(t, b, s.url(answersLinks(a)[labelSignIn])); q.Get("prompt") != want {
+		if q := answersQuery(t, b, s.URL(answersLinks(a)[labelSignIn])); q.Get("prompt") != want {
 			t.Errorf("%s: %q", code, q["prompt"])
 		}
 	}
 	// Without prompt none the same sign-in once more is what the link offers.
-	s.flowLoad(t, gate(""))
+	s.flowLoad(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	callback, response := b.toResponse(s.url("/"))
+	callback, response := b.toResponse(s.URL("/"))
 	response.Del("code")
 	response.Set("error", "login_required")
 	if link := answersLinks(b.deliver(modeQuery, callback, response))[labelSignInAgain]; link != "/authentiq/sign-in" {

@@ -27,6 +27,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 var update = flag.Bool("update", false, "rewrite the JSON of the golden files")
@@ -103,7 +104,7 @@ func TestCaddyfileAdaptsAsTheGoldenFilesSay(t *testing.T) {
 			refusals++
 		}
 		t.Run(name, func(t *testing.T) {
-			adapted, err := adapt(golden.caddyfile)
+			adapted, err := testrig.Adapt(golden.caddyfile)
 			if golden.refusal() {
 				if err == nil {
 					t.Fatalf("was accepted as %s", adapted)
@@ -154,7 +155,7 @@ func TestTheSmallestCaddyfileLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	adapted, err := adapt(string(text))
+	adapted, err := testrig.Adapt(string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestTheSmallestCaddyfileLoads(t *testing.T) {
 
 func TestNoOrderLineIsNeeded(t *testing.T) {
 	golden := goldenCases(t)["order_written_last"]
-	adapted, err := adapt(golden.caddyfile)
+	adapted, err := testrig.Adapt(golden.caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ import (
 // leads nowhere by itself, no session, and nothing at the upstream.
 func (s *street) callbackRefused(t *testing.T, b *browser, callback string, status int, check, why string, header ...string) testrig.Answer {
 	t.Helper()
-	hits, before := s.echo.Count(), s.flowMark()
+	hits, before := s.Echo.Count(), s.flowMark()
 	a := b.Step(callback, header...)
 	if a.StatusCode != status {
 		t.Errorf("status %d, want %d: %.200s", a.StatusCode, status, a.Body)
@@ -50,11 +50,11 @@ func (s *street) callbackRefused(t *testing.T, b *browser, callback string, stat
 			t.Errorf("the page does not have the reference of %v", events[0])
 		}
 	}
-	if len(s.flowEvents(eventSignIn, before)) > 0 || s.echo.Count() != hits || strings.Contains(a.Body, testrig.EchoMark) {
+	if len(s.flowEvents(eventSignIn, before)) > 0 || s.Echo.Count() != hits || strings.Contains(a.Body, testrig.EchoMark) {
 		t.Error("somebody was signed in")
 	}
 	for _, c := range a.Cookies() {
-		if sessionName.MatchString(c.Name) && c.MaxAge >= 0 {
+		if testrig.SessionName.MatchString(c.Name) && c.MaxAge >= 0 {
 			t.Errorf("a session was set: %s", c)
 		}
 	}
@@ -159,10 +159,10 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 	}))
 	defer lure.Close()
 
-	s := newStreet(t, gate("require department"))
+	s := newStreet(t, testrig.GateBlock("require department"))
 	now := time.Now()
-	ours := s.provider.ClientID()
-	issuer := s.provider.Issuer
+	ours := s.Provider.ClientID()
+	issuer := s.Provider.Issuer
 	resign := func(alg string, key any, header map[string]any) authentiqtest.Hooks {
 		return callbackToken(func(_, payload, _ string) string {
 			raw, err := base64.RawURLEncoding.DecodeString(payload)
@@ -171,9 +171,9 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 			}
 			var token string
 			if key == nil {
-				token, err = s.provider.Sign(alg, header, raw)
+				token, err = s.Provider.Sign(alg, header, raw)
 			} else {
-				token, err = s.provider.SignWith(key, alg, header, raw)
+				token, err = s.Provider.SignWith(key, alg, header, raw)
 			}
 			if err != nil {
 				t.Error(err)
@@ -567,34 +567,34 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 	}
 	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) {
-			if err := s.provider.SetSigningAlg(group.alg); err != nil {
+			if err := s.Provider.SetSigningAlg(group.alg); err != nil {
 				t.Fatal(err)
 			}
-			s.provider.SetHooks(authentiqtest.Hooks{})
-			block := gate("require department\n" + group.options)
+			s.Provider.SetHooks(authentiqtest.Hooks{})
+			block := testrig.GateBlock("require department\n" + group.options)
 			if group.name == "whatever discovery says" {
 				// A document that offers no better is not a way to `none` or to HMAC.
 				block = flowSite("issuer ISSUER\nclient_id CLIENT\nclient_secret SECRET\nrequire department")
-				s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
+				s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
 					doc["id_token_signing_alg_values_supported"] = []string{"none", "HS256", "hs256", "RSA1_5"}
 				}})
-				s.load("respond 204\n")
+				s.Load("respond 204\n")
 				group.rows = slices.Concat(signatures, []misbehaviour{{"HS256, as discovery says", hmacByRight, badToken, "alg", "want RS256"}})
 			}
 			s.flowLoad(t, block)
 			for _, row := range group.rows {
 				t.Run(row.name, func(t *testing.T) {
-					s.provider.SetHooks(row.hooks)
-					defer s.provider.SetHooks(authentiqtest.Hooks{})
+					s.Provider.SetHooks(row.hooks)
+					defer s.Provider.SetHooks(authentiqtest.Hooks{})
 					b := newBrowser(t)
-					callback := b.ToCallback(s.url("/deep"))
-					tokens, infos := s.flowAsked(authentiqtest.Token), s.flowAsked(authentiqtest.Userinfo)
+					callback := b.ToCallback(s.URL("/deep"))
+					tokens, infos := s.Asked(authentiqtest.Token), s.Asked(authentiqtest.Userinfo)
 					began := time.Now()
 					a := s.callbackRefused(t, b, callback, row.status, row.check, row.why)
 					if took := time.Since(began); took > 8*time.Second {
 						t.Errorf("took %s", took)
 					}
-					if asked := s.flowAsked(authentiqtest.Token) - tokens; asked != 1 {
+					if asked := s.Asked(authentiqtest.Token) - tokens; asked != 1 {
 						t.Errorf("%d token requests", asked)
 					}
 					// Nothing of a token is used before all of it has been checked.
@@ -602,7 +602,7 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 					if group.userinfo {
 						want = 1
 					}
-					if asked := s.flowAsked(authentiqtest.Userinfo) - infos; asked != want {
+					if asked := s.Asked(authentiqtest.Userinfo) - infos; asked != want {
 						t.Errorf("userinfo was asked %d times, want %d", asked, want)
 					}
 					if !strings.Contains(a.Body, `href="/authentiq/sign-in?return_to=%2Fdeep"`) {
@@ -617,8 +617,8 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 	}
 
 	// The same street, when the provider behaves.
-	s.provider.SetHooks(info(func(map[string]any) {}))
-	if err := s.provider.SetSigningAlg("HS256"); err != nil {
+	s.Provider.SetHooks(info(func(map[string]any) {}))
+	if err := s.Provider.SetSigningAlg("HS256"); err != nil {
 		t.Fatal(err)
 	}
 	for name, hooks := range map[string]func(c map[string]any){
@@ -631,8 +631,8 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 		"claims that differ in case, all new": func(c map[string]any) { c["SUB"], c["Iss"], c["AUD"], c["Nonce"] = "root", "x", "x", "x" },
 	} {
 		t.Run("accepted: "+name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: hooks, Userinfo: func(m map[string]any) { m["department"] = "it" }})
-			newBrowser(t).Get(s.url("/")).Seen(t)
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: hooks, Userinfo: func(m map[string]any) { m["department"] = "it" }})
+			newBrowser(t).Get(s.URL("/")).Seen(t)
 		})
 	}
 }
@@ -640,7 +640,7 @@ func TestSignInIsRefusedWhenTheProviderMisbehaves(t *testing.T) {
 // callbackKeys returns the provider's published keys.
 func (s *street) callbackKeys(t *testing.T) []map[string]any {
 	t.Helper()
-	resp, err := http.Get(s.provider.EndpointURL(authentiqtest.Keys))
+	resp, err := http.Get(s.Provider.EndpointURL(authentiqtest.Keys))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -668,8 +668,8 @@ func (s *street) callbackRSAKey(t *testing.T, kid string) *rsa.PublicKey {
 }
 
 func TestCallbackRefusesBeforeItAsksTheProvider(t *testing.T) {
-	s := newStreet(t, gate(""))
-	issuer := s.provider.Issuer
+	s := newStreet(t, testrig.GateBlock(""))
+	issuer := s.Provider.Issuer
 	set := func(pairs ...string) func(string) string {
 		return func(callback string) string {
 			return flowQuery(t, callback, func(q url.Values) {
@@ -773,13 +773,13 @@ func TestCallbackRefusesBeforeItAsksTheProvider(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBrowser(t)
-			other := b.ToCallback(s.url("/other")) // a tab that has nothing to do with it
-			callback := row.change(b.ToCallback(s.url("/")))
-			asked := s.flowAsked(authentiqtest.Token)
+			other := b.ToCallback(s.URL("/other")) // a tab that has nothing to do with it
+			callback := row.change(b.ToCallback(s.URL("/")))
+			asked := s.Asked(authentiqtest.Token)
 			// Again and again: a page that went on by itself would be a loop.
 			a := s.callbackRefused(t, b, callback, row.status, row.check, "")
 			s.callbackRefused(t, b, callback, bad, "", "")
-			if s.flowAsked(authentiqtest.Token) != asked {
+			if s.Asked(authentiqtest.Token) != asked {
 				t.Error("a token request was made")
 			}
 			for _, markup := range []string{"<script", "<img", "javascript:", "evil.example", "op2.example"} {
@@ -798,56 +798,56 @@ func TestCallbackRefusesBeforeItAsksTheProvider(t *testing.T) {
 }
 
 func TestCallbackTakesResponsesWithoutIssFromProvidersThatSendNone(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{
 		Discovery:             func(doc map[string]any) { delete(doc, "authorization_response_iss_parameter_supported") },
 		AuthorizationResponse: func(q url.Values) { q.Del("iss") },
 	})
-	s.flowRediscover(t, gate(""))
-	newBrowser(t).Get(s.url("/")).Seen(t)
+	s.flowRediscover(t, testrig.GateBlock(""))
+	newBrowser(t).Get(s.URL("/")).Seen(t)
 	b := newBrowser(t)
-	callback := flowQuery(t, b.ToCallback(s.url("/")), func(q url.Values) { q.Set("iss", "https://op2.example/") })
+	callback := flowQuery(t, b.ToCallback(s.URL("/")), func(q url.Values) { q.Set("iss", "https://op2.example/") })
 	s.callbackRefused(t, b, callback, http.StatusBadRequest, "iss", "not the issuer")
 }
 
 // RFC 9700 section 4.7: somebody is made to finish a sign-in that he has not
 // begun, and goes on as the attacker.
 func TestCallbackRefusesAResponseThatAnotherBrowserAskedFor(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	attacker := newBrowser(t)
-	callback := attacker.ToCallback(s.url("/"))
-	login := attacker.CookieHeader(s.url("/"))
-	asked := s.flowAsked(authentiqtest.Token)
+	callback := attacker.ToCallback(s.URL("/"))
+	login := attacker.CookieHeader(s.URL("/"))
+	asked := s.Asked(authentiqtest.Token)
 
 	s.callbackRefused(t, newBrowser(t), callback, http.StatusBadRequest, "state", "")
 	busy := newBrowser(t)
 	for range 8 { // all slots are taken by sign-ins of the victim's own
-		busy.ToCallback(s.url("/"))
+		busy.ToCallback(s.URL("/"))
 	}
 	s.callbackRefused(t, busy, callback, http.StatusBadRequest, "state", "")
 
 	// Somebody who is signed in stays who he is.
 	victim := s.signedIn()
 	a := victim.Step(callback)
-	if a.StatusCode != http.StatusBadRequest || len(flowSession(victim, s.url("/"))) != 1 {
+	if a.StatusCode != http.StatusBadRequest || len(flowSession(victim, s.URL("/"))) != 1 {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
-	if sub := victim.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := victim.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("the victim is %q", sub)
 	}
 
 	// A session is no login state, and a login state no session.
 	state := flowQueryOf(t, callback).Get("state")
-	for _, c := range victim.Cookies(s.url("/")) {
-		if sessionName.MatchString(c.Name) {
+	for _, c := range victim.Cookies(s.URL("/")) {
+		if testrig.SessionName.MatchString(c.Name) {
 			s.callbackRefused(t, newBrowser(t), callback, http.StatusBadRequest, "state", "", "Cookie", "authentiq-login-"+state[:1]+"="+c.Value)
 		}
 	}
 	_, sealed, _ := strings.Cut(login, "authentiq-login-"+state[:1]+"=")
-	hits := s.echo.Count()
-	s.denied(newBrowser(t).Step(s.url("/"), "Cookie", "authentiq="+sealed), hits)
+	hits := s.Echo.Count()
+	s.Denied(newBrowser(t).Step(s.URL("/"), "Cookie", "authentiq="+sealed), hits)
 
-	if made := s.flowAsked(authentiqtest.Token) - asked; made != 1 { // that of the victim's own sign-in
+	if made := s.Asked(authentiqtest.Token) - asked; made != 1 { // that of the victim's own sign-in
 		t.Errorf("%d token requests", made)
 	}
 }
@@ -855,8 +855,8 @@ func TestCallbackRefusesAResponseThatAnotherBrowserAskedFor(t *testing.T) {
 // RFC 9700 section 4.5: with somebody else's code in an own sign-in the nonce
 // has to suffice where the provider does not look at PKCE.
 func TestCallbackRefusesSomebodyElsesCodeByItsNonceAlone(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch e {
 			case authentiqtest.Authorize:
@@ -873,18 +873,18 @@ func TestCallbackRefusesSomebodyElsesCodeByItsNonceAlone(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}})
-	newBrowser(t).Get(s.url("/")).Seen(t) // so the provider does not mind
-	stolen := flowQueryOf(t, newBrowser(t).ToCallback(s.url("/"))).Get("code")
+	newBrowser(t).Get(s.URL("/")).Seen(t) // so the provider does not mind
+	stolen := flowQueryOf(t, newBrowser(t).ToCallback(s.URL("/"))).Get("code")
 	attacker := newBrowser(t)
-	callback := flowQuery(t, attacker.ToCallback(s.url("/")), func(q url.Values) { q.Set("code", stolen) })
+	callback := flowQuery(t, attacker.ToCallback(s.URL("/")), func(q url.Values) { q.Set("code", stolen) })
 	s.callbackRefused(t, attacker, callback, http.StatusBadGateway, "nonce", "")
 }
 
 func TestCallbackRefusesSomebodyElsesCodeByPKCE(t *testing.T) {
-	s := newStreet(t, gate(""))
-	stolen := flowQueryOf(t, newBrowser(t).ToCallback(s.url("/"))).Get("code")
+	s := newStreet(t, testrig.GateBlock(""))
+	stolen := flowQueryOf(t, newBrowser(t).ToCallback(s.URL("/"))).Get("code")
 	attacker := newBrowser(t)
-	callback := flowQuery(t, attacker.ToCallback(s.url("/")), func(q url.Values) { q.Set("code", stolen) })
+	callback := flowQuery(t, attacker.ToCallback(s.URL("/")), func(q url.Values) { q.Set("code", stolen) })
 	s.callbackRefused(t, attacker, callback, http.StatusBadRequest, "token request", "invalid_grant")
 }
 
@@ -902,14 +902,14 @@ func callbackSlot(t *testing.T, b *browser, callback string) *http.Cookie {
 }
 
 func TestCallbackRefusesAUsedState(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/"))
+	callback := b.ToCallback(s.URL("/"))
 	login := callbackSlot(t, b, callback)
 	kept := login.Name + "=" + login.Value
 	b.Get(callback).Seen(t)
-	asked := s.flowAsked(authentiqtest.Token)
-	fresh := flowQueryOf(t, newBrowser(t).ToCallback(s.url("/"))).Get("code")
+	asked := s.Asked(authentiqtest.Token)
+	fresh := flowQueryOf(t, newBrowser(t).ToCallback(s.URL("/"))).Get("code")
 	refreshed := flowQuery(t, callback, func(q url.Values) { q.Set("code", fresh) })
 
 	// Renamed, the cookie is in another slot, whose number is a part of state.
@@ -922,36 +922,36 @@ func TestCallbackRefusesAUsedState(t *testing.T) {
 		s.callbackRefused(t, newBrowser(t), refreshed, http.StatusBadRequest, "state", "used", "Cookie", kept)
 		s.callbackRefused(t, newBrowser(t), moved, http.StatusBadRequest, "state", "used", "Cookie", movedCookie)
 		s.callbackRefused(t, newBrowser(t), callback, http.StatusBadRequest, "state", "") // as the browser does with "back"
-		s.flowLoad(t, gate("require email"))
+		s.flowLoad(t, testrig.GateBlock("require email"))
 	}
-	if s.flowAsked(authentiqtest.Token) != asked {
+	if s.Asked(authentiqtest.Token) != asked {
 		t.Error("a token request was made")
 	}
 	// The session that it made is none of this.
-	if sub := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := b.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("subject %q", sub)
 	}
 }
 
 func TestCallbackRefusesAUsedStateAfterAFailureToo(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/"))
+	callback := b.ToCallback(s.URL("/"))
 	login := callbackSlot(t, b, callback)
-	s.provider.SetHooks(callbackClaim("nonce", "x"))
+	s.Provider.SetHooks(callbackClaim("nonce", "x"))
 	s.callbackRefused(t, b, callback, http.StatusBadGateway, "nonce", "")
-	s.provider.SetHooks(authentiqtest.Hooks{})
+	s.Provider.SetHooks(authentiqtest.Hooks{})
 	s.callbackRefused(t, b, callback, http.StatusBadRequest, "state", "used", "Cookie", login.Name+"="+login.Value)
 }
 
 func TestCallbackUsesAStateOnceHoweverManyComeTogether(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/"))
+	callback := b.ToCallback(s.URL("/"))
 	login := callbackSlot(t, b, callback)
 	const many = 12
 	gateOpen := make(chan struct{})
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if e == authentiqtest.Token {
 				<-gateOpen // while the first waits, all others arrive
@@ -971,7 +971,7 @@ func TestCallbackUsesAStateOnceHoweverManyComeTogether(t *testing.T) {
 				return
 			}
 			resp.Body.Close()
-			sessions := slices.ContainsFunc(resp.Cookies(), func(c *http.Cookie) bool { return sessionName.MatchString(c.Name) && c.MaxAge > 0 })
+			sessions := slices.ContainsFunc(resp.Cookies(), func(c *http.Cookie) bool { return testrig.SessionName.MatchString(c.Name) && c.MaxAge > 0 })
 			if sessions != (resp.StatusCode == http.StatusSeeOther) {
 				statuses <- 0
 				return
@@ -988,13 +988,13 @@ func TestCallbackUsesAStateOnceHoweverManyComeTogether(t *testing.T) {
 	if count[http.StatusBadRequest] != many-1 || count[http.StatusSeeOther] != 1 {
 		t.Errorf("statuses %v", count)
 	}
-	if asked := s.flowAsked(authentiqtest.Token); asked != 1 {
+	if asked := s.Asked(authentiqtest.Token); asked != 1 {
 		t.Errorf("%d token requests", asked)
 	}
 }
 
 func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	now := time.Now()
 	for _, test := range []struct {
 		after time.Duration
@@ -1005,14 +1005,14 @@ func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
 		t.Run(test.after.String(), func(t *testing.T) {
 			s.setClock(now)
 			b := newBrowser(t)
-			callback := b.ToCallback(s.url("/"))
+			callback := b.ToCallback(s.URL("/"))
 			login := callbackSlot(t, b, callback)
-			s.provider.SetHooks(callbackClaims(func(c map[string]any) {
+			s.Provider.SetHooks(callbackClaims(func(c map[string]any) {
 				c["exp"], c["iat"] = now.Add(test.after+time.Minute).Unix(), now.Add(test.after).Unix()
 			}))
-			defer s.provider.SetHooks(authentiqtest.Hooks{})
+			defer s.Provider.SetHooks(authentiqtest.Hooks{})
 			s.setClock(now.Add(test.after))
-			asked := s.flowAsked(authentiqtest.Token)
+			asked := s.Asked(authentiqtest.Token)
 			if test.check == "" {
 				if a := b.Step(callback); a.StatusCode != http.StatusSeeOther || len(flowSession(b, callback)) != 1 {
 					t.Errorf("in time: %d", a.StatusCode)
@@ -1021,7 +1021,7 @@ func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
 			}
 			// The end is inside the seal, whatever the browser makes of Max-Age.
 			s.callbackRefused(t, b, callback, http.StatusBadRequest, test.check, "expired", "Cookie", login.Name+"="+login.Value)
-			if s.flowAsked(authentiqtest.Token) != asked {
+			if s.Asked(authentiqtest.Token) != asked {
 				t.Error("a token request was made")
 			}
 		})
@@ -1029,11 +1029,11 @@ func TestCallbackRefusesAStateThatIsTooOld(t *testing.T) {
 }
 
 func TestCallbackRefusesStateAndLoginCookieWithAnyByteChanged(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/deep?x=1"))
+	callback := b.ToCallback(s.URL("/deep?x=1"))
 	login := callbackSlot(t, b, callback)
-	asked, hits := s.flowAsked(authentiqtest.Token), s.echo.Count()
+	asked, hits := s.Asked(authentiqtest.Token), s.Echo.Count()
 	client := newBrowser(t)
 	client.Client.Jar = nil
 	refused := func(what, callback, cookie string) {
@@ -1068,7 +1068,7 @@ func TestCallbackRefusesStateAndLoginCookieWithAnyByteChanged(t *testing.T) {
 	if raw, err := base64.RawURLEncoding.DecodeString(state[1:]); err != nil || len(raw) < 16 || strings.Contains(string(raw), "deep") {
 		t.Errorf("state is %q", state)
 	}
-	if s.flowAsked(authentiqtest.Token) != asked || s.echo.Count() != hits {
+	if s.Asked(authentiqtest.Token) != asked || s.Echo.Count() != hits {
 		t.Error("a token request was made, or the upstream reached")
 	}
 	if line := b.Get(callback).Seen(t).Line; line != "GET /deep?x=1 HTTP/1.1" {
@@ -1077,15 +1077,15 @@ func TestCallbackRefusesStateAndLoginCookieWithAnyByteChanged(t *testing.T) {
 }
 
 func TestCallbackTakesNoOtherMethod(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, method := range []string{http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch, "FOO"} {
 		b := newBrowser(t)
-		callback := b.ToCallback(s.url("/"))
-		hits := s.echo.Count()
+		callback := b.ToCallback(s.URL("/"))
+		hits := s.Echo.Count()
 		req := testrig.PageRequest(t, callback)
 		req.Method = method
 		req.Header.Set("X-HTTP-Method-Override", "GET")
-		if a := b.Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" || s.echo.Count() != hits || len(a.Cookies()) > 0 {
+		if a := b.Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" || s.Echo.Count() != hits || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %q", method, a.StatusCode, a.Header)
 		}
 		b.Get(callback).Seen(t) // it was not used up
@@ -1093,15 +1093,15 @@ func TestCallbackTakesNoOtherMethod(t *testing.T) {
 }
 
 func TestPolicyDenialAtTheCallbackIsAPageAndNoSession(t *testing.T) {
-	s := newStreet(t, gate("require email *@example.org"))
+	s := newStreet(t, testrig.GateBlock("require email *@example.org"))
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/deep"))
+	callback := b.ToCallback(s.URL("/deep"))
 	login := callbackSlot(t, b, callback)
 	a := s.callbackRefused(t, b, callback, http.StatusForbidden, "", "")
 	if !strings.Contains(a.Body, "Your email address does not let you in here.") || !strings.Contains(a.Body, "/authentiq/sign-in?again=other&amp;demand=") || !strings.Contains(a.Body, "&amp;return_to=%2Fdeep&amp;scope=") {
 		t.Errorf("the page does not help: %s", a.Body)
 	}
-	if events := s.events(eventDenied); len(events) != 1 || fmt.Sprint(events[0]["missing"]) != "[require email: another value]" || events[0]["sub"] != authentiqtest.Alice {
+	if events := s.Events(eventDenied); len(events) != 1 || fmt.Sprint(events[0]["missing"]) != "[require email: another value]" || events[0]["sub"] != authentiqtest.Alice {
 		t.Errorf("logged %v", events)
 	}
 	s.callbackRefused(t, b, callback, http.StatusBadRequest, "state", "")
@@ -1109,33 +1109,33 @@ func TestPolicyDenialAtTheCallbackIsAPageAndNoSession(t *testing.T) {
 }
 
 func TestCallbackAnswersHostileRequestsInBoundedTime(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	// More than Caddy lets through by default, so that the bounds are ours.
-	config, err := adapt(strings.Replace(s.config, "grace_period 1s", "grace_period 1s\nservers {\nmax_header_size 8MB\n}", 1))
+	config, err := testrig.Adapt(strings.Replace(s.Config, "grace_period 1s", "grace_period 1s\nservers {\nmax_header_size 8MB\n}", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := loadCaddy(config); err != nil {
+	if err := testrig.LoadCaddy(config); err != nil {
 		t.Fatal(err)
 	}
 	b := newBrowser(t)
-	callback := b.ToCallback(s.url("/"))
+	callback := b.ToCallback(s.URL("/"))
 	login := callbackSlot(t, b, callback)
 	pair := login.Name + "=" + login.Value
-	asked := s.flowAsked(authentiqtest.Token)
+	asked := s.Asked(authentiqtest.Token)
 	for name, send := range map[string]struct{ query, cookie string }{
 		"10,000 parameters":                    {callback + strings.Repeat("&a=1", 10_000), pair},
 		"10,000 codes":                         {callback + strings.Repeat("&code=1", 10_000), pair},
 		"a million ampersands":                 {callback + strings.Repeat("&", 1_000_000), pair},
-		"a state of 8 KiB":                     {s.url("/authentiq/callback?state=") + strings.Repeat("0", 8<<10), pair},
-		"a state of 1 MiB":                     {s.url("/authentiq/callback?state=") + strings.Repeat("0", 1<<20), pair},
-		"a code of 1 MiB":                      {s.url("/authentiq/callback?code=") + strings.Repeat("0", 1<<20), pair},
-		"16 KiB of empty cookies":              {s.url("/authentiq/callback?code=1&state=0a"), strings.Repeat("a=;", 16<<10/3)},
-		"100,000 cookies":                      {s.url("/authentiq/callback?code=1&state=0a"), strings.Repeat("a=b; ", 100_000)},
-		"10,000 login cookies that don't open": {s.url("/authentiq/callback?code=1&state=0a"), strings.Repeat("authentiq-login-0=AAAA; ", 10_000)},
+		"a state of 8 KiB":                     {s.URL("/authentiq/callback?state=") + strings.Repeat("0", 8<<10), pair},
+		"a state of 1 MiB":                     {s.URL("/authentiq/callback?state=") + strings.Repeat("0", 1<<20), pair},
+		"a code of 1 MiB":                      {s.URL("/authentiq/callback?code=") + strings.Repeat("0", 1<<20), pair},
+		"16 KiB of empty cookies":              {s.URL("/authentiq/callback?code=1&state=0a"), strings.Repeat("a=;", 16<<10/3)},
+		"100,000 cookies":                      {s.URL("/authentiq/callback?code=1&state=0a"), strings.Repeat("a=b; ", 100_000)},
+		"10,000 login cookies that don't open": {s.URL("/authentiq/callback?code=1&state=0a"), strings.Repeat("authentiq-login-0=AAAA; ", 10_000)},
 		"1,000 login cookies of another slot":  {strings.Replace(callback, "state=", "state=0", 1), strings.Repeat(pair+"; ", 1000)},
 		"a login cookie of 1 MiB":              {callback, login.Name + "=" + login.Value + strings.Repeat("A", 1<<20)},
-		"a million semicolons":                 {s.url("/authentiq/callback"), strings.Repeat(";", 1_000_000)},
+		"a million semicolons":                 {s.URL("/authentiq/callback"), strings.Repeat(";", 1_000_000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := newBrowser(t)
@@ -1150,7 +1150,7 @@ func TestCallbackAnswersHostileRequestsInBoundedTime(t *testing.T) {
 			}
 		})
 	}
-	if s.flowAsked(authentiqtest.Token) != asked {
+	if s.Asked(authentiqtest.Token) != asked {
 		t.Error("a token request was made")
 	}
 	b.Get(callback).Seen(t)

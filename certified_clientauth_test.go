@@ -151,8 +151,8 @@ func TestACertifiedProviderTakesAClientWithoutASharedSecret(t *testing.T) {
 			wantAsked("recheck", "/token", "/me")
 			b.Post(s.at(name, "/authentiq/sign-out"))
 			testrig.Await(t, "the token is given back", func() bool { return len(s.provider.requests("/token/revocation")) == 1 })
-			if n := len(s.events(eventNotGivenBack)); n != 0 {
-				t.Errorf("not given back: %v", s.events(eventNotGivenBack))
+			if n := len(s.Events(eventNotGivenBack)); n != 0 {
+				t.Errorf("not given back: %v", s.Events(eventNotGivenBack))
 			}
 		})
 	}
@@ -165,7 +165,7 @@ func TestACertifiedProviderTakesNobodyElseForTheClient(t *testing.T) {
 		b := newBrowser(t)
 		a, _ := b.walk(b.Get(s.at(name, "/")), "alice")
 		s.refused(t, a, http.StatusBadGateway, "token request")
-		events := s.events(eventRefused)
+		events := s.Events(eventRefused)
 		if said, _ := events[len(events)-1]["error"].(string); !strings.Contains(said, "invalid_client") || !strings.Contains(said, advice) {
 			t.Errorf("logged %q, want %q", said, advice)
 		}
@@ -189,7 +189,7 @@ func TestACertifiedProviderTakesNobodyElseForTheClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed, err := signer.Sign(mustJSON(t, map[string]any{"iss": "secret", "sub": "secret", "aud": s.issuer, "jti": rand.Text(), "exp": time.Now().Add(time.Minute).Unix()}))
+		signed, err := signer.Sign(mustJSON(t, map[string]any{"iss": "secret", "sub": "secret", "aud": s.Issuer, "jti": rand.Text(), "exp": time.Now().Add(time.Minute).Unix()}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +198,7 @@ func TestACertifiedProviderTakesNobodyElseForTheClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, want := range []string{"invalid_grant", "invalid_client"} {
-			resp, err := http.PostForm(s.issuer+"/token", url.Values{
+			resp, err := http.PostForm(s.Issuer+"/token", url.Values{
 				"grant_type": {"refresh_token"}, "refresh_token": {"made up"}, "client_assertion": {assertion},
 				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
 			})

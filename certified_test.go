@@ -288,14 +288,14 @@ func newCertifiedStreetAt(t *testing.T, s *certifiedStreet, config certifiedConf
 		config.Users = certifiedUsers
 	}
 	s.provider = startCertified(t, config)
-	s.issuer = s.provider.issuer
-	s.loadCaddyfile(caddyfile.String())
+	s.Issuer = s.provider.issuer
+	s.LoadCaddyfile(caddyfile.String())
 	return s
 }
 
 // at is an address at a site.
 func (s *certifiedStreet) at(name, path string) string {
-	return "http://" + name + ".localhost:" + s.port + path
+	return "http://" + name + ".localhost:" + s.Port + path
 }
 
 // certifiedUsers are two accounts of the provider.
@@ -324,7 +324,7 @@ func (s *certifiedStreet) arrives(t *testing.T, b *browser, name, account string
 	const path = "/deep/link?a=1&b=%2F"
 	a, _ := b.walk(b.Get(s.at(name, path)), account)
 	if a.StatusCode != http.StatusOK {
-		t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.logged())
+		t.Fatalf("signing in: %d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.Logged())
 	}
 	got := a.Seen(t)
 	if got.Line != "GET "+path+" HTTP/1.1" {
@@ -333,8 +333,8 @@ func (s *certifiedStreet) arrives(t *testing.T, b *browser, name, account string
 	if sub := got.Value(t, "X-Authentiq-Subject"); sub != account {
 		t.Errorf("the subject is %q, want %q", sub, account)
 	}
-	if iss := got.Value(t, "X-Authentiq-Issuer"); iss != s.issuer {
-		t.Errorf("the issuer is %q, want %q", iss, s.issuer)
+	if iss := got.Value(t, "X-Authentiq-Issuer"); iss != s.Issuer {
+		t.Errorf("the issuer is %q, want %q", iss, s.Issuer)
 	}
 	return got
 }
@@ -346,9 +346,9 @@ func (s *certifiedStreet) refused(t *testing.T, a testrig.Answer, status int, ch
 	if a.StatusCode != status || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %q, want %d: %.500s", a.StatusCode, a.Header, status, a.Body)
 	}
-	events := s.events(eventRefused)
+	events := s.Events(eventRefused)
 	if len(events) == 0 {
-		t.Fatalf("nothing in the log:\n%s", s.logged())
+		t.Fatalf("nothing in the log:\n%s", s.Logged())
 	}
 	last := events[len(events)-1]
 	if last["check"] != check {
@@ -357,13 +357,13 @@ func (s *certifiedStreet) refused(t *testing.T, a testrig.Answer, status int, ch
 	if reference := fmt.Sprint(last["reference"]); !strings.Contains(a.Body, reference) {
 		t.Errorf("the page has not the reference %s: %.500s", reference, a.Body)
 	}
-	for _, secret := range append(secrets, s.issuer, fmt.Sprint(last["error"])) {
+	for _, secret := range append(secrets, s.Issuer, fmt.Sprint(last["error"])) {
 		if strings.Contains(a.Body, secret) {
 			t.Errorf("the page tells %q: %s", secret, a.Body)
 		}
 	}
 	for _, c := range a.Cookies() {
-		if sessionName.MatchString(c.Name) && c.MaxAge >= 0 && c.Value != "" {
+		if testrig.SessionName.MatchString(c.Name) && c.MaxAge >= 0 && c.Value != "" {
 			t.Errorf("a session was set: %s", c.Name)
 		}
 	}
@@ -626,7 +626,7 @@ func TestACertifiedProviderThatRequiresPKCEGetsIt(t *testing.T) {
 			if form.Del("code_verifier"); verifier != "" {
 				form.Set("code_verifier", verifier)
 			}
-			req, err := http.NewRequest(http.MethodPost, s.issuer+"/token", strings.NewReader(form.Encode()))
+			req, err := http.NewRequest(http.MethodPost, s.Issuer+"/token", strings.NewReader(form.Encode()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -671,7 +671,7 @@ func TestTheResponseOfACertifiedProviderNamesItsIssuer(t *testing.T) {
 				return a
 			})
 			query := callback.Query()
-			if query.Get("iss") != s.issuer {
+			if query.Get("iss") != s.Issuer {
 				t.Fatalf("the provider names %q", query.Get("iss"))
 			}
 			s.provider.requests("")
@@ -710,7 +710,7 @@ func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
 	config := certifiedConfig{SigningAlgs: []string{"RS256", "ES256"}, Settings: certifiedInToken}
 	// An ID token may go through the browser to https, or to a program on this
 	// machine, whose addresses are these two.
-	hybrids := map[string]string{"form": "http://127.0.0.1:" + s.port, "hash": "http://localhost:" + s.port}
+	hybrids := map[string]string{"form": "http://127.0.0.1:" + s.Port, "hash": "http://localhost:" + s.Port}
 	for name, origin := range hybrids {
 		config.Clients = append(config.Clients, map[string]any{
 			"client_id": name, "client_secret": sessionKey(), "application_type": "native",
@@ -728,9 +728,9 @@ func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
 	for _, name := range []string{"query", "form-post", "fragment", "es256", "strict"} {
 		t.Run(name, func(t *testing.T) {
 			b, _ := s.signsIn(t, name, "alice")
-			before := len(s.events(eventSignInStarted))
+			before := len(s.Events(eventSignInStarted))
 			b.Get(s.at(name, "/again")).Seen(t)
-			if len(s.events(eventSignInStarted)) != before {
+			if len(s.Events(eventSignInStarted)) != before {
 				t.Error("the session does not serve")
 			}
 		})
@@ -745,14 +745,14 @@ func TestACertifiedProviderAnswersInEveryWay(t *testing.T) {
 		mode := map[string]string{"form": "response_mode form_post", "hash": ""}[name]
 		sites += fmt.Sprintf("%s {\nauthentiq {\nissuer ISSUER\nclient_id %s\nclient_secret %q\nresponse_type code id_token\n%s\n}\nreverse_proxy UPSTREAM\n}\n", origin, name, s.provider.client(name)["client_secret"], mode)
 	}
-	s.loadCaddyfile(sites)
+	s.LoadCaddyfile(sites)
 	for name, origin := range hybrids {
 		t.Run("code id_token, "+name, func(t *testing.T) {
 			b := newBrowser(t)
 			s.provider.requests("")
 			a, _ := b.walk(b.Get(origin+"/deep"), "alice")
 			if a.StatusCode != http.StatusOK {
-				t.Fatalf("%d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.logged())
+				t.Fatalf("%d at %q: %.500s\n%s", a.StatusCode, b.Visited, a.Body, s.Logged())
 			}
 			if got := a.Seen(t); got.Line != "GET /deep HTTP/1.1" || got.Value(t, "X-Authentiq-Email") != "alice@example.com" {
 				t.Errorf("%q %q", got.Line, owned(got))
@@ -857,10 +857,10 @@ func TestWhoeverCancelsAtACertifiedProviderIsToldSoAndMayTryAgain(t *testing.T) 
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b, hits := newBrowser(t), s.echo.Count()
+			b, hits := newBrowser(t), s.Echo.Count()
 			a := b.follow(test.first(b, b.Get(s.at("app", "/deep?x=1"))), "[ Cancel ]")
 			s.refused(t, a, http.StatusForbidden, "authorization response")
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if page := b.parse(a); page.heading() != pageCancelled.Title || !strings.Contains(a.Body, pageCancelled.Text[0]) {
 				t.Errorf("the page does not say what happened: %s", a.Body)
 			}
@@ -933,23 +933,23 @@ func TestClaimsThatACertifiedProviderLeavesToUserinfoAreFetchedWhenRequired(t *t
 		}
 	})
 	t.Run("somebody whose claims are not enough there either is kept out", func(t *testing.T) {
-		b, hits := newBrowser(t), s.echo.Count()
+		b, hits := newBrowser(t), s.Echo.Count()
 		a, _ := b.walk(b.Get(s.at("group", "/")), "bob")
 		if a.StatusCode != http.StatusForbidden || b.parse(a).heading() != pageDenied.Title {
 			t.Errorf("%d %.500s", a.StatusCode, a.Body)
 		}
-		s.denied(a, hits)
+		s.Denied(a, hits)
 	})
 }
 
 func TestWhoeverIsKeptOutComesBackAsSomeoneElse(t *testing.T) {
 	s := newCertifiedStreet(t, certifiedConfig{Settings: certifiedInToken}, map[string]certifiedSite{"staff": {options: "require email *@staff.example"}})
-	b, hits := newBrowser(t), s.echo.Count()
+	b, hits := newBrowser(t), s.Echo.Count()
 	kept, _ := b.walk(b.Get(s.at("staff", "/deep?x=1")), "alice")
 	if kept.StatusCode != http.StatusForbidden || b.parse(kept).heading() != pageDenied.Title {
 		t.Fatalf("%d %.500s", kept.StatusCode, kept.Body)
 	}
-	s.denied(kept, hits)
+	s.Denied(kept, hits)
 	// Trying again is no use: the provider has her session still.
 	if a, asked := b.walk(b.Get(s.at("staff", "/deep?x=1")), "bob"); a.StatusCode != http.StatusForbidden || len(asked) != 0 {
 		t.Errorf("%d after %q", a.StatusCode, asked)
@@ -997,8 +997,8 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 			if a.Request.URL.String() != s.at("app", "/authentiq/signed-out") || a.StatusCode != http.StatusOK || b.parse(a).heading() != pageSignedOut.Title {
 				t.Errorf("came back to %s: %d %.500s", a.Request.URL, a.StatusCode, a.Body)
 			}
-			hits := s.echo.Count()
-			s.denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
+			hits := s.Echo.Count()
+			s.Denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
 			// At once again: the provider knows nobody any more, and asks.
 			a, asked := b.walk(b.follow(a, labelSignInAgain), "bob")
 			if !slices.Equal(asked, []string{certifiedLogin, certifiedConsent}) || a.Seen(t).Value(t, "X-Authentiq-Subject") != "bob" {
@@ -1022,9 +1022,9 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 		kept := ourLine(b, s.at("app", "/"))
 		s.provider.rotate()
 		b.Post(s.at("app", "/authentiq/sign-out"))
-		hits := s.echo.Count()
-		s.denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
-		s.denied(b.Step(s.at("app", "/")), hits)
+		hits := s.Echo.Count()
+		s.Denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
+		s.Denied(b.Step(s.at("app", "/")), hits)
 		s.arrives(t, b, "app", "alice")
 	})
 	t.Run("whose keys have rotated since, as the gate knows: it asks, and signs out", func(t *testing.T) {
@@ -1066,9 +1066,9 @@ func TestSignOutReachesACertifiedProvider(t *testing.T) {
 			b, _ := s.signsIn(t, "app", "alice")
 			kept := ourLine(b, s.at("app", "/"))
 			test.answer(b, b.Post(s.at("app", "/authentiq/sign-out")))
-			hits := s.echo.Count()
-			s.denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
-			s.denied(b.Step(s.at("app", "/")), hits)
+			hits := s.Echo.Count()
+			s.Denied(newBrowser(t).Step(s.at("app", "/"), "Cookie", kept), hits)
+			s.Denied(b.Step(s.at("app", "/")), hits)
 			a, asked := b.walk(b.Get(s.at("app", "/")), "nobody")
 			if !slices.Equal(asked, test.asked) || a.Seen(t).Value(t, "X-Authentiq-Subject") != "alice" {
 				t.Errorf("the next sign-in asked %q: %d %.500s", asked, a.StatusCode, a.Body)
@@ -1155,10 +1155,10 @@ func TestACertifiedProviderSignsOutFromElsewhere(t *testing.T) {
 
 			away.press(away.Post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
 			if a := newBrowser(t).Step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
-				t.Errorf("the next request: %d\n%s", a.StatusCode, s.logged())
+				t.Errorf("the next request: %d\n%s", a.StatusCode, s.Logged())
 			}
-			if n := len(s.events(eventRemoteSignOut)); n != 1 {
-				t.Errorf("%d sign-outs in the log, want one\n%s", n, s.logged())
+			if n := len(s.Events(eventRemoteSignOut)); n != 1 {
+				t.Errorf("%d sign-outs in the log, want one\n%s", n, s.Logged())
 			}
 			// A sub alone is about all of a user's sessions.
 			if a := stays.Step(s.at("app", "/")); (a.StatusCode == http.StatusOK) != test.sid {

@@ -121,7 +121,7 @@ func TestACertifiedProviderFollowsAChangeOfOurKey(t *testing.T) {
 	}, options: "clock_skew 10m\nencryption_key " + old}})
 	with := func(files ...string) {
 		t.Helper()
-		s.loadCaddyfile(fmt.Sprintf("http://app.localhost:PORT {\nauthentiq {\nissuer ISSUER\nclient_id app\nclient_secret %q\nclock_skew 10m\nencryption_key %s\n}\nreverse_proxy UPSTREAM\n}\n",
+		s.LoadCaddyfile(fmt.Sprintf("http://app.localhost:PORT {\nauthentiq {\nissuer ISSUER\nclient_id app\nclient_secret %q\nclock_skew 10m\nencryption_key %s\n}\nreverse_proxy UPSTREAM\n}\n",
 			s.provider.client("app")["client_secret"], strings.Join(files, " ")))
 	}
 	keptOut := func() {
@@ -164,10 +164,10 @@ func TestSigningOutAtACertifiedProviderThatEncrypts(t *testing.T) {
 		copied := ourLine(away, s.at("app", "/"))
 		away.press(away.Post(s.at("other", "/authentiq/sign-out")), "Yes, sign me out")
 		if a := newBrowser(t).Step(s.at("app", "/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
-			t.Errorf("the next request: %d\n%s", a.StatusCode, s.logged())
+			t.Errorf("the next request: %d\n%s", a.StatusCode, s.Logged())
 		}
-		if n := len(s.events(eventRemoteSignOut)); n != 1 {
-			t.Errorf("%d sign-outs in the log, want one\n%s", n, s.logged())
+		if n := len(s.Events(eventRemoteSignOut)); n != 1 {
+			t.Errorf("%d sign-outs in the log, want one\n%s", n, s.Logged())
 		}
 		stays.Get(s.at("app", "/")).Seen(t)
 	})

@@ -40,7 +40,7 @@ func TestACertifiedProviderSendsWhatIsAskedForByName(t *testing.T) {
 				b := newBrowser(t)
 				a, _ := b.walk(b.Get(s.at(site, "/deep")), "alice")
 				if a.StatusCode != status {
-					t.Fatalf("%s: %d, want %d: %.500s\n%s", site, a.StatusCode, status, a.Body, s.logged())
+					t.Fatalf("%s: %d, want %d: %.500s\n%s", site, a.StatusCode, status, a.Body, s.Logged())
 				}
 				if n := len(s.provider.requests("/me")); site != "never" && n != test.userinfo || site == "never" && n != 0 {
 					t.Errorf("%s: userinfo was asked %d times", site, n)
@@ -144,7 +144,7 @@ func TestAnAPIGetsTheTokensOfACertifiedProvider(t *testing.T) {
 			}
 			b.Client.CheckRedirect = follow
 			testrig.Await(t, "it is given back", func() bool { return s.provider.userinfo(t, renewed) == http.StatusUnauthorized })
-			if events := s.events(eventNotGivenBack); len(events) != 0 {
+			if events := s.Events(eventNotGivenBack); len(events) != 0 {
 				t.Error(fmt.Sprint(events))
 			}
 		})

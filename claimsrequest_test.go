@@ -17,6 +17,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/provider"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // takesClaims has the provider say that it knows the parameter.
@@ -28,8 +29,8 @@ func takesClaims() authentiqtest.Hooks {
 func claimsStreet(t *testing.T, block string, change ...func(*authentiqtest.Config)) *street {
 	t.Helper()
 	s := newStreet(t, "respond nothing", change...)
-	s.provider.SetHooks(takesClaims())
-	s.load(block)
+	s.Provider.SetHooks(takesClaims())
+	s.Load(block)
 	return s
 }
 
@@ -85,9 +86,9 @@ func TestWhatIsRequiredIsAskedForByName(t *testing.T) {
 		"a step-up":                        {"scope aq:name\nrequire_fresh 10m\nrequire_acr gold", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.load("authentiq {\nissuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\n" + test.options + "\n}\nreverse_proxy UPSTREAM")
-			s.provider.ResetRequests()
-			newBrowser(t).Get(s.url("/"))
+			s.Load("authentiq {\nissuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\n" + test.options + "\n}\nreverse_proxy UPSTREAM")
+			s.Provider.ResetRequests()
+			newBrowser(t).Get(s.URL("/"))
 			asked := s.asked()
 			if len(asked) != 1 {
 				t.Fatalf("asked %d times", len(asked))
@@ -116,8 +117,8 @@ func TestAProviderThatDoesNotKnowTheClaimsParameterIsNotSentIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStreet(t, "respond nothing")
-			s.provider.SetHooks(hooks)
-			s.load(gate("require email *@example.com"))
+			s.Provider.SetHooks(hooks)
+			s.Load(testrig.GateBlock("require email *@example.com"))
 			s.signedIn()
 			if s.asked()[0].Has("claims") {
 				t.Errorf("it was: %q", s.asked())
@@ -130,15 +131,15 @@ func TestAProviderThatDoesNotKnowTheClaimsParameterIsNotSentIt(t *testing.T) {
 // it or takes from it.
 func TestTheOperatorsOwnClaimsParameterIsSentAsItIs(t *testing.T) {
 	const own = `{"id_token":{"auth_time":{"essential":true}}, "userinfo":{"picture":null}}`
-	s := claimsStreet(t, gate("require email *@example.com\nauth_param claims `"+own+"`\nallow_param login_hint"))
+	s := claimsStreet(t, testrig.GateBlock("require email *@example.com\nauth_param claims `"+own+"`\nallow_param login_hint"))
 	b := newBrowser(t)
-	b.Get(s.url("/authentiq/sign-in?claims=%7B%22id_token%22%3A%7B%22groups%22%3Anull%7D%7D&claims=x&login_hint=a"))
+	b.Get(s.URL("/authentiq/sign-in?claims=%7B%22id_token%22%3A%7B%22groups%22%3Anull%7D%7D&claims=x&login_hint=a"))
 	if asked := s.asked(); len(asked) != 1 || !slices.Equal(asked[0]["claims"], []string{own}) {
 		t.Errorf("asked with %q", asked)
 	}
-	s.load(gate("require email *@example.com"))
-	s.provider.ResetRequests()
-	newBrowser(t).Get(s.url("/authentiq/sign-in?claims=x"))
+	s.Load(testrig.GateBlock("require email *@example.com"))
+	s.Provider.ResetRequests()
+	newBrowser(t).Get(s.URL("/authentiq/sign-in?claims=x"))
 	if got := essentialAsked(t, s.asked()[0]); fmt.Sprint(got["id_token"]) != "[email email_verified]" {
 		t.Errorf("asked for %v", got)
 	}
@@ -154,11 +155,11 @@ func TestWhereThereIsNoUserinfoNothingIsAskedForThere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStreet(t, "respond nothing")
-			s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
 				doc["claims_parameter_supported"] = true
 				test.change(doc)
 			}})
-			s.load(gate("require email *@example.com\n" + test.options))
+			s.Load(testrig.GateBlock("require email *@example.com\n" + test.options))
 			s.signedIn()
 			if got := fmt.Sprint(essentialAsked(t, s.asked()[0])); got != "map[id_token:[email email_verified]]" {
 				t.Errorf("asked for %s", got)
@@ -170,17 +171,17 @@ func TestWhereThereIsNoUserinfoNothingIsAskedForThere(t *testing.T) {
 // The page of the second gate leads to the first one's sign-in, which asks for what
 // both need.
 func TestSharingWhatIsMissingAsksForItByName(t *testing.T) {
-	common := strings.Replace(siteOptions, "scope         aq:name email phone address aq:location", "", 1)
+	common := strings.Replace(testrig.SiteOptions, "scope         aq:name email phone address aq:location", "", 1)
 	s := claimsStreet(t, "authentiq /app/* {"+common+"scope email~r\n}\nauthentiq /admin/* {"+common+"scope staff~r phone~r\nscope_claims staff employee_number\nrequire groups\n}\nreverse_proxy UPSTREAM", func(c *authentiqtest.Config) {
 		c.Scopes = map[string][]string{"staff": {"employee_number"}}
 	})
 	b := newBrowser(t)
-	b.Get(s.url("/app/")).Seen(t)
-	a := b.Get(s.url("/admin/"))
+	b.Get(s.URL("/app/")).Seen(t)
+	a := b.Get(s.URL("/admin/"))
 	if a.StatusCode != http.StatusForbidden {
 		t.Fatalf("%d", a.StatusCode)
 	}
-	s.provider.ResetRequests()
+	s.Provider.ResetRequests()
 	b.follow(a, labelShare)
 	if got := essentialAsked(t, s.asked()[0]); fmt.Sprint(got["id_token"]) != "[email employee_number groups phone_number]" {
 		t.Errorf("asked for %v", got)

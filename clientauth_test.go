@@ -84,7 +84,7 @@ func clientWays(t *testing.T, s **street) map[string]func() (func(*authentiqtest
 			return privateKeyClient(set), "client_auth private_key_jwt " + key
 		},
 		"private_key_jwt, the keys at jwks.json": func() (func(*authentiqtest.Config), string) {
-			return privateKeyClient(func() ([]byte, error) { return fetched((*s).url("/authentiq/jwks.json")) }), "client_auth private_key_jwt " + pemFile(t, rsaKey(t))
+			return privateKeyClient(func() ([]byte, error) { return fetched((*s).URL("/authentiq/jwks.json")) }), "client_auth private_key_jwt " + pemFile(t, rsaKey(t))
 		},
 		"tls": func() (func(*authentiqtest.Config), string) { return overTLS(t) },
 	}
@@ -134,22 +134,22 @@ func TestAClientThatShowsNoSecretSignsInRefreshesAndGivesBack(t *testing.T) {
 			if method, _, _ := strings.Cut(name, ","); method == "tls" {
 				// What the ID token has not is fetched with the certificate, too: the access
 				// token is bound to it.
-				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { delete(c, "email"); delete(c, "email_verified") }})
+				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { delete(c, "email"); delete(c, "email_verified") }})
 			}
 			b := s.signedIn()
 			s.pass(clock, 30*time.Second)
-			b.Get(s.url("/")).Seen(t)
+			b.Get(s.URL("/")).Seen(t)
 			if n := s.refreshes(); n != 1 {
-				t.Errorf("refreshed %d times\n%s", n, s.logged())
+				t.Errorf("refreshed %d times\n%s", n, s.Logged())
 			}
-			b.Post(s.url("/authentiq/sign-out"))
-			testrig.Await(t, "the token is given back", func() bool { return len(s.provider.Revoked()) == 1 })
+			b.Post(s.URL("/authentiq/sign-out"))
+			testrig.Await(t, "the token is given back", func() bool { return len(s.Provider.Revoked()) == 1 })
 
 			assertions := make(map[string]bool)
-			asked := append(s.provider.Requests(authentiqtest.Token), s.provider.Requests(authentiqtest.Revocation)...)
+			asked := append(s.Provider.Requests(authentiqtest.Token), s.Provider.Requests(authentiqtest.Revocation)...)
 			for _, r := range asked {
 				assertions[r.Form.Get("client_assertion")] = true
-				if r.Header.Get("Authorization") != "" || r.Form.Has("client_secret") || r.Form.Get("client_id") != s.client {
+				if r.Header.Get("Authorization") != "" || r.Form.Has("client_secret") || r.Form.Get("client_id") != s.ClientID {
 					t.Errorf("%s: sent %v %v", r.Endpoint, r.Form, r.Header)
 				}
 			}
@@ -157,13 +157,13 @@ func TestAClientThatShowsNoSecretSignsInRefreshesAndGivesBack(t *testing.T) {
 				if len(asked) != 3 || !assertions[""] {
 					t.Errorf("%d requests, with assertions %v", len(asked), assertions)
 				}
-				if n := len(s.provider.Requests(authentiqtest.Userinfo)); n != 2 {
+				if n := len(s.Provider.Requests(authentiqtest.Userinfo)); n != 2 {
 					t.Errorf("userinfo was asked %d times", n)
 				}
 			} else if len(asked) != 3 || len(assertions) != 3 || assertions[""] {
 				t.Errorf("%d requests with %d assertions", len(asked), len(assertions))
 			}
-			log := s.logged()
+			log := s.Logged()
 			for assertion := range assertions {
 				if _, signed, _ := strings.Cut(assertion, "."); signed != "" { // headers are all alike
 					claims, signature, _ := strings.Cut(signed, ".")
@@ -206,13 +206,13 @@ func TestAClientThatIsNotTakenLogsWhatToCheck(t *testing.T) {
 			options, wrong := strings.CutSuffix(c.options, "\n---")
 			s := newStreet(t, "respond nothing", c.change...)
 			if wrong {
-				s.secret += "x"
+				s.ClientSecret += "x"
 			}
-			s.load(gate(options))
-			a := newBrowser(t).Get(s.url("/"))
-			events := s.events(eventRefused)
+			s.Load(testrig.GateBlock(options))
+			a := newBrowser(t).Get(s.URL("/"))
+			events := s.Events(eventRefused)
 			if len(events) != 1 || a.StatusCode != http.StatusBadGateway {
-				t.Fatalf("%d %.300s\n%s", a.StatusCode, a.Body, s.logged())
+				t.Fatalf("%d %.300s\n%s", a.StatusCode, a.Body, s.Logged())
 			}
 			said := fmt.Sprint(events[0]["error"])
 			if events[0]["check"] != "token request" || !strings.Contains(said, "invalid_client") || !strings.Contains(said, c.advice) {
@@ -221,11 +221,11 @@ func TestAClientThatIsNotTakenLogsWhatToCheck(t *testing.T) {
 			if strings.Contains(a.Body, "client") || strings.Contains(a.Body, "invalid") {
 				t.Errorf("a stranger reads %s", a.Body)
 			}
-			asked := s.provider.Requests(authentiqtest.Token)
+			asked := s.Provider.Requests(authentiqtest.Token)
 			if len(asked) != 1 {
 				t.Fatalf("asked %d times", len(asked))
 			}
-			if assertion := asked[0].Form.Get("client_assertion"); assertion != "" && strings.Contains(s.logged(), assertion) {
+			if assertion := asked[0].Form.Get("client_assertion"); assertion != "" && strings.Contains(s.Logged(), assertion) {
 				t.Error("the log has the assertion")
 			}
 		})
@@ -237,18 +237,18 @@ func TestAClientThatIsNotTakenLogsWhatToCheck(t *testing.T) {
 func TestTheCertificateOfOneGateIsNotPresentedByAnother(t *testing.T) {
 	change, options := overTLS(t)
 	s := newStreet(t, "respond nothing", change)
-	if err := s.provider.SetSigningAlg("RS256"); err != nil {
+	if err := s.Provider.SetSigningAlg("RS256"); err != nil {
 		t.Fatal(err)
 	}
 	// The same client, as far as the requests say: only the certificate differs.
 	whole := func(host, options string) string {
 		return "http://" + host + ":PORT {\nauthentiq {\nissuer ISSUER\ndialect authentiq\nclient_id CLIENT\nsigning_alg RS256\n" + options + "\n}\nreverse_proxy UPSTREAM\n}\n"
 	}
-	s.loadCaddyfile(whole("app.localhost", options) + whole("other.localhost", "client_auth none"+options[strings.Index(options, "\n"):]))
+	s.LoadCaddyfile(whole("app.localhost", options) + whole("other.localhost", "client_auth none"+options[strings.Index(options, "\n"):]))
 	if n := poolSize(providerPool); n != 1 {
 		t.Fatalf("%d providers", n)
 	}
-	at := func(host string) string { return "http://" + host + ".localhost:" + s.port + "/" }
+	at := func(host string) string { return "http://" + host + ".localhost:" + s.Port + "/" }
 	for range 2 { // the second time over connections that are there
 		newBrowser(t).Get(at("app")).Seen(t)
 		if a := newBrowser(t).Get(at("other")); a.StatusCode != http.StatusBadGateway {
@@ -261,7 +261,7 @@ func TestConnectionsOfReplacedGatesEnd(t *testing.T) {
 	change, options := overTLS(t)
 	s := newStreet(t, "respond nothing", change)
 	load := func(i int) {
-		s.load(gate(options + fmt.Sprintf("\nclock_skew %ds", 10+i)))
+		s.Load(testrig.GateBlock(options + fmt.Sprintf("\nclock_skew %ds", 10+i)))
 		b := steadySignIn(s)
 		b.Client.CloseIdleConnections()
 	}
@@ -279,7 +279,7 @@ func TestConnectionsOfReplacedGatesEnd(t *testing.T) {
 	})
 	for i := range 5 {
 		load(i + 1)
-		if err := s.tryLoad("http://127.0.0.1:PORT {\n" + gate(options) + "}\nhttp://other.localhost:PORT {\n" + gate("session {\nkeys short\n}") + "}"); err == nil {
+		if err := s.TryLoad("http://127.0.0.1:PORT {\n" + testrig.GateBlock(options) + "}\nhttp://other.localhost:PORT {\n" + testrig.GateBlock("session {\nkeys short\n}") + "}"); err == nil {
 			t.Fatal("a short key is taken")
 		}
 	}
@@ -299,9 +299,9 @@ func TestAClientCertificateThatIsOverIsAWarning(t *testing.T) {
 		"good": func(*x509.Certificate) {},
 	} {
 		certificate, key := testnet.Files(t, testnet.Certificate(t, change))
-		s.load(gate(fmt.Sprintf("client_auth tls %s %s", certificate, key)))
+		s.Load(testrig.GateBlock(fmt.Sprintf("client_auth tls %s %s", certificate, key)))
 		warned := false
-		for line := range strings.SplitSeq(s.logged(), "\n") {
+		for line := range strings.SplitSeq(s.Logged(), "\n") {
 			warned = warned || strings.Contains(line, `"level":"warn"`) && strings.Contains(line, certificate) && strings.Contains(line, "reload with --force")
 		}
 		if warned != (name != "good") {
@@ -313,8 +313,8 @@ func TestAClientCertificateThatIsOverIsAWarning(t *testing.T) {
 // The admin API shows what was configured: paths.
 func TestTheConfigurationShowsPathsAndNoKeys(t *testing.T) {
 	key := pemFile(t, rsaKey(t))
-	s := newStreet(t, gate("client_auth private_key_jwt "+key))
-	config, err := adapt(s.config)
+	s := newStreet(t, testrig.GateBlock("client_auth private_key_jwt "+key))
+	config, err := testrig.Adapt(s.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestTheConfigurationShowsPathsAndNoKeys(t *testing.T) {
 		t.Errorf("the configuration is %s", config)
 	}
 	for line := range strings.SplitSeq(document(t, key), "\n") {
-		if len(line) > 20 && !strings.Contains(line, "---") && (bytes.Contains(config, []byte(line)) || strings.Contains(s.logged(), line)) {
+		if len(line) > 20 && !strings.Contains(line, "---") && (bytes.Contains(config, []byte(line)) || strings.Contains(s.Logged(), line)) {
 			t.Error("a line of the key is in the configuration or the log")
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // listed returns what the command prints.
@@ -94,7 +95,7 @@ func TestTheCommandSaysWhatIsWrong(t *testing.T) {
 
 func TestTheCommandLooksWhereTheConfigurationSays(t *testing.T) {
 	folder := t.TempDir()
-	config, err := adapt(`{
+	config, err := testrig.Adapt(`{
 	storage file_system "` + folder + `"
 	authentiq {
 		client_id     app
@@ -167,7 +168,7 @@ func TestTheCommandSaysThatKeysOfTheConfigurationAreNotItsOwn(t *testing.T) {
 		"one has none":        {"a.test {\nauthentiq {\nclient_id a\nsession {\nkeys x\n}\n}\n}\nb.test {\nauthentiq {\nclient_id b\n}\n}", false},
 		"there is no gate":    {"a.test {\nrespond ok\n}", false},
 	} {
-		config, err := adapt(test.caddyfile)
+		config, err := testrig.Adapt(test.caddyfile)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // urlsOf returns what the command prints of a configuration.
@@ -34,7 +35,7 @@ func urlsOf(t *testing.T, config []byte) string {
 // registered returns the registrations of a Caddyfile.
 func registered(t *testing.T, caddyfile string) []*registration {
 	t.Helper()
-	config, err := adapt(caddyfile)
+	config, err := testrig.Adapt(caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestTheCommandPrintsHowTheClientShowsWhoItIs(t *testing.T) {
 		"an ID token with the code":  {"client_secret {env.URLS_SECRET}\nresponse_type code id_token", "", "", "", "code id_token"},
 		"encrypted ID tokens":        {"client_secret {env.URLS_SECRET}\nencryption_key /run/key.pem", "", "https://a.test/authentiq/jwks.json", "", ""},
 	} {
-		config, err := adapt("a.test {\nauthentiq {\nclient_id app\n" + c.options + "\n}\n}\n")
+		config, err := testrig.Adapt("a.test {\nauthentiq {\nclient_id app\n" + c.options + "\n}\n}\n")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +184,7 @@ func TestTheCommandPrintsNoSecret(t *testing.T) {
 	secret := randomSecret()
 	t.Setenv("URLS_SECRET", secret)
 	t.Setenv("URLS_ID", "the-client")
-	config, err := adapt("a.test {\nauthentiq {\nissuer https://id.example.com\nclient_id {env.URLS_ID}\nclient_secret {env.URLS_SECRET}\n}\n}\n" +
+	config, err := testrig.Adapt("a.test {\nauthentiq {\nissuer https://id.example.com\nclient_id {env.URLS_ID}\nclient_secret {env.URLS_SECRET}\n}\n}\n" +
 		"b.test {\nauthentiq {\nclient_id {env.URLS_SECRET}\nclient_secret {env.URLS_SECRET}\nsession {\nkeys " + secret + "\n}\n}\n}\n")
 	if err != nil {
 		t.Fatal(err)
@@ -276,31 +277,31 @@ func TestTheCommandTellsHTTPSAsCaddyDoes(t *testing.T) {
 }
 
 func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	const sharing = "\ncallback_url http://login.app.localhost:PORT/back\nsession {\ndomain app.localhost\n}"
 	for name, c := range map[string]struct{ global, sites, from string }{
-		"plain http on loopback":        {"", "http://127.0.0.1:PORT {\n" + gate("") + "}", "http://127.0.0.1:PORT"},
-		"https":                         {"auto_https disable_redirects", "https://app.localhost:PORT {\ntls internal\n" + gate("") + "}", "https://app.localhost:PORT"},
-		"https on https_port":           {"auto_https disable_redirects\nhttps_port PORT", "app.localhost {\ntls internal\n" + gate("") + "}", "https://app.localhost:PORT"},
-		"another prefix, deep down":     {"", "http://app.localhost:PORT, http://other.test:PORT {\nhandle {\nroute {\n" + gate("\npath_prefix /in") + "}\n}\n}", "http://app.localhost:PORT"},
-		"a host below a wildcard":       {"", "http://*.localhost:PORT {\n@a host app.localhost\nhandle @a {\n" + gate("") + "}\n}", "http://app.localhost:PORT"},
-		"a callback of its own":         {"", "http://app.localhost:PORT {\n" + gate("\ncallback_url http://APP.localhost:PORT/back") + "}", "http://app.localhost:PORT"},
-		"a callback for another host":   {"", "http://app.localhost:PORT, http://login.app.localhost:PORT {\n" + gate("\ncallback_url http://login.app.localhost:PORT/back") + "}", "http://app.localhost:PORT"},
-		"a domain with one callback":    {"", "http://app.localhost:PORT, http://login.app.localhost:PORT {\n" + gate(sharing) + "}", "http://app.localhost:PORT"},
-		"in a named route":              {"", "&(in) {\n" + gate("") + "}\nhttp://app.localhost:PORT {\ninvoke in\n}", "http://app.localhost:PORT"},
-		"its prefix from a placeholder": {"", "http://app.localhost:PORT {\n" + gate("\npath_prefix {env.URLS_PREFIX}") + "}", "http://app.localhost:PORT"},
+		"plain http on loopback":        {"", "http://127.0.0.1:PORT {\n" + testrig.GateBlock("") + "}", "http://127.0.0.1:PORT"},
+		"https":                         {"auto_https disable_redirects", "https://app.localhost:PORT {\ntls internal\n" + testrig.GateBlock("") + "}", "https://app.localhost:PORT"},
+		"https on https_port":           {"auto_https disable_redirects\nhttps_port PORT", "app.localhost {\ntls internal\n" + testrig.GateBlock("") + "}", "https://app.localhost:PORT"},
+		"another prefix, deep down":     {"", "http://app.localhost:PORT, http://other.test:PORT {\nhandle {\nroute {\n" + testrig.GateBlock("\npath_prefix /in") + "}\n}\n}", "http://app.localhost:PORT"},
+		"a host below a wildcard":       {"", "http://*.localhost:PORT {\n@a host app.localhost\nhandle @a {\n" + testrig.GateBlock("") + "}\n}", "http://app.localhost:PORT"},
+		"a callback of its own":         {"", "http://app.localhost:PORT {\n" + testrig.GateBlock("\ncallback_url http://APP.localhost:PORT/back") + "}", "http://app.localhost:PORT"},
+		"a callback for another host":   {"", "http://app.localhost:PORT, http://login.app.localhost:PORT {\n" + testrig.GateBlock("\ncallback_url http://login.app.localhost:PORT/back") + "}", "http://app.localhost:PORT"},
+		"a domain with one callback":    {"", "http://app.localhost:PORT, http://login.app.localhost:PORT {\n" + testrig.GateBlock(sharing) + "}", "http://app.localhost:PORT"},
+		"in a named route":              {"", "&(in) {\n" + testrig.GateBlock("") + "}\nhttp://app.localhost:PORT {\ninvoke in\n}", "http://app.localhost:PORT"},
+		"its prefix from a placeholder": {"", "http://app.localhost:PORT {\n" + testrig.GateBlock("\npath_prefix {env.URLS_PREFIX}") + "}", "http://app.localhost:PORT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("URLS_PREFIX", "/of/env")
-			s.t, s.port = t, testnet.Port(t)
-			s.global = strings.ReplaceAll(c.global, "PORT", s.port)
-			s.loadCaddyfile(c.sites)
-			from := s.fill(c.from)
+			s.T, s.Port = t, testnet.Port(t)
+			s.Global = strings.ReplaceAll(c.global, "PORT", s.Port)
+			s.LoadCaddyfile(c.sites)
+			from := s.Fill(c.from)
 			if strings.HasPrefix(from, "https") {
 				s.awaitTLS("app.localhost")
 			}
 			var told *registration
-			for _, r := range registered(t, s.config) {
+			for _, r := range registered(t, s.Config) {
 				if slices.Contains(r.Sites, from) {
 					if told != nil {
 						t.Fatalf("%s is there twice", from)
@@ -309,7 +310,7 @@ func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
 				}
 			}
 			if told == nil {
-				t.Fatalf("%s is not there: %s", from, s.config)
+				t.Fatalf("%s is not there: %s", from, s.Config)
 			}
 			b := newBrowser(t)
 			if a := b.Get(from + "/"); a.StatusCode != http.StatusOK {
@@ -317,7 +318,7 @@ func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
 			}
 			sent := func(parameter string) (values []string) {
 				for _, address := range b.Visited {
-					if u, err := url.Parse(address); err == nil && strings.HasPrefix(address, s.issuer) && u.Query().Has(parameter) {
+					if u, err := url.Parse(address); err == nil && strings.HasPrefix(address, s.Issuer) && u.Query().Has(parameter) {
 						values = append(values, u.Query().Get(parameter))
 					}
 				}
@@ -338,10 +339,10 @@ func TestWhatTheCommandPrintsIsWhatAGateSends(t *testing.T) {
 			if got := sent("post_logout_redirect_uri"); !slices.Equal(got, told.PostLogoutRedirectURIs) {
 				t.Errorf("post_logout_redirect_uri %q was sent, %q printed", got, told.PostLogoutRedirectURIs)
 			}
-			if told.Issuer != s.issuer || told.ClientID != s.client {
+			if told.Issuer != s.Issuer || told.ClientID != s.ClientID {
 				t.Errorf("of %s at %s", told.ClientID, told.Issuer)
 			}
 		})
 	}
-	s.t = t
+	s.T = t
 }

@@ -16,10 +16,10 @@ import (
 )
 
 func TestOurCookiesDoNotReachTheUpstreamAndOthersStayAsTheyAre(t *testing.T) {
-	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
+	s := newStreet(t, "authentiq /private* {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	b.Get(s.url("/private")).Seen(t)
-	session := hdrSession(b, s.url("/"))
+	b.Get(s.URL("/private")).Seen(t)
+	session := hdrSession(b, s.URL("/"))
 	for _, c := range []struct {
 		name string
 		sent []string
@@ -139,7 +139,7 @@ func TestACookieWithAConfiguredNameIsTheOnlyOneThatIsOurs(t *testing.T) {
 // A browser keeps __Host- from being set by others; a server that reads it under
 // other names gives that away.
 func TestWhatOnlyLooksLikeTheSessionsCookieIsNoSession(t *testing.T) {
-	s, address := hdrSecure(t, gate(""))
+	s, address := hdrSecure(t, testrig.GateBlock(""))
 	b := hdrBrowser(t)
 	b.Get(address + "/").Seen(t)
 	name, value, _ := strings.Cut(hdrSession(b, address+"/"), "=")
@@ -158,9 +158,9 @@ func TestWhatOnlyLooksLikeTheSessionsCookieIsNoSession(t *testing.T) {
 		name + `="` + value + `"`, name + "=" + value + "=", name + "=%" + fmt.Sprintf("%x", value[0]) + value[1:], name + "_0=" + value,
 		"a=1, " + name + "=" + value, "$" + name + "=" + value, name + "-login-0=" + value,
 	} {
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		a := page(cookie)
-		s.denied(a, hits)
+		s.Denied(a, hits)
 		if a.StatusCode != http.StatusSeeOther {
 			t.Errorf("%.40q: status %d, want a sign-in", cookie, a.StatusCode)
 		}
@@ -281,23 +281,23 @@ func TestChunksThatDoNotBelongTogetherMakeNothing(t *testing.T) {
 
 // CVE-2024-24814: what a client says of its chunks costs a client's request.
 func TestCraftedChunksCountAsNoSession(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, cookie := range []string{
 		"authentiq_0=99999999", "authentiq_0=30AAAAAAAAx", "authentiq_0=20AAAAAAAAx; authentiq_1=21AAAAAAAAx", "authentiq=; authentiq_0=; authentiq_1=",
 		"authentiq_chunks=99999999; authentiq_0=x", strings.Repeat("authentiq_0=20AAAAAAAAx;", 300), strings.Repeat("authentiq=x;", 500),
 	} {
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Accept: text/html"))
 		if a.StatusCode != http.StatusSeeOther {
 			t.Errorf("%.40q: status %d, want a sign-in", cookie, a.StatusCode)
 		}
-		s.denied(a, hits)
+		s.Denied(a, hits)
 	}
 }
 
 // cookiesGrow makes profiles of a size.
 func cookiesGrow(s *street, size int) {
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 		if size > 0 {
 			c["blob"] = strings.Repeat("0123456789abcdef", size/16)
 		}
@@ -306,7 +306,7 @@ func cookiesGrow(s *street, size int) {
 
 // cookiesSession returns a browser's cookies without the provider's own.
 func cookiesSession(b *browser, address string) []*http.Cookie {
-	return slices.DeleteFunc(b.Cookies(address), func(c *http.Cookie) bool { return !sessionName.MatchString(c.Name) })
+	return slices.DeleteFunc(b.Cookies(address), func(c *http.Cookie) bool { return !testrig.SessionName.MatchString(c.Name) })
 }
 
 func cookiesNames(b *browser, address string) (names []string) {
@@ -317,7 +317,7 @@ func cookiesNames(b *browser, address string) (names []string) {
 }
 
 func TestASessionThatShrinksLeavesNoChunksBehind(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	one, two, three := []string{"authentiq"}, []string{"authentiq_0", "authentiq_1"}, []string{"authentiq_0", "authentiq_1", "authentiq_2"}
 	b := hdrBrowser(t)
 	for i, step := range []struct {
@@ -325,25 +325,25 @@ func TestASessionThatShrinksLeavesNoChunksBehind(t *testing.T) {
 		want []string
 	}{{0, one}, {4000, three}, {2000, two}, {0, one}, {2000, two}, {4000, three}, {0, one}} {
 		cookiesGrow(s, step.size)
-		a := b.Get(s.url("/authentiq/sign-in?return_to=/x"))
+		a := b.Get(s.URL("/authentiq/sign-in?return_to=/x"))
 		if sub := a.Seen(t).Value(t, "X-Authentiq-Subject"); a.StatusCode != http.StatusOK || sub != authentiqtest.Alice {
 			t.Errorf("step %d: status %d", i, a.StatusCode)
 		}
-		if got := cookiesNames(b, s.url("/")); !slices.Equal(got, step.want) {
+		if got := cookiesNames(b, s.URL("/")); !slices.Equal(got, step.want) {
 			t.Errorf("step %d: the browser has %q, want %q", i, got, step.want)
 		}
-		if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := b.Step(s.URL("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("step %d: status %d with the new cookies", i, a.StatusCode)
 		}
 	}
 }
 
 func TestChunksOfTwoSessionsMixedAreNone(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	cookiesGrow(s, 2000)
-	alice := cookiesSession(hdrSignedIn(s), s.url("/"))
-	s.provider.SignInAs(authentiqtest.Bob)
-	bob := cookiesSession(hdrSignedIn(s), s.url("/"))
+	alice := cookiesSession(hdrSignedIn(s), s.URL("/"))
+	s.Provider.SignInAs(authentiqtest.Bob)
+	bob := cookiesSession(hdrSignedIn(s), s.URL("/"))
 	if len(alice) != 2 || len(bob) != 2 {
 		t.Fatalf("%d and %d cookies, want 2 of each", len(alice), len(bob))
 	}
@@ -367,12 +367,12 @@ func TestChunksOfTwoSessionsMixedAreNone(t *testing.T) {
 		"two of both, mixed":                        pair(alice[0], bob[1], alice[0]),
 		"put together into one cookie":              "authentiq=" + alice[0].Value[chunkPrefix:] + alice[1].Value[chunkPrefix:],
 	} {
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Accept: text/html"))
 		if a.StatusCode != http.StatusSeeOther {
 			t.Errorf("%s: status %d, want a sign-in", name, a.StatusCode)
 		}
-		s.denied(a, hits)
+		s.Denied(a, hits)
 		if deleted := strings.Join(a.Header["Set-Cookie"], "\n"); !strings.Contains(deleted, "Max-Age=0") {
 			t.Errorf("%s: nothing is deleted: %q", name, deleted)
 		}
@@ -390,8 +390,8 @@ func cookiesPlant(t *testing.T, b *browser, from, domain, path, name, value stri
 }
 
 func TestDuplicatesThatDoNotOpenCountForNothing(t *testing.T) {
-	s := newStreet(t, gate(""))
-	session := hdrSession(hdrSignedIn(s), s.url("/"))
+	s := newStreet(t, testrig.GateBlock(""))
+	session := hdrSession(hdrSignedIn(s), s.URL("/"))
 	for name, cookie := range map[string]string{
 		"junk before":      "authentiq=evil; " + session,
 		"junk behind":      session + "; authentiq=evil",
@@ -422,17 +422,17 @@ func TestTwoSessionsAtOnceAreRefusedAndClearedWithoutALoop(t *testing.T) {
 		{"several of them", "app.localhost", "/page", 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newStreet(t, gate(""))
-			s.loadCaddyfile("http://sub.app.localhost:PORT {\nlog\n" + gate("") + "\n}")
-			site := "http://sub.app.localhost:" + s.port
-			s.provider.SignInAs(authentiqtest.Bob)
+			s := newStreet(t, testrig.GateBlock(""))
+			s.LoadCaddyfile("http://sub.app.localhost:PORT {\nlog\n" + testrig.GateBlock("") + "\n}")
+			site := "http://sub.app.localhost:" + s.Port
+			s.Provider.SignInAs(authentiqtest.Bob)
 			var planted []string
 			for range c.others {
 				bob := hdrBrowser(t)
 				bob.Get(site + "/").Seen(t)
 				planted = append(planted, cookiesSession(bob, site+"/")[0].Value)
 			}
-			s.provider.SignInAs(authentiqtest.Alice)
+			s.Provider.SignInAs(authentiqtest.Alice)
 			alice := hdrBrowser(t)
 			alice.Get(site + "/page/one").Seen(t)
 			paths := []string{c.path, c.path + "/one", "/"}
@@ -442,12 +442,12 @@ func TestTwoSessionsAtOnceAreRefusedAndClearedWithoutALoop(t *testing.T) {
 			if n := len(cookiesSession(alice, site+"/page/one")); n != 1+c.others {
 				t.Fatalf("%d cookies, want %d: nothing is tested here", n, 1+c.others)
 			}
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := alice.Step(site + "/page/one")
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("status %d, want a sign-in", a.StatusCode)
 			}
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			// The browser follows to the provider and comes back as Alice, and that
 			// is the end of it: the harness fails a journey that goes round.
 			for range 2 {
@@ -470,13 +470,13 @@ func TestTwoSessionsAtOnceAreRefusedAndClearedWithoutALoop(t *testing.T) {
 // Somebody who has no session yet can be given another's; his own sign-in must
 // then be the end of it.
 func TestASessionPlantedBeforeASignInEndsWithIt(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadCaddyfile("http://sub.app.localhost:PORT {\nlog\n" + gate("") + "\n}")
-	site := "http://sub.app.localhost:" + s.port
-	s.provider.SignInAs(authentiqtest.Bob)
+	s := newStreet(t, testrig.GateBlock(""))
+	s.LoadCaddyfile("http://sub.app.localhost:PORT {\nlog\n" + testrig.GateBlock("") + "\n}")
+	site := "http://sub.app.localhost:" + s.Port
+	s.Provider.SignInAs(authentiqtest.Bob)
 	bob := hdrBrowser(t)
 	bob.Get(site + "/").Seen(t)
-	s.provider.SignInAs(authentiqtest.Alice)
+	s.Provider.SignInAs(authentiqtest.Alice)
 	alice := hdrBrowser(t)
 	cookiesPlant(t, alice, "http://evil.app.localhost/", "app.localhost", "/", "authentiq", cookiesSession(bob, site+"/")[0].Value)
 	alice.Get(site + "/authentiq/sign-in").Seen(t)

@@ -46,18 +46,18 @@ func (s *street) recorded(hooks authentiqtest.Hooks) *handed {
 		defer h.mu.Unlock()
 		h.answers = append(h.answers, m)
 	}
-	s.provider.SetHooks(hooks)
+	s.Provider.SetHooks(hooks)
 	return h
 }
 
 func TestAnApplicationGetsTheTokensThatHeadersName(t *testing.T) {
 	for name, jwt := range map[string]bool{"tokens that mean nothing": false, "tokens that an API can read": true} {
 		t.Run(name, func(t *testing.T) {
-			s := newStreet(t, gate(handsOn+"header X-Raw {access_token}\nsession_endpoint full\nsession {\ntokens on\n}"), func(c *authentiqtest.Config) { c.JWTAccessTokens = jwt })
+			s := newStreet(t, testrig.GateBlock(handsOn+"header X-Raw {access_token}\nsession_endpoint full\nsession {\ntokens on\n}"), func(c *authentiqtest.Config) { c.JWTAccessTokens = jwt })
 			h := s.recorded(authentiqtest.Hooks{})
 			before := time.Now().Unix()
 			b := s.signedIn()
-			got := b.Get(s.url("/")).Seen(t)
+			got := b.Get(s.URL("/")).Seen(t)
 			access, id := h.last()["access_token"].(string), h.last()["id_token"].(string)
 			if jwt && len(access) < 1024 {
 				t.Fatalf("the token has %d bytes", len(access))
@@ -76,11 +76,11 @@ func TestAnApplicationGetsTheTokensThatHeadersName(t *testing.T) {
 			}
 			// It is told to nobody else.
 			for _, address := range []string{"/authentiq/session", "/authentiq/nothing", "/authentiq/sign-in"} {
-				if a := b.Step(s.url(address)); strings.Contains(fmt.Sprint(a.Header, a.Body), access) {
+				if a := b.Step(s.URL(address)); strings.Contains(fmt.Sprint(a.Header, a.Body), access) {
 					t.Errorf("%s tells the token", address)
 				}
 			}
-			for _, c := range ourCookies(b, s.url("/authentiq/session")) {
+			for _, c := range ourCookies(b, s.URL("/authentiq/session")) {
 				if decoded, _ := base64.URLEncoding.DecodeString(c.Value); strings.Contains(c.Value+string(decoded), access) {
 					t.Errorf("%s can be read", c.Name)
 				}
@@ -97,10 +97,10 @@ func TestNoApplicationGetsATokenThatNobodyAskedFor(t *testing.T) {
 		"tokens on, and no header names": "session_endpoint full\nheaders oidc-claim remote-user x-forwarded x-auth-request\nsession {\ntokens on\n}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStreet(t, gate(options))
+			s := newStreet(t, testrig.GateBlock(options))
 			h := s.recorded(authentiqtest.Hooks{})
 			b := s.signedIn()
-			a := b.Get(s.url("/"))
+			a := b.Get(s.URL("/"))
 			for _, which := range []string{"access_token", "id_token"} {
 				if strings.Contains(a.Body, h.last()[which].(string)) {
 					t.Errorf("the application has the %s: %s", which, a.Body)
@@ -111,13 +111,13 @@ func TestNoApplicationGetsATokenThatNobodyAskedFor(t *testing.T) {
 }
 
 func TestATokenHeaderOfTheClientsOwnIsRemoved(t *testing.T) {
-	s := newStreet(t, "authentiq /app/* {"+siteOptions+handsOn+"\nsession {\ntokens on\n}\n}\nreverse_proxy UPSTREAM")
+	s := newStreet(t, "authentiq /app/* {"+testrig.SiteOptions+handsOn+"\nsession {\ntokens on\n}\n}\nreverse_proxy UPSTREAM")
 	h := s.recorded(authentiqtest.Hooks{})
 	b := newBrowser(t)
-	b.Get(s.url("/app/")).Seen(t)
+	b.Get(s.URL("/app/")).Seen(t)
 	forged := []string{"Authorization", "Bearer forged", "X-Id-Token", "forged", "X_id_token", "forged", "X.Id.Token", "forged", "X-Token-Expires", "forged", "x-TOKEN_expires", "forged"}
 	for path, want := range map[string]int{"/app/": 1, "/public": 0} {
-		got := b.Get(s.url(path), forged...).Seen(t)
+		got := b.Get(s.URL(path), forged...).Seen(t)
 		for _, name := range []string{"Authorization", "X-Id-Token", "X-Token-Expires"} {
 			values := got.Values(name)
 			if len(values) != want || strings.Contains(strings.Join(values, " "), "forged") {
@@ -125,7 +125,7 @@ func TestATokenHeaderOfTheClientsOwnIsRemoved(t *testing.T) {
 			}
 		}
 	}
-	if got := b.Get(s.url("/app/"), "Connection", "close, Authorization, X-Id-Token").Seen(t); got.Value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) {
+	if got := b.Get(s.URL("/app/"), "Connection", "close, Authorization, X-Id-Token").Seen(t); got.Value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) {
 		t.Error("it was named as hop-by-hop, and is gone")
 	}
 }
@@ -148,12 +148,12 @@ func TestATokenThatIsOverIsNotHandedOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := new(both)
-			s := newStreet(t, gate(handsOn+"session {\ntokens on\nidle 0\n}"), func(c *authentiqtest.Config) { c.Now = clock.now })
+			s := newStreet(t, testrig.GateBlock(handsOn+"session {\ntokens on\nidle 0\n}"), func(c *authentiqtest.Config) { c.Now = clock.now })
 			s.pass(clock, 0)
 			s.recorded(authentiqtest.Hooks{TokenResponse: test.answer})
 			b := s.signedIn()
 			s.pass(clock, test.later)
-			got := b.Get(s.url("/"), "Authorization", "Bearer forged").Seen(t)
+			got := b.Get(s.URL("/"), "Authorization", "Bearer forged").Seen(t)
 			if values := got.Values("Authorization"); (len(values) == 1) != test.there || strings.Contains(fmt.Sprint(values), "forged") {
 				t.Errorf("Authorization is %q", values)
 			}
@@ -184,20 +184,20 @@ func TestARefreshRenewsTheAccessToken(t *testing.T) {
 			if test.later < 8*time.Minute {
 				recheck = "recheck 5m"
 			}
-			s := newStreet(t, gate(handsOn+"session {\ntokens on\nrefresh on\n"+recheck+"\n}"), func(c *authentiqtest.Config) {
+			s := newStreet(t, testrig.GateBlock(handsOn+"session {\ntokens on\nrefresh on\n"+recheck+"\n}"), func(c *authentiqtest.Config) {
 				c.Now, c.RefreshTokens, c.JWTAccessTokens = clock.now, true, true
 			})
 			s.pass(clock, 0)
 			h := s.recorded(authentiqtest.Hooks{})
 			b := s.signedIn()
 			first := h.last()["access_token"].(string)
-			b.Get(s.url("/")).Seen(t)
+			b.Get(s.URL("/")).Seen(t)
 			if s.refreshes() != 0 {
 				t.Fatal("asked before it was time")
 			}
 			s.recordedAgain(h, test.hooks)
 			s.pass(clock, test.later)
-			got := b.Get(s.url("/")).Seen(t)
+			got := b.Get(s.URL("/")).Seen(t)
 			access, _ := h.last()["access_token"].(string)
 			if s.refreshes() != 1 || access == first {
 				t.Fatalf("%d refreshes", s.refreshes())
@@ -211,13 +211,13 @@ func TestARefreshRenewsTheAccessToken(t *testing.T) {
 				t.Error("X-Id-Token is one that is over")
 			}
 			// The cookie has it now, and nobody asks again.
-			if got := b.Get(s.url("/")).Seen(t); got.Value(t, "Authorization") != "Bearer "+access || s.refreshes() != 1 {
+			if got := b.Get(s.URL("/")).Seen(t); got.Value(t, "Authorization") != "Bearer "+access || s.refreshes() != 1 {
 				t.Errorf("%d refreshes", s.refreshes())
 			}
 			// A late request with the cookie of before gets the new one too.
-			s.provider.Down()
+			s.Provider.Down()
 			s.pass(clock, 11*time.Minute)
-			if a := b.Get(s.url("/")); a.StatusCode != http.StatusOK || len(a.Seen(t).Values("Authorization")) != 0 {
+			if a := b.Get(s.URL("/")); a.StatusCode != http.StatusOK || len(a.Seen(t).Values("Authorization")) != 0 {
 				t.Errorf("while the provider is away: %d %q", a.StatusCode, a.Body)
 			}
 		})
@@ -227,14 +227,14 @@ func TestARefreshRenewsTheAccessToken(t *testing.T) {
 // What a refresh brings and nobody could verify is not told the application.
 func TestAnIDTokenThatCouldNotBeVerifiedIsNotHandedOn(t *testing.T) {
 	clock := new(both)
-	s := newStreet(t, gate("signing_alg RS256\n"+handsOn+"session {\ntokens on\nrefresh on\n}"), func(c *authentiqtest.Config) {
+	s := newStreet(t, testrig.GateBlock("signing_alg RS256\n"+handsOn+"session {\ntokens on\nrefresh on\n}"), func(c *authentiqtest.Config) {
 		c.Now, c.RefreshTokens, c.SigningAlg = clock.now, true, "RS256"
 	})
 	s.pass(clock, 0)
 	h := s.recorded(authentiqtest.Hooks{})
 	b := s.signedIn()
-	s.provider.RotateKeys()
-	s.provider.SetHooks(authentiqtest.Hooks{
+	s.Provider.RotateKeys()
+	s.Provider.SetHooks(authentiqtest.Hooks{
 		Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
 			if e != authentiqtest.Keys {
 				return next
@@ -248,9 +248,9 @@ func TestAnIDTokenThatCouldNotBeVerifiedIsNotHandedOn(t *testing.T) {
 		},
 	})
 	s.pass(clock, 6*time.Minute)
-	got := b.Get(s.url("/")).Seen(t)
-	if s.refreshes() != 1 || len(s.events(eventNotRechecked)) != 1 {
-		t.Fatalf("%d refreshes\n%s", s.refreshes(), s.logged())
+	got := b.Get(s.URL("/")).Seen(t)
+	if s.refreshes() != 1 || len(s.Events(eventNotRechecked)) != 1 {
+		t.Fatalf("%d refreshes\n%s", s.refreshes(), s.Logged())
 	}
 	if value := got.Values("X-Id-Token"); slices.Contains(value, h.last()["id_token"].(string)) {
 		t.Error("it was")
@@ -263,7 +263,7 @@ func TestAnIDTokenThatCouldNotBeVerifiedIsNotHandedOn(t *testing.T) {
 
 // recordedAgain changes what the provider answers, and goes on writing down.
 func (s *street) recordedAgain(h *handed, change func(map[string]any)) {
-	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
+	s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
 		change(m)
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -281,24 +281,24 @@ func TestASignOutGivesTheAccessTokenBackToo(t *testing.T) {
 		"none that is kept": {"refresh on", "refresh_token"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStreet(t, gate("session {\n"+test.session+"\n}"), func(c *authentiqtest.Config) { c.RefreshTokens = true })
+			s := newStreet(t, testrig.GateBlock("session {\n"+test.session+"\n}"), func(c *authentiqtest.Config) { c.RefreshTokens = true })
 			h := s.recorded(authentiqtest.Hooks{})
 			s.signedIn().leaves(s)
 			kinds := strings.Fields(test.kinds)
-			testrig.Await(t, "they are given back", func() bool { return len(s.provider.Revoked()) == len(kinds) })
+			testrig.Await(t, "they are given back", func() bool { return len(s.Provider.Revoked()) == len(kinds) })
 			for _, kind := range kinds {
-				if !slices.Contains(s.provider.Revoked(), h.last()[kind].(string)) {
-					t.Errorf("the %s is not: %q", kind, s.provider.Revoked())
+				if !slices.Contains(s.Provider.Revoked(), h.last()[kind].(string)) {
+					t.Errorf("the %s is not: %q", kind, s.Provider.Revoked())
 				}
 			}
 			var hints []string
-			for _, r := range s.provider.Requests(authentiqtest.Revocation) {
+			for _, r := range s.Provider.Requests(authentiqtest.Revocation) {
 				hints = append(hints, r.Form.Get("token_type_hint"))
 			}
 			if slices.Sort(hints); strings.Join(hints, " ") != test.kinds {
 				t.Errorf("said to be %q", hints)
 			}
-			if n := len(s.events(eventNotGivenBack)); n != 0 {
+			if n := len(s.Events(eventNotGivenBack)); n != 0 {
 				t.Errorf("%d complaints", n)
 			}
 		})
@@ -307,8 +307,8 @@ func TestASignOutGivesTheAccessTokenBackToo(t *testing.T) {
 
 func TestAProviderNeedNotTakeAccessTokensBack(t *testing.T) {
 	for code, complaints := range map[string]int{"unsupported_token_type": 0, "invalid_client": 1} {
-		s := newStreet(t, gate("session {\ntokens on\n}"))
-		s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+		s := newStreet(t, testrig.GateBlock("session {\ntokens on\n}"))
+		s.Provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
 			if e != authentiqtest.Revocation {
 				return next
 			}
@@ -320,8 +320,8 @@ func TestAProviderNeedNotTakeAccessTokensBack(t *testing.T) {
 		}})
 		s.signedIn().leaves(s)
 		testrig.Await(t, "it is asked", func() bool { return len(s.givenBack()) == 1 })
-		stopCaddy() // waits for it
-		if n := len(s.events(eventNotGivenBack)); n != complaints {
+		testrig.StopCaddy() // waits for it
+		if n := len(s.Events(eventNotGivenBack)); n != complaints {
 			t.Errorf("%s: %d complaints, want %d", code, n, complaints)
 		}
 	}
@@ -329,34 +329,34 @@ func TestAProviderNeedNotTakeAccessTokensBack(t *testing.T) {
 
 // The callback is the first gate's, and the header the second one's.
 func TestASignInKeepsTheTokensThatTheGateWantsWhichBeganIt(t *testing.T) {
-	s := newStreet(t, "authentiq /app/* {"+siteOptions+"}\nauthentiq /api/* {"+siteOptions+handsOn+"session {\ntokens on\n}\n}\nreverse_proxy UPSTREAM")
+	s := newStreet(t, "authentiq /app/* {"+testrig.SiteOptions+"}\nauthentiq /api/* {"+testrig.SiteOptions+handsOn+"session {\ntokens on\n}\n}\nreverse_proxy UPSTREAM")
 	h := s.recorded(authentiqtest.Hooks{})
 	b := newBrowser(t)
-	got := b.Get(s.url("/api/")).Seen(t)
+	got := b.Get(s.URL("/api/")).Seen(t)
 	if got.Value(t, "Authorization") != "Bearer "+h.last()["access_token"].(string) || got.Value(t, "X-Id-Token") != h.last()["id_token"].(string) {
 		t.Errorf("the application got %q", got.Headers)
 	}
 	// The first gate's application gets none of it.
-	if got := b.Get(s.url("/app/")).Seen(t); len(got.Values("X-Id-Token")) != 0 || strings.Contains(fmt.Sprint(got.Headers), h.last()["access_token"].(string)) {
+	if got := b.Get(s.URL("/app/")).Seen(t); len(got.Values("X-Id-Token")) != 0 || strings.Contains(fmt.Sprint(got.Headers), h.last()["access_token"].(string)) {
 		t.Errorf("the other application got %q", got.Headers)
 	}
 	// A session from there has none.
 	other := newBrowser(t)
-	other.Get(s.url("/app/")).Seen(t)
-	if got := other.Get(s.url("/api/")).Seen(t); len(got.Values("Authorization")) != 0 {
+	other.Get(s.URL("/app/")).Seen(t)
+	if got := other.Get(s.URL("/api/")).Seen(t); len(got.Values("Authorization")) != 0 {
 		t.Errorf("the application got %q", got.Headers)
 	}
 }
 
 func TestOnlyBearerTokensAreKept(t *testing.T) {
 	for kind, status := range map[string]int{"Bearer": 200, "bearer": 200, "mac": 502, "DPoP": 502} {
-		s := newStreet(t, gate(handsOn+"session {\ntokens on\n}"))
-		s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["token_type"] = kind }})
-		if a := newBrowser(t).Get(s.url("/")); a.StatusCode != status {
+		s := newStreet(t, testrig.GateBlock(handsOn+"session {\ntokens on\n}"))
+		s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["token_type"] = kind }})
+		if a := newBrowser(t).Get(s.URL("/")); a.StatusCode != status {
 			t.Errorf("%s: %d, want %d", kind, a.StatusCode, status)
 		}
-		s.load(gate(""))
-		if a := newBrowser(t).Get(s.url("/")); a.StatusCode != 200 {
+		s.Load(testrig.GateBlock(""))
+		if a := newBrowser(t).Get(s.URL("/")); a.StatusCode != 200 {
 			t.Errorf("%s, and nobody wants it: %d", kind, a.StatusCode)
 		}
 	}
@@ -372,11 +372,11 @@ func largeAccess(size int) authentiqtest.Hooks {
 }
 
 func TestALargeAccessTokenFitsOrIsNamed(t *testing.T) {
-	s := newStreet(t, gate(handsOn+"session {\ntokens on\n}"))
+	s := newStreet(t, testrig.GateBlock(handsOn+"session {\ntokens on\n}"))
 	for size, fits := range map[int]bool{1000: true, 2500: true, 4000: true, 12000: false} {
 		h := s.recorded(largeAccess(size))
 		b := newBrowser(t)
-		a := b.Get(s.url("/"))
+		a := b.Get(s.URL("/"))
 		if fits {
 			if got := a.Seen(t).Value(t, "Authorization"); got != "Bearer "+h.last()["access_token"].(string) {
 				t.Errorf("%d bytes: %.60q", size, got)
@@ -386,11 +386,11 @@ func TestALargeAccessTokenFitsOrIsNamed(t *testing.T) {
 		if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.Body, "access_token") {
 			t.Errorf("%d bytes: %d %.500s", size, a.StatusCode, a.Body)
 		}
-		refused := s.events(eventRefused)
+		refused := s.Events(eventRefused)
 		if len(refused) != 1 || refused[0]["check"] != "size" || !strings.Contains(fmt.Sprint(refused[0]["error"]), "access_token (12000 bytes)") || !strings.Contains(fmt.Sprint(refused[0]["error"]), "session tokens") {
 			t.Errorf("the log: %v", refused)
 		}
-		for _, text := range []string{a.Body, s.logged()} {
+		for _, text := range []string{a.Body, s.Logged()} {
 			if strings.Contains(text, h.last()["access_token"].(string)[:40]) {
 				t.Error("the token is told")
 			}
@@ -401,7 +401,7 @@ func TestALargeAccessTokenFitsOrIsNamed(t *testing.T) {
 // A refresh token that does not fit beside the access token goes to the store.
 func TestALargeRefreshTokenGivesWayToTheAccessToken(t *testing.T) {
 	clock := new(both)
-	s := newStreet(t, gate(handsOn+"session {\ntokens on\nrefresh on\n}"), func(c *authentiqtest.Config) { c.Now, c.RefreshTokens, c.JWTAccessTokens = clock.now, true, true })
+	s := newStreet(t, testrig.GateBlock(handsOn+"session {\ntokens on\nrefresh on\n}"), func(c *authentiqtest.Config) { c.Now, c.RefreshTokens, c.JWTAccessTokens = clock.now, true, true })
 	s.pass(clock, 0)
 	hooks := largeTokens()
 	enlarge := hooks.TokenResponse
@@ -417,12 +417,12 @@ func TestALargeRefreshTokenGivesWayToTheAccessToken(t *testing.T) {
 		t.Fatalf("the store has %d", len(s.stored()))
 	}
 	first := h.last()["access_token"].(string)
-	if got := b.Get(s.url("/")).Seen(t).Value(t, "Authorization"); got != "Bearer "+first {
+	if got := b.Get(s.URL("/")).Seen(t).Value(t, "Authorization"); got != "Bearer "+first {
 		t.Errorf("Authorization is %.60q", got)
 	}
 	s.forgets()
 	s.pass(clock, 6*time.Minute)
-	if got := b.Get(s.url("/")).Seen(t).Value(t, "Authorization"); got == "Bearer "+first || got != "Bearer "+h.last()["access_token"].(string) {
+	if got := b.Get(s.URL("/")).Seen(t).Value(t, "Authorization"); got == "Bearer "+first || got != "Bearer "+h.last()["access_token"].(string) {
 		t.Errorf("after a refresh, Authorization is %.60q", got)
 	}
 	for name, text := range s.stored() {
@@ -434,18 +434,18 @@ func TestALargeRefreshTokenGivesWayToTheAccessToken(t *testing.T) {
 
 // A token is what a header can carry, or stays.
 func TestATokenThatNoHeaderCanCarryIsLeftOut(t *testing.T) {
-	s := newStreet(t, gate(handsOn+"header X-Raw {access_token}\nsession {\ntokens on\n}"))
+	s := newStreet(t, testrig.GateBlock(handsOn+"header X-Raw {access_token}\nsession {\ntokens on\n}"))
 	for name, token := range map[string]string{"a line break": "a\r\nX-Authentiq-Email: boss@example.com", "white space around it": " a ", "beyond ASCII": "tökén"} {
 		hooks := largeAccess(10)
 		hooks.TokenResponse = func(m map[string]any) { m["access_token"] = token }
 		s.recorded(hooks)
 		b := newBrowser(t)
-		a := b.Get(s.url("/"))
+		a := b.Get(s.URL("/"))
 		if got := a.Seen(t); len(got.Values("Authorization"))+len(got.Values("X-Raw")) != 0 || strings.Contains(fmt.Sprint(got.Headers), "boss") {
 			t.Errorf("%s: %q", name, got.Headers)
 		}
 	}
-	if left := s.events(eventHeaderLeftOut); len(left) == 0 || strings.Contains(fmt.Sprint(left), "boss") {
+	if left := s.Events(eventHeaderLeftOut); len(left) == 0 || strings.Contains(fmt.Sprint(left), "boss") {
 		t.Errorf("the log: %v", left)
 	}
 }
@@ -454,25 +454,25 @@ func TestATokenThatNoHeaderCanCarryIsLeftOut(t *testing.T) {
 // sends on, as it does at debug.
 func TestNoTokenIsInTheLog(t *testing.T) {
 	clock := new(both)
-	s := newStreet(t, gate("header Authorization {access_token}\nsession_endpoint full\nsession {\ntokens on\nrefresh on\n}"), func(c *authentiqtest.Config) { c.Now, c.RefreshTokens, c.JWTAccessTokens = clock.now, true, true })
+	s := newStreet(t, testrig.GateBlock("header Authorization {access_token}\nsession_endpoint full\nsession {\ntokens on\nrefresh on\n}"), func(c *authentiqtest.Config) { c.Now, c.RefreshTokens, c.JWTAccessTokens = clock.now, true, true })
 	s.pass(clock, 0)
 	h := s.recorded(authentiqtest.Hooks{})
 	b := s.signedIn()
-	b.fetch(s.url("/authentiq/session"))
+	b.fetch(s.URL("/authentiq/session"))
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	// An answer that comes after the token is over, a page that refuses, a sign-out.
-	s.load(gate("header Authorization {access_token}\nrequire groups staff\nsession {\ntokens on\nrefresh on\n}"))
+	s.Load(testrig.GateBlock("header Authorization {access_token}\nrequire groups staff\nsession {\ntokens on\nrefresh on\n}"))
 	s.pass(clock, 0)
 	b.Client.CloseIdleConnections()
-	page := b.Get(s.url("/"))
+	page := b.Get(s.URL("/"))
 	if page.StatusCode != http.StatusForbidden {
 		t.Errorf("%d", page.StatusCode)
 	}
 	b.leaves(s)
-	testrig.Await(t, "they are given back", func() bool { return len(s.provider.Revoked()) == 2 })
-	stopCaddy()
-	log := s.logged()
+	testrig.Await(t, "they are given back", func() bool { return len(s.Provider.Revoked()) == 2 })
+	testrig.StopCaddy()
+	log := s.Logged()
 	if len(h.answers) != 2 || !strings.Contains(log, "upstream roundtrip") {
 		t.Fatalf("%d answers, and the log is not that of debug", len(h.answers))
 	}
@@ -534,10 +534,10 @@ func TestAnAccessTokenThatCameTooLateIsNotRenewedAtEachRequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := refreshing(t, "tokens on\n---"+handsOn)
-			s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: change})
+			s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: change})
 			b := s.signedIn()
 			for range 5 {
-				b.Get(s.url("/")).Seen(t)
+				b.Get(s.URL("/")).Seen(t)
 			}
 			if n := s.refreshes(); n > 0 {
 				t.Errorf("%d refreshes", n)
@@ -550,16 +550,16 @@ func TestAnAccessTokenThatCameTooLateIsNotRenewedAtEachRequest(t *testing.T) {
 // besides: sign-out has to go on being reached.
 func TestATokenThatGrowsTakesThePlaceOfTheHint(t *testing.T) {
 	s, clock := refreshing(t, "tokens on\n---"+handsOn)
-	s.provider.SetHooks(largeAccess(100))
+	s.Provider.SetHooks(largeAccess(100))
 	s.pass(clock, 0)
 	b := s.signedIn()
-	if signoutHint(b, s.url("/authentiq/x")) == nil {
+	if signoutHint(b, s.URL("/authentiq/x")) == nil {
 		t.Fatal("there is no hint")
 	}
-	s.provider.SetHooks(largeAccess(4000))
+	s.Provider.SetHooks(largeAccess(4000))
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
-	if signoutHint(b, s.url("/authentiq/x")) != nil {
+	b.Get(s.URL("/")).Seen(t)
+	if signoutHint(b, s.URL("/authentiq/x")) != nil {
 		t.Error("the hint is still there")
 	}
 	b.leaves(s)

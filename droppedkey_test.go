@@ -19,10 +19,10 @@ import (
 
 func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
 	const rotation = 8 * time.Second // and so Caddy reads the keys every two
-	s := newStreet(t, gate("session {\nkey_rotation 8s\nlifetime 1h\n}"))
+	s := newStreet(t, testrig.GateBlock("session {\nkey_rotation 8s\nlifetime 1h\n}"))
 	b := s.signedIn()
-	cookie := b.CookieHeader(s.url("/"))
-	in := func() int { return newBrowser(t).Step(s.url("/"), "Cookie", cookie).StatusCode }
+	cookie := b.CookieHeader(s.URL("/"))
+	in := func() int { return newBrowser(t).Step(s.URL("/"), "Cookie", cookie).StatusCode }
 	if status := in(); status != http.StatusOK {
 		t.Fatalf("before: %d", status)
 	}
@@ -34,7 +34,7 @@ func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
 	if status := in(); status != http.StatusOK {
 		t.Errorf("a new key signs out: %d", status)
 	}
-	names, err := filepath.Glob(filepath.Join(s.storage, "authentiq", "keys", "*.key"))
+	names, err := filepath.Glob(filepath.Join(s.Storage, "authentiq", "keys", "*.key"))
 	if err != nil || len(names) < 2 {
 		t.Fatalf("the keys in the storage: %q %v", names, err)
 	}
@@ -46,6 +46,6 @@ func TestTakingOldKeysOutOfTheStorageSignsEverybodyOut(t *testing.T) {
 	}
 	// The cookie was opened before, and is remembered as long as its key is there.
 	testrig.Await(t, "whoever the old key signed in is out", func() bool { return in() == http.StatusSeeOther })
-	b.Get(s.url("/")).Seen(t) // and may sign in again, with the key that is left
+	b.Get(s.URL("/")).Seen(t) // and may sign in again, with the key that is left
 	s.signedIn()
 }

@@ -34,15 +34,15 @@ func (b *browser) likewise(address string) *browser {
 func TestAnOddAnswerAboutOneUserKeepsNoOtherFromBeingAskedAbout(t *testing.T) {
 	s, clock := refreshing(t, "")
 	var hers atomic.Pointer[string] // her refresh token
-	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
+	s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
 		token, _ := m["refresh_token"].(string)
 		hers.Store(&token)
 	}})
 	alice := s.signedIn()
-	s.provider.SignInAs(authentiqtest.Bob)
+	s.Provider.SignInAs(authentiqtest.Bob)
 	odd := *hers.Load()
 	bob := s.signedIn()
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		_ = r.ParseForm()
 		code := "invalid_grant"
 		if r.PostForm.Get("refresh_token") == odd {
@@ -54,7 +54,7 @@ func TestAnOddAnswerAboutOneUserKeepsNoOtherFromBeingAskedAbout(t *testing.T) {
 	})})
 	s.pass(clock, 6*time.Minute)
 	for range 100 { // twenty seconds of a page of hers that asks for news
-		if a := alice.fetches(s.url("/news")); a.StatusCode != http.StatusOK {
+		if a := alice.fetches(s.URL("/news")); a.StatusCode != http.StatusOK {
 			t.Fatalf("Alice: %d", a.StatusCode)
 		}
 		s.pass(clock, 200*time.Millisecond)
@@ -62,29 +62,29 @@ func TestAnOddAnswerAboutOneUserKeepsNoOtherFromBeingAskedAbout(t *testing.T) {
 	if n := s.refreshes(); n < 1 || n > 3 {
 		t.Errorf("asked %d times about Alice in twenty seconds, want one in ten", n)
 	}
-	if a := alice.fetches(s.url("/news")); a.StatusCode != http.StatusOK {
+	if a := alice.fetches(s.URL("/news")); a.StatusCode != http.StatusOK {
 		t.Errorf("Alice: %d", a.StatusCode)
 	}
-	hits := s.echo.Count()
-	a := bob.Step(s.url("/"))
-	s.denied(a, hits)
+	hits := s.Echo.Count()
+	a := bob.Step(s.URL("/"))
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther {
 		t.Errorf("Bob, who is gone: %d", a.StatusCode)
 	}
 }
 
 func TestAnErrorsPageThatCachesShareBringsNoSession(t *testing.T) {
-	s := newStreet(t, gate("")+"error /gone 404\nhandle_errors {\nheader Cache-Control \"public, max-age=60\"\nrespond \"oops\"\n}")
+	s := newStreet(t, testrig.GateBlock("")+"error /gone 404\nhandle_errors {\nheader Cache-Control \"public, max-age=60\"\nrespond \"oops\"\n}")
 	b := s.signedIn()
 	s.setClock(time.Now().Add(10 * time.Minute))
-	a := b.Step(s.url("/gone"))
+	a := b.Step(s.URL("/gone"))
 	if a.Body != "oops" || a.StatusCode != http.StatusNotFound || a.Header.Get("Cache-Control") != "public, max-age=60" {
 		t.Fatalf("the error is %d %q, for %q", a.StatusCode, a.Body, a.Header.Get("Cache-Control"))
 	}
 	if len(a.Cookies()) != 0 {
 		t.Errorf("it brings %q", a.Header["Set-Cookie"])
 	}
-	if a := b.Step(s.url("/")); !renewed(a.Header) {
+	if a := b.Step(s.URL("/")); !renewed(a.Header) {
 		t.Error("the next page brings no session, so this says nothing")
 	}
 }
@@ -93,33 +93,33 @@ func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 	for name, end := range map[string]func(s *street, old *browser){
 		"a sign-out": func(s *street, old *browser) {
 			old.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			if a := old.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+			if a := old.Post(s.URL("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("signing out: %d", a.StatusCode)
 			}
 		},
-		"a new sign-in": func(s *street, old *browser) { old.Get(s.url("/authentiq/sign-in")).Seen(t) },
+		"a new sign-in": func(s *street, old *browser) { old.Get(s.URL("/authentiq/sign-in")).Seen(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
 			kept := s.signedIn()
-			old := kept.likewise(s.url("/authentiq/session"))
+			old := kept.likewise(s.URL("/authentiq/session"))
 			for range 6 {
 				s.pass(clock, 20*time.Minute)
-				if a := kept.Step(s.url("/")); !renewed(a.Header) {
+				if a := kept.Step(s.URL("/")); !renewed(a.Header) {
 					t.Fatalf("the copy is not kept alive: %d", a.StatusCode)
 				}
 			}
-			if a := s.with(ourLine(old, s.url("/")), "/"); a.StatusCode != http.StatusSeeOther {
+			if a := s.with(ourLine(old, s.URL("/")), "/"); a.StatusCode != http.StatusSeeOther {
 				t.Fatalf("the session of before is not over: %d", a.StatusCode)
 			}
 			if n := len(s.stored()); n != 1 {
 				t.Fatalf("%d entries in the store, want one", n)
 			}
-			line := ourLine(kept, s.url("/"))
+			line := ourLine(kept, s.URL("/"))
 			end(s, old)
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := s.with(line, "/")
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the copy that was kept alive: %d", a.StatusCode)
 			}
@@ -130,50 +130,50 @@ func TestWhatWasAwayForTooLongStillEndsCopiesThatWereNot(t *testing.T) {
 
 func TestAKeyThatIsNotPublishedYetSignsNobodyOut(t *testing.T) {
 	clock := new(both)
-	block := gate("signing_alg RS256\nsession {\nrefresh on\n}")
+	block := testrig.GateBlock("signing_alg RS256\nsession {\nrefresh on\n}")
 	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) {
 		c.RefreshTokens, c.Now, c.SigningAlg = true, clock.now, "RS256"
 	})
 	var old atomic.Value
-	s.provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { old.Store(jwks["keys"]) }})
-	s.load(block)
+	s.Provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { old.Store(jwks["keys"]) }})
+	s.Load(block)
 	alice := s.signedIn()
-	s.provider.SignInAs(authentiqtest.Bob)
+	s.Provider.SignInAs(authentiqtest.Bob)
 	bob := s.signedIn()
 	if old.Load() == nil {
 		t.Fatal("the keys were not fetched")
 	}
 	s.pass(clock, 6*time.Minute)
-	s.provider.RotateKeys()
-	s.provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { jwks["keys"] = old.Load() }})
-	alice.Step(s.url("/")).Seen(t)
-	asked := len(s.provider.Requests(authentiqtest.Keys))
+	s.Provider.RotateKeys()
+	s.Provider.SetHooks(authentiqtest.Hooks{Keys: func(jwks map[string]any) { jwks["keys"] = old.Load() }})
+	alice.Step(s.URL("/")).Seen(t)
+	asked := len(s.Provider.Requests(authentiqtest.Keys))
 	s.pass(clock, 5*time.Second)
-	bob.Step(s.url("/")).Seen(t)
-	if n := len(s.provider.Requests(authentiqtest.Keys)); n != asked {
+	bob.Step(s.URL("/")).Seen(t)
+	if n := len(s.Provider.Requests(authentiqtest.Keys)); n != asked {
 		t.Errorf("the keys were fetched %d times more within the pause", n-asked)
 	}
 	s.pass(clock, 40*time.Second)
-	alice.Step(s.url("/")).Seen(t)
-	if n := len(s.events(eventNotRechecked)); n < 2 {
+	alice.Step(s.URL("/")).Seen(t)
+	if n := len(s.Events(eventNotRechecked)); n < 2 {
 		t.Errorf("%d lines in the log", n)
 	}
-	if n := len(s.events(eventSessionEnded)); n != 0 {
+	if n := len(s.Events(eventSessionEnded)); n != 0 {
 		t.Errorf("%d sessions were ended", n)
 	}
 	users := authentiqtest.DemoUsers()
 	for i := range users {
 		users[i].Claims["name"] = "Newname"
 	}
-	if err := s.provider.SetUsers(users); err != nil {
+	if err := s.Provider.SetUsers(users); err != nil {
 		t.Fatal(err)
 	}
-	s.provider.SetHooks(authentiqtest.Hooks{})
-	stopCaddy() // the pause between fetches takes time of the real clock, and ends with it
-	s.load(block)
+	s.Provider.SetHooks(authentiqtest.Hooks{})
+	testrig.StopCaddy() // the pause between fetches takes time of the real clock, and ends with it
+	s.Load(block)
 	s.pass(clock, 40*time.Second)
 	for who, b := range map[string]*browser{"Alice": alice, "Bob": bob} {
-		if name := b.Step(s.url("/")).Seen(t).Value(t, "X-Authentiq-Name"); name != "Newname" {
+		if name := b.Step(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Name"); name != "Newname" {
 			t.Errorf("%s is not asked about with the new keys: %q", who, name)
 		}
 	}
@@ -191,16 +191,16 @@ func TestAGateBehindAnotherThatStopsSomebodyKeepsNobodyAlive(t *testing.T) {
 		"not fresh, and JSON": {"session {\nidle 1h\n}\nunauthenticated deny\nrequire_fresh 10m", http.StatusUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, clock := stepUpStreet(t, "route {\nauthentiq {"+siteOptions+"session {\nidle 1h\n}\n}\nauthentiq /admin/* {"+siteOptions+test.inner+"\n}\nreverse_proxy UPSTREAM\n}")
+			s, clock := stepUpStreet(t, "route {\nauthentiq {"+testrig.SiteOptions+"session {\nidle 1h\n}\n}\nauthentiq /admin/* {"+testrig.SiteOptions+test.inner+"\n}\nreverse_proxy UPSTREAM\n}")
 			b := s.signedIn()
 			s.pass(clock, 30*time.Minute)
 			for range 2 {
-				hits := s.echo.Count()
-				a := b.Step(s.url("/admin/x"))
+				hits := s.Echo.Count()
+				a := b.Step(s.URL("/admin/x"))
 				if a.StatusCode != test.status {
 					t.Errorf("%d, want %d", a.StatusCode, test.status)
 				}
-				s.denied(a, hits) // and sets no session
+				s.Denied(a, hits) // and sets no session
 			}
 		})
 	}
@@ -209,18 +209,18 @@ func TestAGateBehindAnotherThatStopsSomebodyKeepsNobodyAlive(t *testing.T) {
 func TestAClaimThatOutgrowsTheCookiesSignsNobodyOut(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	s.provider.SetHooks(claim("memberships", noisy(20<<10)))
+	s.Provider.SetHooks(claim("memberships", noisy(20<<10)))
 	for at := time.Duration(0); at < 4*time.Hour; at += 4 * time.Minute {
 		s.pass(clock, 4*time.Minute)
-		if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := b.Step(s.URL("/")); a.StatusCode != http.StatusOK {
 			t.Fatalf("after %s: %d", at, a.StatusCode)
 		}
 	}
-	events := s.events(eventTooLarge)
+	events := s.Events(eventTooLarge)
 	if len(events) == 0 || !strings.Contains(fmt.Sprint(events[0]["error"]), "memberships") || events[0]["sub"] != authentiqtest.Alice {
 		t.Errorf("the log has %.500v", events)
 	}
-	if n := len(s.events(eventSessionEnded)); n != 0 {
+	if n := len(s.Events(eventSessionEnded)); n != 0 {
 		t.Errorf("%d sessions were ended", n)
 	}
 }
@@ -256,12 +256,12 @@ func TestTheEndWaitsForRefreshesThatBeginMeanwhile(t *testing.T) {
 func TestARefreshTokenThatOnlyJustFitsLasts(t *testing.T) {
 	s, clock := refreshing(t, "lifetime 12h\nidle 1h\nrecheck 6h")
 	text := noisy(10000)
-	pad := func(size int) { s.provider.SetHooks(claim("pad", text[:size])) }
+	pad := func(size int) { s.Provider.SetHooks(claim("pad", text[:size])) }
 	signIn := func(size int) (b *browser, status int, stored bool) {
 		pad(size)
 		before := len(s.stored())
 		b = newBrowser(t)
-		return b, b.Get(s.url("/")).StatusCode, len(s.stored()) > before
+		return b, b.Get(s.URL("/")).StatusCode, len(s.stored()) > before
 	}
 	// The size at which it goes to the store; somewhat beyond, nothing fits.
 	fits, stored := 1, len(text)
@@ -292,12 +292,12 @@ func TestARefreshTokenThatOnlyJustFitsLasts(t *testing.T) {
 		s.pass(clock, 29*time.Minute)
 		for i, b := range all {
 			pad(first + i)
-			if a := b.Step(s.url("/")); a.StatusCode != http.StatusOK {
+			if a := b.Step(s.URL("/")); a.StatusCode != http.StatusOK {
 				t.Fatalf("%d bytes, after %s: %d", first+i, at, a.StatusCode)
 			}
 		}
 	}
-	if n := len(s.events(eventSessionEnded)) + len(s.events(eventNotRechecked)); n != 0 {
+	if n := len(s.Events(eventSessionEnded)) + len(s.Events(eventNotRechecked)); n != 0 {
 		t.Errorf("%d lines of trouble in the log", n)
 	}
 }
@@ -312,15 +312,15 @@ func TestASignInFitsIntoItsCookieHoweverManyRulesThereAre(t *testing.T) {
 		teams[name] = true
 	}
 	// The first gate answers at the callback for both, and has no rules.
-	s := newStreet(t, "route {\nauthentiq /other/* {"+siteOptions+"}\nauthentiq /admin/* {"+siteOptions+rules.String()+"}\nreverse_proxy UPSTREAM\n}")
-	s.provider.SetHooks(authentiqtest.Hooks{Userinfo: func(c map[string]any) {
+	s := newStreet(t, "route {\nauthentiq /other/* {"+testrig.SiteOptions+"}\nauthentiq /admin/* {"+testrig.SiteOptions+rules.String()+"}\nreverse_proxy UPSTREAM\n}")
+	s.Provider.SetHooks(authentiqtest.Hooks{Userinfo: func(c map[string]any) {
 		for name, value := range teams {
 			c[name] = value
 		}
 	}})
 	b := newBrowser(t)
-	a := b.Step(s.url("/admin/x"))
-	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
+	a := b.Step(s.URL("/admin/x"))
+	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.Issuer) {
 		t.Errorf("%d to %.100q", a.StatusCode, a.Header.Get("Location"))
 	}
 	for _, line := range a.Header["Set-Cookie"] {
@@ -329,10 +329,10 @@ func TestASignInFitsIntoItsCookieHoweverManyRulesThereAre(t *testing.T) {
 		}
 	}
 	b = newBrowser(t)
-	if a := b.Get(s.url("/admin/x")); a.StatusCode != http.StatusOK {
-		t.Errorf("%d, %v", a.StatusCode, s.events(eventRefused))
+	if a := b.Get(s.URL("/admin/x")); a.StatusCode != http.StatusOK {
+		t.Errorf("%d, %v", a.StatusCode, s.Events(eventRefused))
 	}
-	if n := len(s.provider.Requests(authentiqtest.Userinfo)); n != 1 {
+	if n := len(s.Provider.Requests(authentiqtest.Userinfo)); n != 1 {
 		t.Errorf("userinfo was asked %d times, want once", n)
 	}
 }
@@ -357,22 +357,22 @@ func TestASessionFromAClockThatWasDaysAheadIsNone(t *testing.T) {
 	for ahead, lasts := range map[time.Duration]bool{time.Hour: true, 10 * 24 * time.Hour: false} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			clock := new(both)
-			s := newStreet(t, gate(""), func(c *authentiqtest.Config) { c.Now = clock.now })
+			s := newStreet(t, testrig.GateBlock(""), func(c *authentiqtest.Config) { c.Now = clock.now })
 			s.pass(clock, ahead)
 			b := s.signedIn()
-			b.Step(s.url("/")).Seen(t)
+			b.Step(s.URL("/")).Seen(t)
 			s.pass(clock, -ahead)
-			hits := s.echo.Count()
-			a := b.Step(s.url("/"))
+			hits := s.Echo.Count()
+			a := b.Step(s.URL("/"))
 			if lasts {
 				a.Seen(t)
 				return
 			}
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther {
 				t.Errorf("%d", a.StatusCode)
 			}
-			b.Get(s.url("/")).Seen(t) // through the provider
+			b.Get(s.URL("/")).Seen(t) // through the provider
 		})
 	}
 }
@@ -380,37 +380,37 @@ func TestASessionFromAClockThatWasDaysAheadIsNone(t *testing.T) {
 func TestASignOutCountsForARequestThatWaitsForARefreshWhichFails(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	line := ourLine(b, s.url("/"))
+	line := ourLine(b, s.URL("/"))
 	s.pass(clock, 6*time.Minute)
 	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
 	broken := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
 		if e == authentiqtest.Token {
 			next = broken
 		}
 		return h.hooks.Handler(e, next)
 	}})
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	waiting := newBrowser(t)
 	answers := make(chan testrig.Answer, 1)
-	go func() { answers <- waiting.Step(s.url("/"), "Cookie", line) }()
+	go func() { answers <- waiting.Step(s.URL("/"), "Cookie", line) }()
 	select {
 	case <-h.arrived:
 	case <-time.After(15 * time.Second):
 		t.Fatal("the provider was not asked")
 	}
 	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+	if a := b.Post(s.URL("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("signing out: %d", a.StatusCode)
 	}
 	h.release()
 	a := <-answers
-	s.denied(a, hits)
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther {
 		t.Errorf("%d", a.StatusCode)
 	}
-	if n := len(s.events(eventNotRechecked)); n != 1 {
+	if n := len(s.Events(eventNotRechecked)); n != 1 {
 		t.Errorf("%d lines in the log, want that of the failure", n)
 	}
 }
@@ -419,12 +419,12 @@ func TestARefreshTokenThatNobodyCanKeep(t *testing.T) {
 	huge := authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["refresh_token"] = strings.Repeat("r", 70<<10) }}
 	t.Run("is refused at sign-in", func(t *testing.T) {
 		s, _ := refreshing(t, "")
-		s.provider.SetHooks(huge)
-		a := newBrowser(t).Get(s.url("/"))
+		s.Provider.SetHooks(huge)
+		a := newBrowser(t).Get(s.URL("/"))
 		if a.StatusCode != http.StatusBadGateway || renewed(a.Header) {
 			t.Errorf("%d", a.StatusCode)
 		}
-		if events := s.events(eventRefused); len(events) != 1 || events[0]["check"] != "token request" {
+		if events := s.Events(eventRefused); len(events) != 1 || events[0]["check"] != "token request" {
 			t.Errorf("the log has %v", events)
 		}
 		if n := len(s.stored()); n != 0 {
@@ -434,13 +434,13 @@ func TestARefreshTokenThatNobodyCanKeep(t *testing.T) {
 	t.Run("leaves a session as it is", func(t *testing.T) {
 		s, clock := refreshing(t, "")
 		b := s.signedIn()
-		s.provider.SetHooks(huge)
+		s.Provider.SetHooks(huge)
 		s.pass(clock, 6*time.Minute)
-		b.Step(s.url("/")).Seen(t)
-		if n := len(s.events(eventNotRechecked)); n != 1 {
+		b.Step(s.URL("/")).Seen(t)
+		if n := len(s.Events(eventNotRechecked)); n != 1 {
 			t.Errorf("%d lines in the log", n)
 		}
-		if n := len(s.events(eventSessionEnded)); n != 0 {
+		if n := len(s.Events(eventSessionEnded)); n != 0 {
 			t.Error("the session has ended")
 		}
 	})

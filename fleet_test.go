@@ -41,10 +41,10 @@ type ship struct {
 // newFleet starts three processes. storage returns the folder of each.
 func newFleet(t *testing.T, options string, storage func(s *street) string) *fleet {
 	t.Helper()
-	f := &fleet{street: newStreet(t, gate(options)), binary: testrig.BuildCaddy(t), options: options}
+	f := &fleet{street: newStreet(t, testrig.GateBlock(options)), binary: testrig.BuildCaddy(t), options: options}
 	for range 3 {
 		port, admin := testnet.Port(t), "127.0.0.1:"+testnet.Port(t)
-		sh := &ship{admin: admin, binary: f.binary, config: f.fill(fmt.Sprintf(`{
+		sh := &ship{admin: admin, binary: f.binary, config: f.Fill(fmt.Sprintf(`{
 	admin %s
 	persist_config off
 	storage file_system %q
@@ -53,7 +53,7 @@ func newFleet(t *testing.T, options string, storage func(s *street) string) *fle
 http://127.0.0.1:%s {
 	%s
 }
-`, admin, storage(f.street), port, gate(options)))}
+`, admin, storage(f.street), port, testrig.GateBlock(options)))}
 		sh.Process = testrig.RunCaddy(t, f.binary, port, sh.config)
 		sh.Ready()
 		f.all = append(f.all, sh)
@@ -83,47 +83,38 @@ func (sh *ship) hears(token string) int {
 type guest struct{ line, sid, sub string }
 
 func (f *fleet) guest() guest {
-	f.t.Helper()
+	f.T.Helper()
 	b := steadySignIn(f.street)
-	seen := b.Get(f.url("/")).Seen(f.t)
-	return guest{ourLine(b, f.url("/")), seen.Value(f.t, "X-Authentiq-Sid"), seen.Value(f.t, "X-Authentiq-Subject")}
-}
-
-func (f *fleet) logoutToken(sub, sid string) string {
-	f.t.Helper()
-	token, err := f.provider.LogoutToken(sub, sid)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return token
+	seen := b.Get(f.URL("/")).Seen(f.T)
+	return guest{ourLine(b, f.URL("/")), seen.Value(f.T, "X-Authentiq-Sid"), seen.Value(f.T, "X-Authentiq-Subject")}
 }
 
 // in reports whether a guest is signed in at a ship. Anything but yes and no fails
 // the test.
 func (f *fleet) in(sh *ship, g guest) bool {
-	f.t.Helper()
+	f.T.Helper()
 	a := askProcess(sh.Process, f.street, g.line)
 	if a.StatusCode != http.StatusOK && a.StatusCode != http.StatusSeeOther {
-		f.t.Errorf("asking %s: %d %.200s", sh.Port, a.StatusCode, a.Body)
+		f.T.Errorf("asking %s: %d %.200s", sh.Port, a.StatusCode, a.Body)
 	}
 	return a.StatusCode == http.StatusOK
 }
 
 // out waits until a guest is signed out everywhere.
 func (f *fleet) out(what string, g guest) {
-	f.t.Helper()
+	f.T.Helper()
 	began := time.Now()
 	for i, sh := range f.all {
-		testrig.Await(f.t, fmt.Sprintf("%s: known to process %d", what, i), func() bool { return !f.in(sh, g) })
+		testrig.Await(f.T, fmt.Sprintf("%s: known to process %d", what, i), func() bool { return !f.in(sh, g) })
 	}
-	f.t.Logf("%s: known to all after %s", what, time.Since(began).Round(time.Millisecond))
+	f.T.Logf("%s: known to all after %s", what, time.Since(began).Round(time.Millisecond))
 }
 
 // stores are the kinds that processes share. Each returns the gate's options and
 // the storage of each process.
 var stores = map[string]func(t *testing.T) (options string, storage func(*street) string){
 	"one storage": func(*testing.T) (string, func(*street) string) {
-		return "", func(s *street) string { return s.storage }
+		return "", func(s *street) string { return s.Storage }
 	},
 	"one Redis": func(t *testing.T) (string, func(*street) string) {
 		server := storetest.StartRedis(t)
@@ -142,7 +133,7 @@ func TestASignOutAtOneMachineIsOneAtAll(t *testing.T) {
 				if !f.in(sh, g) {
 					t.Fatal("the session is not shared")
 				}
-				if status := sh.hears(f.logoutToken(g.sub, g.sid)); status != http.StatusOK {
+				if status := sh.hears(f.LogoutToken(g.sub, g.sid)); status != http.StatusOK {
 					t.Fatalf("the logout token: %d\n%s", status, sh.Logged())
 				}
 				if f.in(sh, g) {
@@ -154,7 +145,7 @@ func TestASignOutAtOneMachineIsOneAtAll(t *testing.T) {
 			g := f.guest()
 			b := steadyBrowser(t)
 			req := testrig.PageRequest(t, f.all[0].URL("/authentiq/sign-out"), "Cookie", g.line, "Sec-Fetch-Site", "same-origin")
-			req.Host = "127.0.0.1:" + f.port
+			req.Host = "127.0.0.1:" + f.Port
 			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			if a := b.Do(req); a.StatusCode != http.StatusSeeOther {
 				t.Fatalf("signing out: %d", a.StatusCode)
@@ -163,7 +154,7 @@ func TestASignOutAtOneMachineIsOneAtAll(t *testing.T) {
 
 			for name, end := range map[string]func(*ship){"killed": func(sh *ship) { sh.Kill() }, "stopped": func(sh *ship) { sh.Interrupt() }} {
 				g := f.guest()
-				if status := f.all[0].hears(f.logoutToken(g.sub, g.sid)); status != http.StatusOK {
+				if status := f.all[0].hears(f.LogoutToken(g.sub, g.sid)); status != http.StatusOK {
 					t.Fatalf("the logout token: %d", status)
 				}
 				for _, sh := range f.all {
@@ -198,14 +189,14 @@ func TestTheCommandSignsOutEverywhere(t *testing.T) {
 		return string(out)
 	}
 	alice, again := f.guest(), f.guest()
-	if out := run("--sid", alice.sid); !strings.Contains(out, f.provider.Issuer) {
+	if out := run("--sid", alice.sid); !strings.Contains(out, f.Provider.Issuer) {
 		t.Fatal(out)
 	}
 	f.out("--sid", alice)
 	if !f.in(f.all[0], again) {
 		t.Error("--sid has ended another session")
 	}
-	if out := run("--sub", again.sub); !strings.Contains(out, f.provider.Issuer) {
+	if out := run("--sub", again.sub); !strings.Contains(out, f.Provider.Issuer) {
 		t.Fatal(out)
 	}
 	f.out("--sub", again)
@@ -235,7 +226,7 @@ func TestTheCommandSignsOutEverywhere(t *testing.T) {
 	if !f.in(f.all[0], later) || !f.in(f.all[1], later) {
 		t.Error("a command that failed has signed somebody out")
 	}
-	if out := run("--all"); !strings.Contains(out, f.provider.Issuer) {
+	if out := run("--all"); !strings.Contains(out, f.Provider.Issuer) {
 		t.Fatal(out)
 	}
 	f.out("--all", later)
@@ -275,7 +266,7 @@ func TestRedisThatIsKilledUnderLoadLosesNoSignOut(t *testing.T) {
 		case 7:
 			server.Start()
 		}
-		sh, token := f.all[i%len(f.all)], f.logoutToken(g.sub, g.sid)
+		sh, token := f.all[i%len(f.all)], f.LogoutToken(g.sub, g.sid)
 		testrig.Await(t, "a provider that tries again is heard", func() bool {
 			status := sh.hears(token)
 			if f.in(sh, g) {
@@ -292,7 +283,7 @@ func TestRedisThatIsKilledUnderLoadLosesNoSignOut(t *testing.T) {
 		t.Errorf("%d tokens were refused while Redis was away, want 4", refused)
 	}
 	for i, g := range guests {
-		testrig.Await(t, "the provider's next try", func() bool { return f.all[i%len(f.all)].hears(f.logoutToken(g.sub, g.sid)) == http.StatusOK })
+		testrig.Await(t, "the provider's next try", func() bool { return f.all[i%len(f.all)].hears(f.LogoutToken(g.sub, g.sid)) == http.StatusOK })
 		f.out(fmt.Sprintf("sign-out %d", i), g)
 	}
 	cancel()

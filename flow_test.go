@@ -32,37 +32,34 @@ func flowSite(options string) string {
 // flowLast returns the last request that an endpoint of the provider got.
 func (s *street) flowLast(t *testing.T, e authentiqtest.Endpoint) authentiqtest.Request {
 	t.Helper()
-	all := s.provider.Requests(e)
+	all := s.Provider.Requests(e)
 	if len(all) == 0 {
 		t.Fatalf("nobody asked %s", e)
 	}
 	return all[len(all)-1]
 }
 
-// flowAsked counts the requests that an endpoint of the provider got.
-func (s *street) flowAsked(e authentiqtest.Endpoint) int { return len(s.provider.Requests(e)) }
-
 // flowMark is a place in the log: its end.
 func (s *street) flowMark() int64 {
-	s.t.Helper()
-	info, err := os.Stat(s.log)
+	s.T.Helper()
+	info, err := os.Stat(s.Log)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return info.Size()
 }
 
 // flowEvents returns the events with a message that were logged after a place.
 func (s *street) flowEvents(message string, after int64) (events []map[string]any) {
-	s.t.Helper()
-	file, err := os.Open(s.log)
+	s.T.Helper()
+	file, err := os.Open(s.Log)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.NewSectionReader(file, after, 1<<30))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for line := range strings.SplitSeq(string(text), "\n") {
 		var entry map[string]any
@@ -76,7 +73,7 @@ func (s *street) flowEvents(message string, after int64) (events []map[string]an
 // flowSession returns the names of the session cookies that an address gets.
 func flowSession(b *browser, address string) (names []string) {
 	for _, c := range b.Cookies(address) {
-		if sessionName.MatchString(c.Name) {
+		if testrig.SessionName.MatchString(c.Name) {
 			names = append(names, c.Name)
 		}
 	}
@@ -84,13 +81,13 @@ func flowSession(b *browser, address string) (names []string) {
 }
 
 func TestSignInFromADeepLinkEndsWhereItBegan(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, path := range []string{
 		"/", "/reports/7?year=2026&q=a%20b", "/a%2Fb/c;d=1?x=%26&y=+&z", "/%F0%9F%94%91?k=%C3%A9", "/?return_to=/elsewhere",
 	} {
 		t.Run(path, func(t *testing.T) {
 			b := newBrowser(t)
-			a := b.Get(s.url(path))
+			a := b.Get(s.URL(path))
 			got := a.Seen(t)
 			if want := "GET " + path + " HTTP/1.1"; got.Line != want {
 				t.Errorf("landed at %q, want %q", got.Line, want)
@@ -98,11 +95,11 @@ func TestSignInFromADeepLinkEndsWhereItBegan(t *testing.T) {
 			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("subject %q", sub)
 			}
-			if left := b.Cookies(s.url("/")); slices.ContainsFunc(left, func(c *http.Cookie) bool { return strings.Contains(c.Name, loginInfix) }) {
+			if left := b.Cookies(s.URL("/")); slices.ContainsFunc(left, func(c *http.Cookie) bool { return strings.Contains(c.Name, loginInfix) }) {
 				t.Errorf("a finished sign-in left its state: %q", left)
 			}
-			asked := s.flowAsked(authentiqtest.Authorize)
-			if a := b.Get(s.url("/again")); a.Seen(t).Line != "GET /again HTTP/1.1" || s.flowAsked(authentiqtest.Authorize) != asked {
+			asked := s.Asked(authentiqtest.Authorize)
+			if a := b.Get(s.URL("/again")); a.Seen(t).Line != "GET /again HTTP/1.1" || s.Asked(authentiqtest.Authorize) != asked {
 				t.Errorf("the session did not serve a second page: %q", b.Visited)
 			}
 		})
@@ -111,7 +108,7 @@ func TestSignInFromADeepLinkEndsWhereItBegan(t *testing.T) {
 
 func TestSignInWorksWithEveryKindOfProvider(t *testing.T) {
 	// In Basic both halves are form-encoded first (RFC 6749 section 2.3.1).
-	confidential := newStreet(t, gate(""), func(c *authentiqtest.Config) {
+	confidential := newStreet(t, testrig.GateBlock(""), func(c *authentiqtest.Config) {
 		c.ClientID, c.ClientSecret = "app:1+2%é", "s:e%c+r&e=t/é~-as-many-bytes-as-HS512-takes-which-are-64-or-more-of-them"
 	})
 	public := newStreet(t, flowSite("issuer ISSUER\nclient_id CLIENT"), func(c *authentiqtest.Config) { c.PublicClient = true })
@@ -135,11 +132,11 @@ func TestSignInWorksWithEveryKindOfProvider(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := test.street
-			if err := s.provider.SetSigningAlg(test.alg); err != nil {
+			if err := s.Provider.SetSigningAlg(test.alg); err != nil {
 				t.Fatal(err)
 			}
 			s.flowLoad(t, flowSite(test.options))
-			a := newBrowser(t).Get(s.url("/x"))
+			a := newBrowser(t).Get(s.URL("/x"))
 			if sub := a.Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("subject %q", sub)
 			}
@@ -171,14 +168,14 @@ func TestClientSecretTooShortForItsAlgorithmIsRefusedAtLoad(t *testing.T) {
 	s := newStreet(t, "respond 204\n")
 	for alg, bytes := range map[string]int{"HS256": 32, "HS384": 48, "HS512": 64} {
 		short := flowSite("client_id x\nsigning_alg " + alg + "\nclient_secret " + strings.Repeat("s", bytes-1))
-		if err := s.tryLoad("http://127.0.0.1:PORT {\n" + short + "}"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("signing_alg %s: the client_secret has %d bytes, fewer than the %d", alg, bytes-1, bytes)) || strings.Contains(err.Error(), "sss") {
+		if err := s.TryLoad("http://127.0.0.1:PORT {\n" + short + "}"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("signing_alg %s: the client_secret has %d bytes, fewer than the %d", alg, bytes-1, bytes)) || strings.Contains(err.Error(), "sss") {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
 }
 
 func TestClientAuthFollowsDiscoveryWhereTheConfigurationLeavesItOpen(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	tests := []struct {
 		name    string
 		methods any
@@ -192,18 +189,18 @@ func TestClientAuthFollowsDiscoveryWhereTheConfigurationLeavesItOpen(t *testing.
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
 				delete(doc, "token_endpoint_auth_methods_supported")
 				if test.methods != nil {
 					doc["token_endpoint_auth_methods_supported"] = test.methods
 				}
 			}})
-			s.flowRediscover(t, gate(""))
-			before := s.flowAsked(authentiqtest.Token)
-			a := newBrowser(t).Get(s.url("/"))
+			s.flowRediscover(t, testrig.GateBlock(""))
+			before := s.Asked(authentiqtest.Token)
+			a := newBrowser(t).Get(s.URL("/"))
 			if test.refused {
-				if a.StatusCode != http.StatusBadGateway || s.flowAsked(authentiqtest.Token) != before {
-					t.Errorf("status %d, %d token requests", a.StatusCode, s.flowAsked(authentiqtest.Token)-before)
+				if a.StatusCode != http.StatusBadGateway || s.Asked(authentiqtest.Token) != before {
+					t.Errorf("status %d, %d token requests", a.StatusCode, s.Asked(authentiqtest.Token)-before)
 				}
 				return
 			}
@@ -219,7 +216,7 @@ func TestClientAuthFollowsDiscoveryWhereTheConfigurationLeavesItOpen(t *testing.
 // was there before.
 func (s *street) flowLoad(t *testing.T, block string) {
 	t.Helper()
-	s.load(block)
+	s.Load(block)
 	s.flowSettle(t)
 }
 
@@ -228,7 +225,7 @@ func (s *street) flowSettle(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for row := 0; row < 4; row++ {
 		testrig.Await(t, "Caddy answers after a reload", func() bool {
-			resp, err := client.Get(s.url("/authentiq/none"))
+			resp, err := client.Get(s.URL("/authentiq/none"))
 			if err != nil {
 				row = 0
 				return false
@@ -242,12 +239,12 @@ func (s *street) flowSettle(t *testing.T) {
 // flowRediscover makes the gate read the provider's documents anew.
 func (s *street) flowRediscover(t *testing.T, block string) {
 	t.Helper()
-	s.load("respond 204\n") // lets go of the provider that an earlier configuration knew
+	s.Load("respond 204\n") // lets go of the provider that an earlier configuration knew
 	s.flowLoad(t, block)
 }
 
 func TestUserinfoIsAskedOnlyWhenARequiredClaimIsMissing(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	tests := []struct {
 		name    string
 		options string
@@ -264,32 +261,32 @@ func TestUserinfoIsAskedOnlyWhenARequiredClaimIsMissing(t *testing.T) {
 	}
 	users := authentiqtest.DemoUsers()
 	users[0].Claims["department"] = "it"
-	if err := s.provider.SetUsers(users); err != nil {
+	if err := s.Provider.SetUsers(users); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				for _, name := range test.without {
 					delete(c, name)
 				}
 			}})
-			block := gate(test.options)
+			block := testrig.GateBlock(test.options)
 			if test.options == "#~r" {
-				block = strings.Replace(gate(""), " email ", " email~rs ", 1)
+				block = strings.Replace(testrig.GateBlock(""), " email ", " email~rs ", 1)
 			}
 			s.flowLoad(t, block)
-			before := s.flowAsked(authentiqtest.Userinfo)
+			before := s.Asked(authentiqtest.Userinfo)
 			b := newBrowser(t)
-			a := b.Get(s.url("/"))
+			a := b.Get(s.URL("/"))
 			if a.StatusCode != test.status {
 				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.Body)
 			}
-			if asked := s.flowAsked(authentiqtest.Userinfo) - before; asked != test.asked {
+			if asked := s.Asked(authentiqtest.Userinfo) - before; asked != test.asked {
 				t.Errorf("asked %d times, want %d", asked, test.asked)
 			}
-			b.Get(s.url("/again"))
-			if test.status == http.StatusOK && s.flowAsked(authentiqtest.Userinfo)-before != test.asked {
+			b.Get(s.URL("/again"))
+			if test.status == http.StatusOK && s.Asked(authentiqtest.Userinfo)-before != test.asked {
 				t.Error("asked again for the next page")
 			}
 			if test.asked > 0 {
@@ -302,8 +299,8 @@ func TestUserinfoIsAskedOnlyWhenARequiredClaimIsMissing(t *testing.T) {
 }
 
 func TestUserinfoNeverOverridesTheIDToken(t *testing.T) {
-	s := newStreet(t, gate("require department"))
-	s.provider.SetHooks(authentiqtest.Hooks{
+	s := newStreet(t, testrig.GateBlock("require department"))
+	s.Provider.SetHooks(authentiqtest.Hooks{
 		IDTokenClaims: func(c map[string]any) { delete(c, "email_verified") },
 		Userinfo: func(m map[string]any) {
 			maps.Copy(m, map[string]any{
@@ -312,10 +309,10 @@ func TestUserinfoNeverOverridesTheIDToken(t *testing.T) {
 			})
 		},
 	})
-	got := newBrowser(t).Get(s.url("/")).Seen(t)
+	got := newBrowser(t).Get(s.URL("/")).Seen(t)
 	for name, want := range map[string]string{
 		"X-Authentiq-Name": "Alice Jane Whitfield", "X-Authentiq-Email": "alice@example.com", "X-Authentiq-Email-Verified": "false",
-		"X-Authentiq-Issuer": s.provider.Issuer,
+		"X-Authentiq-Issuer": s.Provider.Issuer,
 	} {
 		if value := got.Value(t, name); value != want {
 			t.Errorf("%s: %q, want %q", name, value, want)
@@ -327,12 +324,12 @@ func TestUserinfoNeverOverridesTheIDToken(t *testing.T) {
 }
 
 func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
-	s := newStreet(t, gate("auth_param ui_locales \"da en\"\nauth_param claims {\"id_token\":{}}\nallow_param login_hint prompt"))
-	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
+	s := newStreet(t, testrig.GateBlock("auth_param ui_locales \"da en\"\nauth_param claims {\"id_token\":{}}\nallow_param login_hint prompt"))
+	s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
 		// What an endpoint's own query says must not stand beside ours.
 		doc["authorization_endpoint"] = doc["authorization_endpoint"].(string) + "?tenant=7&scope=evil&state=evil&response_type=token&response_mode=fragment&request_uri=https://evil.example/r"
 	}})
-	s.flowRediscover(t, gate("auth_param ui_locales \"da en\"\nallow_param login_hint prompt"))
+	s.flowRediscover(t, testrig.GateBlock("auth_param ui_locales \"da en\"\nallow_param login_hint prompt"))
 	plain := []string{"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state", "tenant", "ui_locales"}
 	hint := sorted(append(slices.Clone(plain), "login_hint", "prompt"))
 	hostile := "state=evil&nonce=evil&redirect_uri=https://evil.example/&client_id=evil&scope=evil&response_type=token&response_mode=fragment&request_uri=https://evil.example/r&request=x&code_challenge=x&code_challenge_method=plain&ui_locales=xx&max_age=9&acr_values=low&target_link_uri=https://evil.example"
@@ -349,12 +346,12 @@ func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
 		{"another case is another name", "/authentiq/sign-in?LOGIN_HINT=a&Prompt=login", plain},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a := newBrowser(t).Step(s.url(test.path))
+			a := newBrowser(t).Step(s.URL(test.path))
 			to, err := a.Location()
 			if err != nil || a.StatusCode != http.StatusSeeOther {
 				t.Fatalf("%d %v", a.StatusCode, err)
 			}
-			if want := s.provider.EndpointURL(authentiqtest.Authorize); to.Scheme+"://"+to.Host+to.Path != want {
+			if want := s.Provider.EndpointURL(authentiqtest.Authorize); to.Scheme+"://"+to.Host+to.Path != want {
 				t.Fatalf("sent to %s", to)
 			}
 			q := to.Query()
@@ -367,7 +364,7 @@ func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
 				}
 			}
 			for name, want := range map[string]string{
-				"response_type": "code", "client_id": s.provider.ClientID(), "redirect_uri": s.url("/authentiq/callback"),
+				"response_type": "code", "client_id": s.Provider.ClientID(), "redirect_uri": s.URL("/authentiq/callback"),
 				"scope": "openid aq:name email phone address aq:location", "code_challenge_method": "S256", "ui_locales": "da en",
 			} {
 				if q.Get(name) != want {
@@ -382,7 +379,7 @@ func TestAuthorizationRequestHasWhatIsConfiguredAndEachOnce(t *testing.T) {
 }
 
 func TestMaxAgeAndACRAreAskedForAndEnforced(t *testing.T) {
-	s := newStreet(t, gate("auth_param max_age 60\nauth_param acr_values \"gold silver\""))
+	s := newStreet(t, testrig.GateBlock("auth_param max_age 60\nauth_param acr_values \"gold silver\""))
 	now := time.Now()
 	tests := []struct {
 		name  string
@@ -406,7 +403,7 @@ func TestMaxAgeAndACRAreAskedForAndEnforced(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				if test.value != nil {
 					c[test.claim] = test.value
 				} else if test.claim != "" {
@@ -414,7 +411,7 @@ func TestMaxAgeAndACRAreAskedForAndEnforced(t *testing.T) {
 				}
 			}})
 			before := s.flowMark()
-			a := newBrowser(t).Get(s.url("/"))
+			a := newBrowser(t).Get(s.URL("/"))
 			if q := s.flowLast(t, authentiqtest.Authorize).Query; q.Get("max_age") != "60" || q.Get("acr_values") != "gold silver" {
 				t.Errorf("asked for %q", q)
 			}
@@ -430,7 +427,7 @@ func TestMaxAgeAndACRAreAskedForAndEnforced(t *testing.T) {
 }
 
 func TestClockSkewIsWhatIsConfigured(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, test := range []struct {
 		name   string
 		skew   string
@@ -451,12 +448,12 @@ func TestClockSkewIsWhatIsConfigured(t *testing.T) {
 		{"much: too much", "clock_skew 5m", "exp", -6 * time.Minute, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.flowLoad(t, gate(test.skew))
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.flowLoad(t, testrig.GateBlock(test.skew))
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c[test.claim] = time.Now().Add(test.offset).Unix()
 			}})
 			before := s.flowMark()
-			a := newBrowser(t).Get(s.url("/"))
+			a := newBrowser(t).Get(s.URL("/"))
 			if test.ok {
 				a.Seen(t)
 				return
@@ -469,11 +466,11 @@ func TestClockSkewIsWhatIsConfigured(t *testing.T) {
 }
 
 func TestSecondSignInReplacesTheFirst(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	kept := b.CookieHeader(s.url("/"))
-	s.provider.SignInAs(authentiqtest.Bob)
-	a := b.Get(s.url("/authentiq/sign-in?return_to=%2Fhome%3Fx%3D1"))
+	kept := b.CookieHeader(s.URL("/"))
+	s.Provider.SignInAs(authentiqtest.Bob)
+	a := b.Get(s.URL("/authentiq/sign-in?return_to=%2Fhome%3Fx%3D1"))
 	got := a.Seen(t)
 	if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob || got.Line != "GET /home?x=1 HTTP/1.1" {
 		t.Errorf("%q at %q", sub, got.Line)
@@ -481,24 +478,24 @@ func TestSecondSignInReplacesTheFirst(t *testing.T) {
 	if email := got.Value(t, "X-Authentiq-Email"); email != "bob@example.net" {
 		t.Errorf("email %q", email)
 	}
-	hits := s.echo.Count()
-	s.denied(newBrowser(t).Step(s.url("/"), "Cookie", kept), hits) // a copy of the first one
+	hits := s.Echo.Count()
+	s.Denied(newBrowser(t).Step(s.URL("/"), "Cookie", kept), hits) // a copy of the first one
 }
 
 func TestStrictSignInEndsInAPageThatGoesOn(t *testing.T) {
-	s := newStreet(t, gate("session {\nsame_site strict\n}"))
+	s := newStreet(t, testrig.GateBlock("session {\nsame_site strict\n}"))
 	for _, path := range []string{"/", "/a?b=c&d='%22e%22;url=//evil.example/&copy=1", "/;url='//evil.example", "/x?y=%3Cscript%3E"} {
 		t.Run(path, func(t *testing.T) {
 			b := newBrowser(t)
-			callback := b.ToCallback(s.url(path))
-			hits := s.echo.Count()
+			callback := b.ToCallback(s.URL(path))
+			hits := s.Echo.Count()
 			a := b.Step(callback)
-			if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || s.echo.Count() != hits {
+			if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || s.Echo.Count() != hits {
 				t.Fatalf("status %d, Location %q", a.StatusCode, a.Header.Get("Location"))
 			}
 			strict := 0
 			for _, c := range a.Cookies() {
-				if sessionName.MatchString(c.Name) && c.SameSite == http.SameSiteStrictMode {
+				if testrig.SessionName.MatchString(c.Name) && c.SameSite == http.SameSiteStrictMode {
 					strict++
 				}
 			}
@@ -540,38 +537,38 @@ func TestStrictSignInEndsInAPageThatGoesOn(t *testing.T) {
 }
 
 func TestSessionDomainServesAllItsHostsThroughOneCallback(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	site := func(options string) string {
-		return "http://one.app.example.localhost:PORT, http://two.app.example.localhost:PORT, http://evil.example.localhost:PORT {\nlog\n" + gate(options) + "\n}"
+		return "http://one.app.example.localhost:PORT, http://two.app.example.localhost:PORT, http://evil.example.localhost:PORT {\nlog\n" + testrig.GateBlock(options) + "\n}"
 	}
 	const callback = "callback_url http://one.app.example.localhost:PORT/back/from/provider\n"
-	s.loadCaddyfile(site(callback + "session {\ndomain app.example.localhost\n}"))
-	at := func(host, path string) string { return s.fill("http://" + host + ".app.example.localhost:PORT" + path) }
+	s.LoadCaddyfile(site(callback + "session {\ndomain app.example.localhost\n}"))
+	at := func(host, path string) string { return s.Fill("http://" + host + ".app.example.localhost:PORT" + path) }
 
 	b := newBrowser(t)
 	a := b.Get(at("two", "/deep?x=1"))
 	got := a.Seen(t)
-	if got.Line != "GET /deep?x=1 HTTP/1.1" || a.Request.URL.Host != s.fill("two.app.example.localhost:PORT") {
+	if got.Line != "GET /deep?x=1 HTTP/1.1" || a.Request.URL.Host != s.Fill("two.app.example.localhost:PORT") {
 		t.Errorf("landed at %q on %s", got.Line, a.Request.URL)
 	}
-	if to := s.flowLast(t, authentiqtest.Authorize).Query.Get("redirect_uri"); to != s.fill("http://one.app.example.localhost:PORT/back/from/provider") {
+	if to := s.flowLast(t, authentiqtest.Authorize).Query.Get("redirect_uri"); to != s.Fill("http://one.app.example.localhost:PORT/back/from/provider") {
 		t.Errorf("redirect_uri %q", to)
 	}
-	asked := s.flowAsked(authentiqtest.Authorize)
-	if a := b.Get(at("one", "/")); a.Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.flowAsked(authentiqtest.Authorize) != asked {
+	asked := s.Asked(authentiqtest.Authorize)
+	if a := b.Get(at("one", "/")); a.Seen(t).Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.Asked(authentiqtest.Authorize) != asked {
 		t.Errorf("the other host asked for a sign-in of its own: %q", b.Visited)
 	}
-	hits := s.echo.Count()
-	a = b.Step(s.fill("http://evil.example.localhost:PORT/"))
-	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.fill("http://one.app.example.localhost:PORT/")) || s.echo.Count() != hits {
+	hits := s.Echo.Count()
+	a = b.Step(s.Fill("http://evil.example.localhost:PORT/"))
+	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.Fill("http://one.app.example.localhost:PORT/")) || s.Echo.Count() != hits {
 		t.Errorf("a host outside the domain: %d %q", a.StatusCode, a.Header.Get("Location"))
 	}
 
 	// Without a domain the host of callback_url is the one that has sessions.
-	s.loadCaddyfile(site(callback))
+	s.LoadCaddyfile(site(callback))
 	b = newBrowser(t)
 	a = b.Get(at("two", "/deep?x=2"))
-	if got := a.Seen(t); got.Line != "GET /deep?x=2 HTTP/1.1" || a.Request.URL.Host != s.fill("one.app.example.localhost:PORT") {
+	if got := a.Seen(t); got.Line != "GET /deep?x=2 HTTP/1.1" || a.Request.URL.Host != s.Fill("one.app.example.localhost:PORT") {
 		t.Errorf("landed at %q on %s", got.Line, a.Request.URL)
 	}
 	if names := flowSession(b, at("two", "/")); len(names) > 0 {
@@ -580,13 +577,13 @@ func TestSessionDomainServesAllItsHostsThroughOneCallback(t *testing.T) {
 }
 
 func TestTabsFinishInAnyOrder(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			b := newBrowser(t)
 			callbacks := make([]string, 3)
 			for i := range callbacks {
-				callbacks[i] = b.ToCallback(s.url(fmt.Sprintf("/tab/%d", i)))
+				callbacks[i] = b.ToCallback(s.URL(fmt.Sprintf("/tab/%d", i)))
 			}
 			for _, i := range order {
 				if line := b.Get(callbacks[i]).Seen(t).Line; line != fmt.Sprintf("GET /tab/%d HTTP/1.1", i) {
@@ -598,11 +595,11 @@ func TestTabsFinishInAnyOrder(t *testing.T) {
 }
 
 func TestTabsDoNotFinishEachOther(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	one, two := b.ToCallback(s.url("/one")), b.ToCallback(s.url("/two"))
+	one, two := b.ToCallback(s.URL("/one")), b.ToCallback(s.URL("/two"))
 	a := b.Step(flowQuery(t, one, func(q url.Values) { q.Set("code", flowQueryOf(t, two).Get("code")) }))
-	if a.StatusCode != http.StatusBadRequest || len(flowSession(b, s.url("/"))) > 0 {
+	if a.StatusCode != http.StatusBadRequest || len(flowSession(b, s.URL("/"))) > 0 {
 		t.Errorf("a state with another tab's code: %d", a.StatusCode)
 	}
 }
@@ -631,7 +628,7 @@ func flowQuery(t *testing.T, address string, change func(url.Values)) string {
 }
 
 func TestClaimsThatNoHeaderCanCarryAreLeftOutAndLockNobodyOut(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, test := range []struct {
 		name, value string
 		sent        bool
@@ -657,14 +654,14 @@ func TestClaimsThatNoHeaderCanCarryAreLeftOutAndLockNobodyOut(t *testing.T) {
 		{"a placeholder", "{env.PATH}{http.request.host}{file./etc/passwd}", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				for _, claim := range []string{"email", "name", "nickname", "sid", "phone_type"} {
 					c[claim] = test.value
 				}
 			}})
 			b := newBrowser(t)
 			for _, path := range []string{"/one", "/two"} {
-				got := b.Get(s.url(path)).Seen(t)
+				got := b.Get(s.URL(path)).Seen(t)
 				if got.Line != "GET "+path+" HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || len(got.Values("X-Authentiq-Groups")) > 0 {
 					t.Fatalf("%q: %q", got.Line, got.Headers)
 				}
@@ -675,7 +672,7 @@ func TestClaimsThatNoHeaderCanCarryAreLeftOutAndLockNobodyOut(t *testing.T) {
 					}
 				}
 			}
-			if hits := s.echo.Count(); hits%2 != 0 {
+			if hits := s.Echo.Count(); hits%2 != 0 {
 				t.Errorf("the upstream got %d requests", hits)
 			}
 		})
@@ -683,11 +680,11 @@ func TestClaimsThatNoHeaderCanCarryAreLeftOutAndLockNobodyOut(t *testing.T) {
 }
 
 func TestClaimsAreReadOnceAndForwardedAsWritten(t *testing.T) {
-	s := newStreet(t, "authentiq {"+siteOptions+"\n}\nrequest_header Uid {http.auth.user.uid}\nrequest_header Big {http.auth.user.deep.big}\nreverse_proxy UPSTREAM\n")
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenPayload: func(p []byte) []byte {
+	s := newStreet(t, "authentiq {"+testrig.SiteOptions+"\n}\nrequest_header Uid {http.auth.user.uid}\nrequest_header Big {http.auth.user.deep.big}\nreverse_proxy UPSTREAM\n")
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenPayload: func(p []byte) []byte {
 		return []byte(strings.TrimSuffix(string(p), "}") + `,"SUB":"root","Sub":"root","EMAIL":"root@example.com","uid":9007199254740993,"deep":{"big":1e400}}`)
 	}})
-	got := newBrowser(t).Get(s.url("/")).Seen(t)
+	got := newBrowser(t).Get(s.URL("/")).Seen(t)
 	for name, want := range map[string]string{
 		"X-Authentiq-Subject": authentiqtest.Alice, "X-Authentiq-Email": "alice@example.com", "Uid": "9007199254740993", "Big": "1e400",
 	} {

@@ -30,7 +30,7 @@ func tokensOf(s *street, hooks authentiqtest.Hooks) (tokens func() []string) {
 			inner(m)
 		}
 	}
-	s.provider.SetHooks(hooks)
+	s.Provider.SetHooks(hooks)
 	return func() []string {
 		mu.Lock()
 		defer mu.Unlock()
@@ -45,7 +45,7 @@ func (b *browser) leaves(s *street) testrig.Answer {
 	follow := b.Client.CheckRedirect
 	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	defer func() { b.Client.CheckRedirect = follow }()
-	a := b.Post(s.url("/authentiq/sign-out"))
+	a := b.Post(s.URL("/authentiq/sign-out"))
 	if a.StatusCode != http.StatusSeeOther {
 		b.T.Fatalf("signing out: %d", a.StatusCode)
 	}
@@ -55,7 +55,7 @@ func (b *browser) leaves(s *street) testrig.Answer {
 // givenBack are the tokens that the provider was asked to revoke, without the
 // padding of largeTokens.
 func (s *street) givenBack() (tokens []string) {
-	for _, r := range s.provider.Requests(authentiqtest.Revocation) {
+	for _, r := range s.Provider.Requests(authentiqtest.Revocation) {
 		token, _, _ := strings.Cut(r.Form.Get("token"), ".")
 		tokens = append(tokens, token)
 	}
@@ -71,20 +71,20 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 		"that of the sign-in": {false, func(*street, *both, *browser) {}, 0},
 		"the one that a recheck has brought": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			b.Get(s.url("/")).Seen(t)
+			b.Get(s.URL("/")).Seen(t)
 		}, 1},
 		"the one that a recheck has brought to another request": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").Seen(t) // the browser has the cookie of before
+			s.with(ourLine(b, s.URL("/")), "/").Seen(t) // the browser has the cookie of before
 		}, 1},
 		"the one that a recheck has brought at another machine": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").Seen(t)
+			s.with(ourLine(b, s.URL("/")), "/").Seen(t)
 			s.forgets()
 		}, 1},
 		"the one that could not be stored": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").Seen(t)
+			s.with(ourLine(b, s.URL("/")), "/").Seen(t)
 			for name := range s.stored() {
 				s.remove(name)
 			}
@@ -94,13 +94,13 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 		}, 0},
 		"one in the store that a recheck has brought": {true, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").Seen(t)
+			s.with(ourLine(b, s.URL("/")), "/").Seen(t)
 			s.forgets()
 		}, 1},
 		"the one of before a reload": {false, func(s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.with(ourLine(b, s.url("/")), "/").Seen(t)
-			s.load(refreshGate("recheck 4m"))
+			s.with(ourLine(b, s.URL("/")), "/").Seen(t)
+			s.Load(refreshGate("recheck 4m"))
 			s.pass(clock, 0)
 		}, 1},
 	} {
@@ -123,11 +123,11 @@ func TestSignOutRevokesTheRefreshTokenAtTheProvider(t *testing.T) {
 			if got := s.givenBack(); !slices.Equal(got, all[test.rechecks:]) {
 				t.Errorf("revoked %q, want the last of %q", got, all)
 			}
-			r := s.provider.Requests(authentiqtest.Revocation)[0]
-			if id, secret, ok := (&http.Request{Header: r.Header}).BasicAuth(); !ok || id != s.client || secret != s.secret || r.Form.Get("token_type_hint") != "refresh_token" {
+			r := s.Provider.Requests(authentiqtest.Revocation)[0]
+			if id, secret, ok := (&http.Request{Header: r.Header}).BasicAuth(); !ok || id != s.ClientID || secret != s.ClientSecret || r.Form.Get("token_type_hint") != "refresh_token" {
 				t.Errorf("asked with %v", r.Form)
 			}
-			if n := len(s.events(eventNotGivenBack)); n != 0 {
+			if n := len(s.Events(eventNotGivenBack)); n != 0 {
 				t.Errorf("the log has %d", n)
 			}
 		})
@@ -139,10 +139,10 @@ func TestASignInThatTakesASessionsPlaceRevokesItsRefreshToken(t *testing.T) {
 	s, _ := refreshing(t, "")
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := s.signedIn()
-	s.provider.SignInAs(authentiqtest.Bob)
-	b.Get(s.url("/authentiq/sign-in?again=other"))
-	testrig.Await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
-	if got, all := s.provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[:1]) {
+	s.Provider.SignInAs(authentiqtest.Bob)
+	b.Get(s.URL("/authentiq/sign-in?again=other"))
+	testrig.Await(t, "the token is revoked", func() bool { return len(s.Provider.Revoked()) > 0 })
+	if got, all := s.Provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[:1]) {
 		t.Errorf("revoked %q of %q", got, all)
 	}
 }
@@ -151,19 +151,19 @@ func TestASignInThatTakesASessionsPlaceRevokesItsRefreshToken(t *testing.T) {
 func TestWhoSignsInAnewKeepsWhatTheProviderHasGivenHim(t *testing.T) {
 	s, clock := refreshing(t, "tokens on\n---"+handsOn)
 	b := s.signedIn()
-	old := ourLine(b, s.url("/"))
-	b.Get(s.url("/authentiq/sign-in?return_to=/")).Seen(t)
+	old := ourLine(b, s.URL("/"))
+	b.Get(s.URL("/authentiq/sign-in?return_to=/")).Seen(t)
 	s.app().state.refreshes.settle()
-	if got := s.provider.Revoked(); len(got) > 0 {
+	if got := s.Provider.Revoked(); len(got) > 0 {
 		t.Errorf("revoked %q", got)
 	}
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	if a := s.with(old, "/"); a.StatusCode == http.StatusOK {
 		t.Error("the session of before goes on")
 	}
 	b.leaves(s)
-	testrig.Await(t, "what he has is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
+	testrig.Await(t, "what he has is revoked", func() bool { return len(s.Provider.Revoked()) > 0 })
 }
 
 // A gate in front that rechecks nobody answers the sign-out of all.
@@ -171,16 +171,16 @@ func TestAGateWithoutRefreshGivesBackWhatAnotherHasStored(t *testing.T) {
 	s, clock := behindAnother(t, "/page")
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := newBrowser(t)
-	b.Get(s.url("/admin/x")).Seen(t)
+	b.Get(s.URL("/admin/x")).Seen(t)
 	if len(tokens()) != 1 {
 		t.Fatalf("%q", tokens())
 	}
 	s.pass(clock, 6*time.Minute)
-	s.with(ourLine(b, s.url("/admin/x")), "/admin/x").Seen(t) // what this brings is in the store alone
+	s.with(ourLine(b, s.URL("/admin/x")), "/admin/x").Seen(t) // what this brings is in the store alone
 	s.forgets()
 	b.leaves(s)
-	testrig.Await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
-	if got, all := s.provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[1:]) {
+	testrig.Await(t, "the token is revoked", func() bool { return len(s.Provider.Revoked()) > 0 })
+	if got, all := s.Provider.Revoked(), tokens(); len(all) != 2 || !slices.Equal(got, all[1:]) {
 		t.Errorf("revoked %q of %q", got, all)
 	}
 	testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
@@ -191,12 +191,12 @@ func TestAGateWithoutRefreshGivesBackWhatAnotherHasStored(t *testing.T) {
 func TestTheTokenOfARecheckThatWasUnderWayIsRevokedToo(t *testing.T) {
 	for name, signOut := range map[string]func(s *street, b *browser){
 		"here":      func(s *street, b *browser) { b.leaves(s) },
-		"elsewhere": func(s *street, _ *browser) { s.ends(s.logoutToken(authentiqtest.Alice, "")) },
+		"elsewhere": func(s *street, _ *browser) { s.ends(s.LogoutToken(authentiqtest.Alice, "")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
 			b := s.signedIn()
-			line := ourLine(b, s.url("/"))
+			line := ourLine(b, s.URL("/"))
 			s.pass(clock, 6*time.Minute)
 			h := stalling(authentiqtest.Token)
 			t.Cleanup(h.release)
@@ -207,8 +207,8 @@ func TestTheTokenOfARecheckThatWasUnderWayIsRevokedToo(t *testing.T) {
 			signOut(s, b)
 			h.release()
 			<-answers
-			testrig.Await(t, "the token is revoked", func() bool { return len(s.provider.Revoked()) > 0 })
-			if got := s.provider.Revoked(); !slices.Equal(got, tokens()) {
+			testrig.Await(t, "the token is revoked", func() bool { return len(s.Provider.Revoked()) > 0 })
+			if got := s.Provider.Revoked(); !slices.Equal(got, tokens()) {
 				t.Errorf("revoked %q of %q", got, tokens())
 			}
 			testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
@@ -238,28 +238,28 @@ func TestSignOutNeitherWaitsForARevocationNorFailsWithIt(t *testing.T) {
 			hooks := authentiqtest.Hooks{Handler: at(authentiqtest.Revocation, test.answer)}
 			tokens := tokensOf(s, hooks)
 			b := s.signedIn()
-			line := ourLine(b, s.url("/"))
-			s.provider.ResetRequests()
+			line := ourLine(b, s.URL("/"))
+			s.Provider.ResetRequests()
 			// The answer is there, and the session over, before the provider has said anything.
 			before := time.Now()
 			b.leaves(s)
 			if waited := time.Since(before); waited >= refreshPatience {
 				t.Errorf("signing out waited %s for the provider", waited)
 			}
-			hits := s.echo.Count()
-			s.denied(s.with(line, "/"), hits)
-			testrig.Await(t, "a line in the log", func() bool { return len(s.events(eventNotGivenBack)) > 0 })
-			event := s.events(eventNotGivenBack)[0]
+			hits := s.Echo.Count()
+			s.Denied(s.with(line, "/"), hits)
+			testrig.Await(t, "a line in the log", func() bool { return len(s.Events(eventNotGivenBack)) > 0 })
+			event := s.Events(eventNotGivenBack)[0]
 			if event["level"] != "warn" || event["sub"] != authentiqtest.Alice || event["effect"] == "" || !strings.Contains(event["error"].(string), test.says) {
 				t.Errorf("the log has %v", event)
 			}
-			if strings.Contains(s.logged(), tokens()[0]) {
+			if strings.Contains(s.Logged(), tokens()[0]) {
 				t.Error("the log has the token")
 			}
-			if n := len(s.provider.Requests(authentiqtest.Token)); n != 0 {
+			if n := len(s.Provider.Requests(authentiqtest.Token)); n != 0 {
 				t.Error("the token was sent elsewhere")
 			}
-			if n := len(s.events(eventNotGivenBack)); n != 1 {
+			if n := len(s.Events(eventNotGivenBack)); n != 1 {
 				t.Errorf("%d lines", n)
 			}
 		})
@@ -268,16 +268,16 @@ func TestSignOutNeitherWaitsForARevocationNorFailsWithIt(t *testing.T) {
 
 func TestAProviderThatTakesNoTokensBackIsNotComplainedOf(t *testing.T) {
 	s, clock := refreshing(t, "")
-	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { delete(doc, "revocation_endpoint") }})
-	s.load(gate("")) // so that it is read again
+	s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { delete(doc, "revocation_endpoint") }})
+	s.Load(testrig.GateBlock("")) // so that it is read again
 	s.flowRediscover(t, refreshGate("recheck 4m"))
 	s.pass(clock, 0)
 	b := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	b.leaves(s)
 	testrig.Await(t, "nothing is stored", func() bool { return len(s.stored()) == 0 })
-	if n := len(s.provider.Requests(authentiqtest.Revocation)) + len(s.events(eventNotGivenBack)); n != 0 {
+	if n := len(s.Provider.Requests(authentiqtest.Revocation)) + len(s.Events(eventNotGivenBack)); n != 0 {
 		t.Errorf("asked, or complained, %d times", n)
 	}
 }
@@ -291,8 +291,8 @@ func TestAReloadWaitsForATokenThatIsOnItsWayBack(t *testing.T) {
 	})}
 	tokens := tokensOf(s, hooks)
 	s.signedIn().leaves(s)
-	s.load(refreshGate("recheck 4m"))
-	if got := s.provider.Revoked(); !slices.Equal(got, tokens()) {
+	s.Load(refreshGate("recheck 4m"))
+	if got := s.Provider.Revoked(); !slices.Equal(got, tokens()) {
 		t.Errorf("revoked %q of %q", got, tokens())
 	}
 }

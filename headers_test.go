@@ -81,7 +81,7 @@ func hdrTrailers(s testrig.Seen) (sent map[string]string, announced []string) {
 
 // hdrLast returns the request that the upstream got last.
 func hdrLast(s *street) testrig.Seen {
-	return s.echo.Latest()
+	return s.Echo.Latest()
 }
 
 // hdrSession returns the Cookie header of a browser without the provider's own,
@@ -89,7 +89,7 @@ func hdrLast(s *street) testrig.Seen {
 func hdrSession(b *browser, address string) string {
 	var pairs []string
 	for _, c := range b.Cookies(address) {
-		if sessionName.MatchString(c.Name) {
+		if testrig.SessionName.MatchString(c.Name) {
 			pairs = append(pairs, c.Name+"="+c.Value)
 		}
 	}
@@ -98,7 +98,7 @@ func hdrSession(b *browser, address string) string {
 
 // hdrRequest writes a request with its lines as they are given.
 func hdrRequest(s *street, line, cookie string, lines ...string) string {
-	request := line + " HTTP/1.1\r\nHost: 127.0.0.1:" + s.port + "\r\n"
+	request := line + " HTTP/1.1\r\nHost: 127.0.0.1:" + s.Port + "\r\n"
 	if cookie != "" {
 		request += "Cookie: " + cookie + "\r\n"
 	}
@@ -112,11 +112,11 @@ func hdrRequest(s *street, line, cookie string, lines ...string) string {
 // server that a reload has just replaced may cut a connection without a word;
 // then they are sent again.
 func hdrSend(s *street, request string) testrig.Answer {
-	s.t.Helper()
+	s.T.Helper()
 	method, _, _ := strings.Cut(request, " ")
 	var failure error
 	for range 10 {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.Port)
 		if err != nil {
 			failure = err
 			continue
@@ -136,7 +136,7 @@ func hdrSend(s *street, request string) testrig.Answer {
 		body, _ := io.ReadAll(resp.Body)
 		return testrig.Answer{Response: resp, Body: string(body)}
 	}
-	s.t.Fatalf("no answer to %.300q: %v", request, failure)
+	s.T.Fatalf("no answer to %.300q: %v", request, failure)
 	return testrig.Answer{}
 }
 
@@ -161,33 +161,33 @@ func hdrBrowser(t *testing.T) *browser {
 
 // hdrSignedIn returns a browser that has signed in to the street's site.
 func hdrSignedIn(s *street) *browser {
-	s.t.Helper()
-	b := hdrBrowser(s.t)
-	b.Get(s.url("/")).Seen(s.t)
+	s.T.Helper()
+	b := hdrBrowser(s.T)
+	b.Get(s.URL("/")).Seen(s.T)
 	return b
 }
 
 // hdrLoad loads whole sites with more global options than the harness has.
 func hdrLoad(s *street, globals, sites string) {
-	s.t.Helper()
-	config, err := adapt(s.fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\ngrace_period 1s\nstorage file_system \"" + s.storage + "\"\nlog {\nlevel DEBUG\noutput file \"" + s.log + "\"\n}\n" + globals + "\n}\n" + sites))
+	s.T.Helper()
+	config, err := testrig.Adapt(s.Fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\ngrace_period 1s\nstorage file_system \"" + s.Storage + "\"\nlog {\nlevel DEBUG\noutput file \"" + s.Log + "\"\n}\n" + globals + "\n}\n" + sites))
 	if err == nil {
-		err = loadCaddy(config)
+		err = testrig.LoadCaddy(config)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 }
 
 // hdrSecure makes a street serve block over https, on the returned address.
 func hdrSecure(t *testing.T, block string) (*street, string) {
 	t.Helper()
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	hdrLoad(s, "", "https://app.localhost:PORT {\ntls internal\nlog\n"+block+"\n}")
-	address := "https://app.localhost:" + s.port
+	address := "https://app.localhost:" + s.Port
 	conf := &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost"} // Caddy's own CA, made for the test
 	testrig.Await(t, "a certificate for the site", func() bool {
-		conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, conf)
+		conn, err := tls.Dial("tcp", "127.0.0.1:"+s.Port, conf)
 		if err != nil {
 			return false
 		}
@@ -262,11 +262,11 @@ func TestIdentityHeadersAreThoseOfTheTable(t *testing.T) {
 		}},
 	} {
 		t.Run(user.name, func(t *testing.T) {
-			s.provider.SignInAs(user.id, user.leaveOut...)
-			got := hdrIdentity(t, hdrBrowser(t).Get(s.url("/")).Seen(t))
-			signIns := s.events(eventSignIn)
+			s.Provider.SignInAs(user.id, user.leaveOut...)
+			got := hdrIdentity(t, hdrBrowser(t).Get(s.URL("/")).Seen(t))
+			signIns := s.Events(eventSignIn)
 			user.want["x-authentiq-sid"], _ = signIns[len(signIns)-1]["sid"].(string)
-			user.want["x-authentiq-issuer"] = s.provider.Issuer
+			user.want["x-authentiq-issuer"] = s.Provider.Issuer
 			for name := range maps.Keys(user.want) {
 				if got[name] != user.want[name] {
 					t.Errorf("%s: %q, want %q", name, got[name], user.want[name])
@@ -313,16 +313,16 @@ func TestAForgedHeaderDoesNotTakeTheEmptyPlaceOfAClaim(t *testing.T) {
 		})
 	}
 
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for name, value := range map[string]any{"null": nil, "empty": "", "list": []any{}, "object": map[string]any{}} {
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 			for _, claim := range []string{"middle_name", "phone_type", "address", "aq:location"} {
 				c[claim] = value
 			}
 		}})
 		b := hdrSignedIn(s)
-		clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
-		forged := hdrSend(s, hdrRequest(s, "GET /", hdrSession(b, s.url("/")),
+		clean := hdrIdentity(t, b.Get(s.URL("/")).Seen(t))
+		forged := hdrSend(s, hdrRequest(s, "GET /", hdrSession(b, s.URL("/")),
 			"X-Authentiq-Groups: admin", "X-Authentiq-Middle-Name: admin", "X-Authentiq-Phone-Type: admin",
 			"X-Authentiq-Address: {}", "X-Authentiq-Geolocation: {}", "X-Authentiq-Email-Verified: true")).Seen(t)
 		if got := hdrIdentity(t, forged); !maps.Equal(got, clean) {
@@ -338,10 +338,10 @@ func TestAForgedHeaderDoesNotTakeTheEmptyPlaceOfAClaim(t *testing.T) {
 
 // GHSA-f59h-q822-g45g: CGI folds other spellings onto ours, and the last wins.
 func TestForgedHeadersDoNotReachTheUpstreamInAnySpelling(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := hdrSignedIn(s)
-	cookie := hdrSession(b, s.url("/"))
-	clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
+	cookie := hdrSession(b, s.URL("/"))
+	clean := hdrIdentity(t, b.Get(s.URL("/")).Seen(t))
 	if clean["x-authentiq-subject"] != authentiqtest.Alice {
 		t.Fatalf("without forgeries the upstream saw %q", clean)
 	}
@@ -363,19 +363,19 @@ func TestForgedHeadersDoNotReachTheUpstreamInAnySpelling(t *testing.T) {
 // Caddy drops names with underscores and dots unless it is told to expect them.
 // Then only the gate stands before an upstream that folds them.
 func TestForgedHeadersThatCaddyWasToldToExpectDoNotReachTheUpstream(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	upstream := hdrFastCGI(t)
 	hdrLoad(s, `servers {
 		expected_underscore_headers x_authentiq_* x_authentiq-* x-authentiq_* X_Authentiq_Subject
 		expected_dot_headers x.authentiq.* x.authentiq-* x-authentiq.* X.Authentiq.Subject
 	}`, `http://127.0.0.1:PORT {
-		`+gate("")+`
+		`+testrig.GateBlock("")+`
 	}
 	http://app.localhost:PORT {
 		reverse_proxy UPSTREAM
 	}
 	http://other.localhost:PORT {
-		authentiq /private* {`+siteOptions+`}
+		authentiq /private* {`+testrig.SiteOptions+`}
 		reverse_proxy `+upstream.addr+` {
 			transport fastcgi
 		}
@@ -386,26 +386,26 @@ func TestForgedHeadersThatCaddyWasToldToExpectDoNotReachTheUpstream(t *testing.T
 	}
 	for _, alias := range aliases {
 		// That they arrive at all is what makes the rest a test.
-		bare := hdrSend(s, "GET / HTTP/1.1\r\nHost: app.localhost:"+s.port+"\r\n"+alias+": admin\r\n\r\n").Seen(t)
+		bare := hdrSend(s, "GET / HTTP/1.1\r\nHost: app.localhost:"+s.Port+"\r\n"+alias+": admin\r\n\r\n").Seen(t)
 		if values := bare.Values(alias); len(values) != 1 {
 			t.Fatalf("%s: does not pass Caddy itself (%q), nothing is tested here", alias, bare.Headers)
 		}
 	}
 	b := hdrSignedIn(s)
-	cookie := hdrSession(b, s.url("/"))
-	clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
+	cookie := hdrSession(b, s.URL("/"))
+	clean := hdrIdentity(t, b.Get(s.URL("/")).Seen(t))
 	for _, alias := range aliases {
 		got := hdrSend(s, hdrRequest(s, "GET /", cookie, alias+": admin")).Seen(t)
 		if identity := hdrIdentity(t, got); !maps.Equal(identity, clean) {
 			t.Errorf("%s: the upstream saw %q, want %q", alias, identity, clean)
 		}
-		hdrSend(s, "GET /public HTTP/1.1\r\nHost: other.localhost:"+s.port+"\r\n"+alias+": admin\r\n\r\n")
+		hdrSend(s, "GET /public HTTP/1.1\r\nHost: other.localhost:"+s.Port+"\r\n"+alias+": admin\r\n\r\n")
 		if names := upstream.identity(); len(names) > 0 {
 			t.Errorf("%s: the FastCGI upstream saw %q", alias, names)
 		}
 	}
 	other := hdrBrowser(t)
-	if a := other.Get("http://other.localhost:"+s.port+"/private", "X_Authentiq_Subject", "admin", "X.Authentiq.Email", "admin"); a.StatusCode != http.StatusOK {
+	if a := other.Get("http://other.localhost:"+s.Port+"/private", "X_Authentiq_Subject", "admin", "X.Authentiq.Email", "admin"); a.StatusCode != http.StatusOK {
 		t.Fatalf("signing in before FastCGI: %d %.300s", a.StatusCode, a.Body)
 	}
 	if got := upstream.header().Get("X-Authentiq-Subject"); got != authentiqtest.Alice {
@@ -468,7 +468,7 @@ func (u *hdrCGI) identity() (names []string) {
 }
 
 func TestOverHTTP2TheUpstreamSeesOneLineOfEachIdentityHeader(t *testing.T) {
-	s, address := hdrSecure(t, gate(""))
+	s, address := hdrSecure(t, testrig.GateBlock(""))
 	b := hdrBrowser(t)
 	a := b.Get(address + "/")
 	clean := hdrIdentity(t, a.Seen(t))
@@ -484,8 +484,8 @@ func TestOverHTTP2TheUpstreamSeesOneLineOfEachIdentityHeader(t *testing.T) {
 		name, value, _ := strings.Cut(line, ": ")
 		forged = append(forged, hpack.HeaderField{Name: strings.ToLower(name), Value: value})
 	}
-	hits := s.echo.Count()
-	if status := hdrStream(s, cookie, forged, "", nil); status != "200" || s.echo.Count() != hits+1 {
+	hits := s.Echo.Count()
+	if status := hdrStream(s, cookie, forged, "", nil); status != "200" || s.Echo.Count() != hits+1 {
 		t.Fatalf("status %s", status)
 	}
 	if got := hdrIdentity(t, hdrLast(s)); !maps.Equal(got, clean) {
@@ -499,10 +499,10 @@ func TestOverHTTP2TheUpstreamSeesOneLineOfEachIdentityHeader(t *testing.T) {
 // hdrStream makes a request of one HTTP/2 stream, frame by frame, and returns
 // its status. Without a body the stream ends with the header.
 func hdrStream(s *street, cookie string, fields []hpack.HeaderField, body string, trailers []hpack.HeaderField) (status string) {
-	s.t.Helper()
-	conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost", NextProtos: []string{"h2"}})
+	s.T.Helper()
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+s.Port, &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost", NextProtos: []string{"h2"}})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
@@ -512,7 +512,7 @@ func hdrStream(s *street, cookie string, fields []hpack.HeaderField, body string
 		block.Reset()
 		for _, f := range fields {
 			if err := encoder.WriteField(f); err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
 		}
 		return []byte(block.String())
@@ -521,7 +521,7 @@ func hdrStream(s *street, cookie string, fields []hpack.HeaderField, body string
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	header := append([]hpack.HeaderField{
 		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"},
-		{Name: ":authority", Value: "app.localhost:" + s.port}, {Name: ":path", Value: "/"},
+		{Name: ":authority", Value: "app.localhost:" + s.Port}, {Name: ":path", Value: "/"},
 		{Name: "cookie", Value: cookie},
 	}, fields...)
 	_, err = io.WriteString(conn, http2.ClientPreface)
@@ -558,17 +558,17 @@ func hdrStream(s *street, cookie string, fields []hpack.HeaderField, body string
 			return "reset: " + f.ErrCode.String()
 		}
 	}
-	s.t.Fatal(err)
+	s.T.Fatal(err)
 	return ""
 }
 
 // CVE-2024-45410, CVE-2022-31813: a proxy removes what Connection names, and
 // the upstream would see nobody.
 func TestIdentityHeadersSurviveBeingNamedInConnection(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := hdrSignedIn(s)
-	cookie := hdrSession(b, s.url("/")) + "; mine=1"
-	clean := hdrIdentity(t, b.Get(s.url("/")).Seen(t))
+	cookie := hdrSession(b, s.URL("/")) + "; mine=1"
+	clean := hdrIdentity(t, b.Get(s.URL("/")).Seen(t))
 	for _, c := range []struct {
 		name  string
 		lines []string
@@ -601,10 +601,10 @@ func TestIdentityHeadersSurviveBeingNamedInConnection(t *testing.T) {
 }
 
 func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
-	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
+	s := newStreet(t, "authentiq /private* {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	clean := hdrIdentity(t, b.Get(s.url("/private")).Seen(t))
-	cookie := hdrSession(b, s.url("/"))
+	clean := hdrIdentity(t, b.Get(s.URL("/private")).Seen(t))
+	cookie := hdrSession(b, s.URL("/"))
 	for _, c := range []struct {
 		name   string
 		line   string
@@ -617,7 +617,7 @@ func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 		{"on a gated path, signed out", "GET /private/socket", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := hdrSend(s, hdrRequest(s, c.line, c.cookie, append(hdrForgeries(),
 				"Connection: Upgrade, X-Authentiq-Subject", "Connection: x-authentiq-email", "Upgrade: websocket",
 				"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Accept: text/html")...))
@@ -625,7 +625,7 @@ func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 				if a.StatusCode != http.StatusUnauthorized {
 					t.Errorf("status %d, want 401: no redirect helps a socket", a.StatusCode)
 				}
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				return
 			}
 			if a.StatusCode != http.StatusSwitchingProtocols {
@@ -640,10 +640,10 @@ func TestAWebSocketUpgradeGoesThroughWithTheIdentity(t *testing.T) {
 
 // RFC 9110 section 6.5.1 allows a recipient to merge trailers into headers.
 func TestForgedTrailersDoNotReachTheUpstream(t *testing.T) {
-	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
+	s := newStreet(t, "authentiq /private* {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	b.Get(s.url("/private")).Seen(t)
-	cookie := hdrSession(b, s.url("/"))
+	b.Get(s.URL("/private")).Seen(t)
+	cookie := hdrSession(b, s.URL("/"))
 	const forged = "X-Authentiq-Subject: admin\r\nx_authentiq_email: admin\r\nX.AUTHENTIQ.Groups: admin\r\nx-authentiq-name: admin\r\n"
 	for _, c := range []struct {
 		name     string
@@ -674,12 +674,12 @@ func TestForgedTrailersDoNotReachTheUpstream(t *testing.T) {
 	}
 
 	t.Run("that an earlier handler has read already", func(t *testing.T) {
-		s.load("route {\nvars body {http.request.body}\nauthentiq /private* {" + siteOptions + "}\nreverse_proxy UPSTREAM\n}")
+		s.Load("route {\nvars body {http.request.body}\nauthentiq /private* {" + testrig.SiteOptions + "}\nreverse_proxy UPSTREAM\n}")
 		request := hdrRequest(s, "POST /private", cookie, "Transfer-Encoding: chunked", "Trailer: X-Sum, X-Authentiq-Subject") + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n" + forged + "\r\n"
 		hdrTrailersAre(t, hdrSend(s, request).Seen(t), map[string]string{"x-sum": "1"})
 	})
 	t.Run("of a body that the proxy buffers", func(t *testing.T) {
-		s.load("authentiq {" + siteOptions + "}\nreverse_proxy UPSTREAM {\nrequest_buffers 1MiB\n}")
+		s.Load("authentiq {" + testrig.SiteOptions + "}\nreverse_proxy UPSTREAM {\nrequest_buffers 1MiB\n}")
 		request := hdrRequest(s, "POST /private", cookie, "Transfer-Encoding: chunked", "Trailer: X-Sum, X-Authentiq-Subject") + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n" + forged + "\r\n"
 		hdrTrailersAre(t, hdrSend(s, request).Seen(t), map[string]string{"x-sum": "1"})
 	})
@@ -711,7 +711,7 @@ func TestForgedTrailersAreNotAnnouncedForARequestWithoutABody(t *testing.T) {
 }
 
 func TestForgedTrailersOverHTTP2DoNotReachTheUpstream(t *testing.T) {
-	s, address := hdrSecure(t, gate(""))
+	s, address := hdrSecure(t, testrig.GateBlock(""))
 	b := hdrBrowser(t)
 	b.Get(address + "/").Seen(t)
 	cookie := hdrSession(b, address+"/")
@@ -736,8 +736,8 @@ func TestForgedTrailersOverHTTP2DoNotReachTheUpstream(t *testing.T) {
 			if c.announce != "" {
 				fields = append(fields, hpack.HeaderField{Name: "trailer", Value: c.announce})
 			}
-			hits := s.echo.Count()
-			if status := hdrStream(s, cookie, fields, c.body, c.trailers); status != "200" || s.echo.Count() != hits+1 {
+			hits := s.Echo.Count()
+			if status := hdrStream(s, cookie, fields, c.body, c.trailers); status != "200" || s.Echo.Count() != hits+1 {
 				t.Fatalf("status %s", status)
 			}
 			hdrTrailersAre(t, hdrLast(s), c.want)
@@ -748,9 +748,9 @@ func TestForgedTrailersOverHTTP2DoNotReachTheUpstream(t *testing.T) {
 // What two parsers could read differently is refused before it gets here. This
 // holds only as long as Caddy serves with net/http's parser.
 func TestHeadersThatParsersReadDifferentlyAreRefused(t *testing.T) {
-	s := newStreet(t, gate(""))
-	cookie := hdrSession(hdrSignedIn(s), s.url("/"))
-	hits := s.echo.Count()
+	s := newStreet(t, testrig.GateBlock(""))
+	cookie := hdrSession(hdrSignedIn(s), s.URL("/"))
+	hits := s.Echo.Count()
 	for _, line := range []string{
 		"X-Authentiq-Subject : admin", "X-Authentiq-Subject\t: admin",
 		"X-Authentiq\x00-Subject: admin", "X-\u00adAuthentiq-Subject: admin", "X-Authentiq-Subject\u00a0: admin",
@@ -762,7 +762,7 @@ func TestHeadersThatParsersReadDifferentlyAreRefused(t *testing.T) {
 			t.Errorf("%q: status %d, want 400", line, a.StatusCode)
 		}
 	}
-	if s.echo.Count() != hits {
+	if s.Echo.Count() != hits {
 		t.Error("the upstream was reached")
 	}
 	// A folded line (RFC 9112 section 5.2) becomes one value; it is not a header.
@@ -846,13 +846,13 @@ func TestOnlyWhatAHeaderCanCarryIsSent(t *testing.T) {
 // Whatever a provider lets users write: no second header, no answer that never
 // comes, on the way through HTTP and through FastCGI, which checks nothing.
 func TestHostileClaimsNeitherSplitTheRequestNorLockOut(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	upstream := hdrFastCGI(t)
 	values := []string{
 		"a@x\r\nX-Authentiq-Groups: admin", "a\x00b", "a\u2028b", "a\u0085b", "\u010a\u010d", " a ", "a\n", "\t", "a\x7f",
 	}
 	for _, value := range values {
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 			for name, was := range c {
 				if _, text := was.(string); text && slices.ContainsFunc(textHeaders[2:], func(h struct{ header, claim string }) bool { return h.claim == name }) {
 					c[name] = value
@@ -862,9 +862,9 @@ func TestHostileClaimsNeitherSplitTheRequestNorLockOut(t *testing.T) {
 			c["address"] = map[string]any{"formatted": value, "country": "a\r\nX-Authentiq-Groups: admin"}
 			c["aq:location"] = map[string]any{"latitude": value, "address": map[string]any{"formatted": value}}
 		}})
-		s.load(gate(""))
+		s.Load(testrig.GateBlock(""))
 		b := hdrBrowser(t)
-		a := b.Get(s.url("/"))
+		a := b.Get(s.URL("/"))
 		got := hdrIdentity(t, a.Seen(t))
 		if a.StatusCode != http.StatusOK || got["x-authentiq-subject"] != authentiqtest.Alice {
 			t.Errorf("%q: status %d, the upstream saw %q", value, a.StatusCode, got)
@@ -881,8 +881,8 @@ func TestHostileClaimsNeitherSplitTheRequestNorLockOut(t *testing.T) {
 		if json.Unmarshal([]byte(got["x-authentiq-address"]), &address) != nil || address["country"] != "a\r\nX-Authentiq-Groups: admin" {
 			t.Errorf("%q: the address arrived as %q", value, got["x-authentiq-address"])
 		}
-		s.load("authentiq {" + siteOptions + "}\nreverse_proxy " + upstream.addr + " {\ntransport fastcgi\n}")
-		if a := b.Get(s.url("/")); a.StatusCode != http.StatusOK {
+		s.Load("authentiq {" + testrig.SiteOptions + "}\nreverse_proxy " + upstream.addr + " {\ntransport fastcgi\n}")
+		if a := b.Get(s.URL("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("%q: over FastCGI: status %d", value, a.StatusCode)
 		}
 		if h := upstream.header(); h.Get("X-Authentiq-Subject") != authentiqtest.Alice || h.Get("X-Authentiq-Groups") != "" {
@@ -893,7 +893,7 @@ func TestHostileClaimsNeitherSplitTheRequestNorLockOut(t *testing.T) {
 
 // One decode, with exact names: what was verified is what is forwarded.
 func TestWhatWasVerifiedIsWhatIsForwarded(t *testing.T) {
-	s := newStreet(t, "route {\nauthentiq {"+siteOptions+"}\nheader X-Uid {http.auth.user.uid}\nheader X-Upper {http.auth.user.SUB}\nreverse_proxy UPSTREAM\n}")
+	s := newStreet(t, "route {\nauthentiq {"+testrig.SiteOptions+"}\nheader X-Uid {http.auth.user.uid}\nheader X-Upper {http.auth.user.SUB}\nreverse_proxy UPSTREAM\n}")
 	for _, c := range []struct {
 		name   string
 		insert string // members put before all others
@@ -916,19 +916,19 @@ func TestWhatWasVerifiedIsWhatIsForwarded(t *testing.T) {
 		{"half a surrogate", `"x":"\ud800",`, "", http.StatusBadGateway},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{
+			s.Provider.SetHooks(authentiqtest.Hooks{
 				IDTokenClaims: func(claims map[string]any) { delete(claims, c.drop) },
 				IDTokenPayload: func(payload []byte) []byte {
 					return []byte("{" + c.insert + strings.TrimPrefix(string(payload), "{"))
 				},
 			})
-			hits := s.echo.Count()
-			a := hdrBrowser(t).Get(s.url("/"))
+			hits := s.Echo.Count()
+			a := hdrBrowser(t).Get(s.URL("/"))
 			if a.StatusCode != c.status {
 				t.Fatalf("status %d, want %d: %.300s", a.StatusCode, c.status, a.Body)
 			}
 			if c.status != http.StatusOK {
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				return
 			}
 			got := hdrIdentity(t, a.Seen(t))
@@ -948,7 +948,7 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 	const marker = "hidden-marker-63c1"
 	t.Setenv("HDR_HIDDEN", marker)
 	s := newStreet(t, `route {
-		authentiq {`+siteOptions+`}
+		authentiq {`+testrig.SiteOptions+`}
 		header X-Name {http.auth.user.name}
 		header X-Twice "{http.auth.user.nickname} {http.auth.user.given_name}"
 		header X-Deep {http.auth.user.address.country}
@@ -964,14 +964,14 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 		"name": "{env.HDR_HIDDEN} {file./etc/passwd}", "nickname": "{file./etc/passwd}", "given_name": "{http.request.host}",
 		"family_name": "{env.HDR_HIDDEN}", "middle_name": `\{env.HDR_HIDDEN\} {{env.HDR_HIDDEN}}`, "email": "{http.auth.user.name}@example.com",
 	}
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 		for name, value := range braces {
 			c[name] = value
 		}
 		c["address"] = map[string]any{"country": "{env.HDR_HIDDEN}"}
 	}})
 	b := hdrBrowser(t)
-	a := b.Get(s.url("/"))
+	a := b.Get(s.URL("/"))
 	got := a.Seen(t)
 	identity := hdrIdentity(t, got)
 	for header, want := range map[string]string{
@@ -991,16 +991,16 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 			t.Errorf("%s: %q, want %q", header, value, want)
 		}
 	}
-	hello := b.Get(s.url("/hello"))
+	hello := b.Get(s.URL("/hello"))
 	if want := braces["name"] + "|" + braces["nickname"] + "|" + braces["name"]; hello.Body != want {
 		t.Errorf("respond: %q, want %q", hello.Body, want)
 	}
-	page := hdrBrowser(t).Post(s.url("/{env.HDR_HIDDEN}/{file./etc/passwd}?q={env.HDR_HIDDEN}"))
+	page := hdrBrowser(t).Post(s.URL("/{env.HDR_HIDDEN}/{file./etc/passwd}?q={env.HDR_HIDDEN}"))
 	if page.StatusCode != http.StatusUnauthorized {
 		t.Errorf("status %d, want 401", page.StatusCode)
 	}
 	for where, text := range map[string]string{
-		"what the upstream saw": fmt.Sprint(got), "an answer": fmt.Sprint(a.Header, hello.Header, hello.Body), "our page": page.Body, "the log": s.logged(),
+		"what the upstream saw": fmt.Sprint(got), "an answer": fmt.Sprint(a.Header, hello.Header, hello.Body), "our page": page.Body, "the log": s.Logged(),
 	} {
 		if strings.Contains(text, marker) || strings.Contains(text, "root:") {
 			t.Errorf("%s has what a placeholder stands for", where)
@@ -1010,38 +1010,38 @@ func TestBracesInClaimsStayLiteral(t *testing.T) {
 
 func TestPlaceholdersTellHandlersWhoTheUserIs(t *testing.T) {
 	s := newStreet(t, `route {
-		authentiq /private* {`+siteOptions+`}
+		authentiq /private* {`+testrig.SiteOptions+`}
 		respond "{http.auth.user.id}|{http.auth.user.sub}|{http.auth.user.email}|{http.auth.user.email_verified}|{http.auth.user.address.locality}|{http.auth.user.aq:location.latitude}|{http.vars.authentiq}|"
 		}`)
 	// A claim by the name of a placeholder of ours does not stand for it.
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["id"] = "root" }})
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["id"] = "root" }})
 	b := hdrBrowser(t)
-	a := b.Get(s.url("/private"))
+	a := b.Get(s.URL("/private"))
 	if want := authentiqtest.Alice + "|" + authentiqtest.Alice + "|alice@example.com|true|Portland|43.6591||"; a.Body != want {
 		t.Errorf("signed in: %q, want %q", a.Body, want)
 	}
-	if a := b.Get(s.url("/public"), "X-Authentiq-Subject", "root"); a.Body != "|||||||" {
+	if a := b.Get(s.URL("/public"), "X-Authentiq-Subject", "root"); a.Body != "|||||||" {
 		t.Errorf("on a path that is not gated: %q", a.Body)
 	}
-	s.load("route {\nauthentiq {" + siteOptions + "}\nrespond {http.auth.user.address}\n}")
+	s.Load("route {\nauthentiq {" + testrig.SiteOptions + "}\nrespond {http.auth.user.address}\n}")
 	for _, claim := range []string{"exp", "nonce", "nosuch", "address.nosuch", "email.nosuch"} {
 		if value, there := (&visit{session: &session{claims: claims.Claims{"email": "a@example.com", "address": map[string]any{"country": "a"}}}}).placeholder(userPlaceholder + claim); !there || value != "" {
 			t.Errorf("%s: %v, want nothing", claim, value)
 		}
 	}
 	const address = `{"country":"United States","formatted":"12 Harbor Lane\u000aPortland, Maine 04101\u000aUnited States","locality":"Portland","postal_code":"04101","state":"Maine","street_address":"12 Harbor Lane"}`
-	if a := b.Get(s.url("/")); a.Body != address {
+	if a := b.Get(s.URL("/")); a.Body != address {
 		t.Errorf("an object: %q, want %q", a.Body, address)
 	}
 }
 
 func TestTheAccessLogNamesTheUser(t *testing.T) {
-	s := newStreet(t, "authentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
+	s := newStreet(t, "authentiq /private* {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	b.Get(s.url("/private/page")).Seen(t)
-	b.Get(s.url("/public/page"), "X-Authentiq-Subject", "root").Seen(t)
+	b.Get(s.URL("/private/page")).Seen(t)
+	b.Get(s.URL("/public/page"), "X-Authentiq-Subject", "root").Seen(t)
 	lines := func(uri string) (found []map[string]any) {
-		for _, entry := range s.events("handled request") {
+		for _, entry := range s.Events("handled request") {
 			if request, _ := entry["request"].(map[string]any); request["uri"] == uri {
 				found = append(found, entry)
 			}

@@ -26,7 +26,7 @@ const aliceAddress = "alice@example.com"
 func (b *browser) sentWith(s *street, address string, header ...string) url.Values {
 	b.T.Helper()
 	a := b.Step(address, header...)
-	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
+	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.Issuer) {
 		b.T.Fatalf("%s leads to %d %q", address, a.StatusCode, a.Header.Get("Location"))
 	}
 	q := flowQueryOf(b.T, a.Header.Get("Location"))
@@ -51,11 +51,11 @@ func (b *browser) hinted(s *street, address, want string) {
 func (b *browser) without(s *street, fits func(name string) bool) {
 	b.T.Helper()
 	for _, path := range []string{"/", "/authentiq/x"} {
-		u, err := url.Parse(s.url(path))
+		u, err := url.Parse(s.URL(path))
 		if err != nil {
 			b.T.Fatal(err)
 		}
-		for _, c := range ourCookies(b, s.url(path)) {
+		for _, c := range ourCookies(b, s.URL(path)) {
 			if fits(c.Name) {
 				for _, at := range []string{"/", "/authentiq"} {
 					b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: c.Name, Path: at, MaxAge: -1}})
@@ -67,7 +67,7 @@ func (b *browser) without(s *street, fits func(name string) bool) {
 
 // who is the cookie that says who it was.
 func who(b *browser, s *street) *http.Cookie {
-	for _, c := range b.Cookies(s.url("/")) {
+	for _, c := range b.Cookies(s.URL("/")) {
 		if c.Name == plainCookie+whoSuffix {
 			return c
 		}
@@ -80,13 +80,13 @@ func TestWhoseSessionHasEndedIsNamedAtTheNextSignIn(t *testing.T) {
 		"its lifetime is over": func(t *testing.T, s *street, clock *both, b *browser) { s.pass(clock, 12*time.Hour) },
 		"the browser has dropped it": func(t *testing.T, s *street, clock *both, b *browser) {
 			s.pass(clock, 29*24*time.Hour)
-			b.without(s, sessionName.MatchString)
+			b.without(s, testrig.SessionName.MatchString)
 		},
 		"its user was away":       func(t *testing.T, s *street, clock *both, b *browser) { s.pass(clock, 2*time.Hour) },
-		"signed out from afar":    func(t *testing.T, s *street, clock *both, b *browser) { s.ends(s.logoutToken("", b.sid(s))) },
-		"his phone, all sessions": func(t *testing.T, s *street, clock *both, b *browser) { s.ends(s.logoutToken(authentiqtest.Alice, "")) },
+		"signed out from afar":    func(t *testing.T, s *street, clock *both, b *browser) { s.ends(s.LogoutToken("", b.sid(s))) },
+		"his phone, all sessions": func(t *testing.T, s *street, clock *both, b *browser) { s.ends(s.LogoutToken(authentiqtest.Alice, "")) },
 		"the provider no longer vouches for it": func(t *testing.T, s *street, clock *both, b *browser) {
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
+			s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
 			s.pass(clock, 10*time.Minute)
 		},
 	} {
@@ -95,11 +95,11 @@ func TestWhoseSessionHasEndedIsNamedAtTheNextSignIn(t *testing.T) {
 			s.pass(clock, 0)
 			b := s.signedIn()
 			end(t, s, clock, b)
-			b.hinted(s, s.url("/deep?x=1"), aliceAddress)
-			s.provider.SetHooks(authentiqtest.Hooks{})
-			b.hinted(s, s.url("/authentiq/sign-in?return_to=/deep"), aliceAddress)
+			b.hinted(s, s.URL("/deep?x=1"), aliceAddress)
+			s.Provider.SetHooks(authentiqtest.Hooks{})
+			b.hinted(s, s.URL("/authentiq/sign-in?return_to=/deep"), aliceAddress)
 			s.pass(clock, 2*time.Second) // what begins in the second of a logout token ends with it
-			if sub := b.Get(s.url("/deep")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := b.Get(s.URL("/deep")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("%q came in", sub)
 			}
 		})
@@ -115,26 +115,26 @@ func TestNobodyIsNamedWhoIsNotLikelyToSignIn(t *testing.T) {
 		query         url.Values // what is asked
 	}{
 		{"nobody was here", "", func(s *street, _ *both, b *browser) { b.without(s, func(string) bool { return true }) }, "/", nil},
-		{"he has signed out", "", func(s *street, _ *both, b *browser) { b.Post(s.url("/authentiq/sign-out")) }, "/", nil},
+		{"he has signed out", "", func(s *street, _ *both, b *browser) { b.Post(s.URL("/authentiq/sign-out")) }, "/", nil},
 		{"he has signed out after his session ended", "", func(s *street, clock *both, b *browser) {
 			end(s, clock)
-			b.Step(s.url("/"))
-			b.Post(s.url("/authentiq/sign-out"))
+			b.Step(s.URL("/"))
+			b.Post(s.URL("/authentiq/sign-out"))
 		}, "/", nil},
 		{"he has signed out at the provider, in this browser", "", func(s *street, _ *both, b *browser) {
-			b.framed(s, url.Values{"iss": {s.issuer}, "sid": {b.sid(s)}})
+			b.framed(s, url.Values{"iss": {s.Issuer}, "sid": {b.sid(s)}})
 		}, "/", nil},
 		{"it was too long ago", "", func(s *street, clock *both, b *browser) { s.pass(clock, 12*time.Hour+whoAfter) }, "/", nil},
 		{"somebody else wants to", "", func(s *street, clock *both, b *browser) { end(s, clock) }, "/authentiq/sign-in?again=other", url.Values{"prompt": {"login"}}},
 		{"somebody else wanted to, and has gone", "", func(s *street, clock *both, b *browser) {
 			end(s, clock)
-			b.Step(s.url("/authentiq/sign-in?again=other"))
+			b.Step(s.URL("/authentiq/sign-in?again=other"))
 		}, "/", nil},
 		{"an account is to be chosen", "auth_param prompt select_account", func(s *street, clock *both, b *browser) { end(s, clock) }, "/", url.Values{"prompt": {"select_account"}}},
 		{"a link has one chosen", "allow_param prompt", func(s *street, clock *both, b *browser) { end(s, clock) }, "/authentiq/sign-in?prompt=consent+select_account", url.Values{"prompt": {"consent select_account"}}},
 		{"it is turned off", "login_hint off", func(s *street, clock *both, b *browser) { end(s, clock) }, "/", nil},
 		{"it was turned off since", "", func(s *street, clock *both, b *browser) {
-			s.load(gate("login_hint off"))
+			s.Load(testrig.GateBlock("login_hint off"))
 			s.pass(clock, 2*time.Hour)
 		}, "/", nil},
 	} {
@@ -145,7 +145,7 @@ func TestNobodyIsNamedWhoIsNotLikelyToSignIn(t *testing.T) {
 				t.Errorf("it is remembered: %t", kept)
 			}
 			test.before(s, clock, b)
-			q := b.sentWith(s, s.url(test.path))
+			q := b.sentWith(s, s.URL(test.path))
 			if q.Has("login_hint") || q.Has("id_token_hint") {
 				t.Errorf("the provider is asked with %q", q)
 			}
@@ -170,7 +170,7 @@ func TestWhoIsNamedOtherwiseIsWhoIsMeant(t *testing.T) {
 			s, clock := signedOutStreet(t, test.options)
 			b := s.signedIn()
 			s.pass(clock, 2*time.Hour)
-			b.hinted(s, s.url(test.path), test.want)
+			b.hinted(s, s.URL(test.path), test.want)
 		})
 	}
 }
@@ -202,8 +202,8 @@ func TestSomebodyElseWhoSignsInIsSomebodyElse(t *testing.T) {
 	s, clock := signedOutStreet(t, "headers remote-user")
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
-	s.provider.SignInAs(authentiqtest.Bob)
-	got := b.Get(s.url("/")).Seen(t)
+	s.Provider.SignInAs(authentiqtest.Bob)
+	got := b.Get(s.URL("/")).Seen(t)
 	if last := s.asked(); last[len(last)-1].Get("login_hint") != aliceAddress {
 		t.Fatalf("Alice was not expected: %q", last)
 	}
@@ -214,34 +214,34 @@ func TestSomebodyElseWhoSignsInIsSomebodyElse(t *testing.T) {
 		t.Errorf("the application is told of Alice: %q", got.Headers)
 	}
 	s.pass(clock, 2*time.Hour)
-	b.hinted(s, s.url("/"), authentiqtest.Bob) // whose address nobody has verified
+	b.hinted(s, s.URL("/"), authentiqtest.Bob) // whose address nobody has verified
 }
 
 func TestWhoIsKeptOutMayShareMoreAsHimself(t *testing.T) {
-	s := newStreet(t, gate("require email *@example.net"))
+	s := newStreet(t, testrig.GateBlock("require email *@example.net"))
 	b := newBrowser(t)
-	s.provider.SetHooks(callbackWithout("email"))
-	a := b.Get(s.url("/x"))
+	s.Provider.SetHooks(callbackWithout("email"))
+	a := b.Get(s.URL("/x"))
 	if a.StatusCode != http.StatusForbidden || who(b, s) == nil {
-		t.Fatalf("%d, cookies %q", a.StatusCode, b.CookieHeader(s.url("/")))
+		t.Fatalf("%d, cookies %q", a.StatusCode, b.CookieHeader(s.URL("/")))
 	}
-	if share := b.sentWith(s, s.url(answersLinks(a)[labelShare])); share.Get("login_hint") != authentiqtest.Alice || share.Get("prompt") != "consent" {
+	if share := b.sentWith(s, s.URL(answersLinks(a)[labelShare])); share.Get("login_hint") != authentiqtest.Alice || share.Get("prompt") != "consent" {
 		t.Errorf("sharing asks %q", share)
 	}
-	if other := b.sentWith(s, s.url(answersLinks(a)[labelOther])); other.Has("login_hint") || other.Get("prompt") != "login" {
+	if other := b.sentWith(s, s.URL(answersLinks(a)[labelOther])); other.Has("login_hint") || other.Get("prompt") != "login" {
 		t.Errorf("someone else asks %q", other)
 	}
 	// He never was signed in, so that he can't sign out: it is for now.
-	b.Get(s.url("/x"))
+	b.Get(s.URL("/x"))
 	s.setClock(time.Now().Add(loginLifetime))
-	b.hinted(s, s.url("/x"), "")
+	b.hinted(s, s.URL("/x"), "")
 }
 
 func TestTheStepUpNamesWhoIsSignedIn(t *testing.T) {
 	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m"))
 	b := s.signedIn()
 	s.pass(clock, 11*time.Minute)
-	if q := b.sentWith(s, s.url("/admin/x")); q.Get("login_hint") != aliceAddress || q.Get("max_age") != "600" {
+	if q := b.sentWith(s, s.URL("/admin/x")); q.Get("login_hint") != aliceAddress || q.Get("max_age") != "600" {
 		t.Errorf("it asks %q", q)
 	}
 }
@@ -270,9 +270,9 @@ func TestAHintThatTheProviderDoesNotTakeLocksNobodyOut(t *testing.T) {
 				s, clock := signedOutStreet(t, "allow_param ui_locales")
 				b := s.signedIn()
 				s.pass(clock, 2*time.Hour)
-				s.provider.SetHooks(takesNoHints(code, false))
-				s.provider.ResetRequests()
-				got := b.Get(s.url(path)).Seen(t)
+				s.Provider.SetHooks(takesNoHints(code, false))
+				s.Provider.ResetRequests()
+				got := b.Get(s.URL(path)).Seen(t)
 				if got.Line != "GET /deep?x=1 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 					t.Errorf("arrived at %q", got.Line)
 				}
@@ -285,17 +285,17 @@ func TestAHintThatTheProviderDoesNotTakeLocksNobodyOut(t *testing.T) {
 						t.Errorf("%s was %q, then %q", name, asked[0][name], asked[1][name])
 					}
 				}
-				if events := s.events(eventHintRefused); len(events) != 1 || events[0]["error"] != code {
+				if events := s.Events(eventHintRefused); len(events) != 1 || events[0]["error"] != code {
 					t.Errorf("the log has %v", events)
 				}
 				// Who has come in is named again next time: the one that he is.
 				s.pass(clock, 2*time.Hour)
-				b.hinted(s, s.url("/"), aliceAddress)
+				b.hinted(s, s.URL("/"), aliceAddress)
 
 				// An answer that has nothing to do with hints is the answer, once and for all.
-				s.provider.SetHooks(takesNoHints(code, true))
-				s.provider.ResetRequests()
-				a := b.Get(s.url(path))
+				s.Provider.SetHooks(takesNoHints(code, true))
+				s.Provider.ResetRequests()
+				a := b.Get(s.URL(path))
 				if a.StatusCode != http.StatusForbidden && a.StatusCode != http.StatusBadRequest || len(s.asked()) != 2 {
 					t.Errorf("%d after %q", a.StatusCode, b.Visited)
 				}
@@ -309,9 +309,9 @@ func TestOtherErrorsAreNotTakenForAHints(t *testing.T) {
 		s, clock := signedOutStreet(t, "")
 		b := s.signedIn()
 		s.pass(clock, 2*time.Hour)
-		s.provider.SetHooks(takesNoHints(code, false))
-		s.provider.ResetRequests()
-		if a := b.Get(s.url("/")); a.StatusCode < 400 || len(s.asked()) != 1 {
+		s.Provider.SetHooks(takesNoHints(code, false))
+		s.Provider.ResetRequests()
+		if a := b.Get(s.URL("/")); a.StatusCode < 400 || len(s.asked()) != 1 {
 			t.Errorf("%s: %d, asked %d times", code, a.StatusCode, len(s.asked()))
 		}
 	}
@@ -319,25 +319,25 @@ func TestOtherErrorsAreNotTakenForAHints(t *testing.T) {
 	s, clock := signedOutStreet(t, "")
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
-	callback := b.ToCallback(s.url("/"))
+	callback := b.ToCallback(s.URL("/"))
 	foreign := flowQuery(t, callback, func(q url.Values) {
 		q.Del("code")
 		q.Set("error", "login_required")
 		q.Set("iss", "https://evil.example/")
 	})
 	s.callbackRefused(t, b, foreign, http.StatusBadRequest, "iss", "")
-	again := flowQuery(t, foreign, func(q url.Values) { q.Set("iss", s.issuer) })
+	again := flowQuery(t, foreign, func(q url.Values) { q.Set("iss", s.Issuer) })
 	s.callbackRefused(t, b, again, http.StatusBadRequest, "state", "")
 }
 
 // An error that is planted must not end a session, no more than a success would
 // before it is one.
 func TestAHintThatIsNotTakenEndsNoSession(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	s.provider.SetHooks(takesNoHints("login_required", false))
-	callback := b.ToCallback(s.url("/authentiq/sign-in"))
-	if a := b.Step(callback); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.Authorize)) {
+	s.Provider.SetHooks(takesNoHints("login_required", false))
+	callback := b.ToCallback(s.URL("/authentiq/sign-in"))
+	if a := b.Step(callback); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.Provider.EndpointURL(authentiqtest.Authorize)) {
 		t.Fatalf("%d %q", a.StatusCode, a.Header)
 	}
 	if !b.in(s) {
@@ -350,7 +350,7 @@ func TestAnIDTokenGoesAlongOnlyWhereNobodyMayBeAsked(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
 	for prompt, want := range map[string]bool{"none": true, "login": false, "consent": false, "": false} {
-		q := b.sentWith(s, s.url("/authentiq/sign-in?"+url.Values{"prompt": {prompt}}.Encode()))
+		q := b.sentWith(s, s.URL("/authentiq/sign-in?"+url.Values{"prompt": {prompt}}.Encode()))
 		if got := q.Get("id_token_hint"); (got != "") != want || want && payloadOf(t, got)["sub"] != authentiqtest.Alice {
 			t.Errorf("prompt %q: %q", prompt, q)
 		}
@@ -358,16 +358,16 @@ func TestAnIDTokenGoesAlongOnlyWhereNobodyMayBeAsked(t *testing.T) {
 			t.Errorf("prompt %q: %q", prompt, q)
 		}
 	}
-	if q := b.sentWith(s, s.url("/authentiq/sign-in?prompt=none&again=other")); q.Has("id_token_hint") {
+	if q := b.sentWith(s, s.URL("/authentiq/sign-in?prompt=none&again=other")); q.Has("id_token_hint") {
 		t.Errorf("somebody else: %q", q)
 	}
 
 	// Somebody else is signed in there, whom the provider must not let in by that token.
-	silent := s.url("/authentiq/sign-in?prompt=none&return_to=/x")
+	silent := s.URL("/authentiq/sign-in?prompt=none&return_to=/x")
 	b = s.signedIn()
-	s.provider.SignInAs(authentiqtest.Bob)
-	b.Get(s.issuer + "authorize?" + url.Values{"client_id": {s.client}, "redirect_uri": {s.url("/")}, "response_type": {"code"}}.Encode())
-	s.provider.ResetRequests()
+	s.Provider.SignInAs(authentiqtest.Bob)
+	b.Get(s.Issuer + "authorize?" + url.Values{"client_id": {s.ClientID}, "redirect_uri": {s.URL("/")}, "response_type": {"code"}}.Encode())
+	s.Provider.ResetRequests()
 	if sub := b.Get(silent).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob || len(s.asked()) != 2 {
 		t.Errorf("%q came in, by %q", sub, b.Visited)
 	}
@@ -378,10 +378,10 @@ func TestAnIDTokenGoesAlongOnlyWhereNobodyMayBeAsked(t *testing.T) {
 	// A token that the provider has taken back the key of is not shown to it again.
 	s, clock = signedOutStreet(t, "signing_alg RS256\nallow_param prompt", func(c *authentiqtest.Config) { c.SigningAlg = "RS256" })
 	b = s.signedIn()
-	s.provider.RotateKeys()
+	s.Provider.RotateKeys()
 	s.signedIn()
 	s.pass(clock, 2*time.Hour)
-	if q := b.sentWith(s, s.url("/authentiq/sign-in?prompt=none")); q.Has("id_token_hint") {
+	if q := b.sentWith(s, s.URL("/authentiq/sign-in?prompt=none")); q.Has("id_token_hint") {
 		t.Errorf("a disowned token: %q", q)
 	}
 }
@@ -391,10 +391,10 @@ func TestAnIDTokenGoesAlongOnlyWhereNobodyMayBeAsked(t *testing.T) {
 func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 	key := sessionKey()
 	options := "session {\nkeys " + key + "\n}"
-	s := newStreet(t, gate(options))
+	s := newStreet(t, testrig.GateBlock(options))
 	b := s.signedIn()
 	alice := who(b, s)
-	s.provider.SignInAs(authentiqtest.Bob)
+	s.Provider.SignInAs(authentiqtest.Bob)
 	bob := who(s.signedIn(), s)
 	if alice == nil || bob == nil {
 		t.Fatal("no cookie")
@@ -410,19 +410,19 @@ func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 		value = string(decoded)
 	}
 	var session, login string
-	for _, c := range b.Cookies(s.url("/")) {
+	for _, c := range b.Cookies(s.URL("/")) {
 		if c.Name == plainCookie {
 			session = c.Value
 		}
 	}
 	stranger := newBrowser(t)
-	stranger.Step(s.url("/"))
-	for _, c := range ourCookies(stranger, s.url("/")) {
+	stranger.Step(s.URL("/"))
+	for _, c := range ourCookies(stranger, s.URL("/")) {
 		login = c.Value
 	}
 	const name = plainCookie + whoSuffix
 	asked := func(line, host string) url.Values {
-		req := testrig.PageRequest(t, s.url("/"), "Cookie", line)
+		req := testrig.PageRequest(t, s.URL("/"), "Cookie", line)
 		req.Host = host
 		b := newBrowser(t)
 		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -432,7 +432,7 @@ func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 		}
 		return flowQueryOf(t, a.Header.Get("Location"))
 	}
-	here := "127.0.0.1:" + s.port
+	here := "127.0.0.1:" + s.Port
 	for what, line := range map[string]string{
 		"as it is": name + "=" + alice.Value, "twice the same": name + "=" + alice.Value + "; " + name + "=" + alice.Value,
 		"beside junk": name + "=x; " + name + "=" + alice.Value + "; " + name + "=" + flipped(bob.Value, 30),
@@ -460,33 +460,33 @@ func TestWhoItWasCanNotBeMadeUp(t *testing.T) {
 			t.Errorf("%s: %q", what, q)
 		}
 	}
-	if q := asked(name+"="+alice.Value, "other.localhost:"+s.port); q.Has("login_hint") {
+	if q := asked(name+"="+alice.Value, "other.localhost:"+s.Port); q.Has("login_hint") {
 		t.Errorf("at another host: %q", q)
 	}
-	hits := s.echo.Count()
-	s.denied(newBrowser(t).Step(s.url("/"), "Cookie", plainCookie+"="+alice.Value+"; "+name+"="+alice.Value), hits)
+	hits := s.Echo.Count()
+	s.Denied(newBrowser(t).Step(s.URL("/"), "Cookie", plainCookie+"="+alice.Value+"; "+name+"="+alice.Value), hits)
 	// The application sees none of it, whoever is signed in.
-	line := b.CookieHeader(s.url("/")) + "; app=1; " + name + "=x; " + hostCookie + whoSuffix + "=y"
-	if got := newBrowser(t).Step(s.url("/"), "Cookie", line).Seen(t).Values("Cookie"); strings.Contains(strings.Join(got, ""), "authentiq-who") || !strings.Contains(strings.Join(got, ""), "app=1") {
+	line := b.CookieHeader(s.URL("/")) + "; app=1; " + name + "=x; " + hostCookie + whoSuffix + "=y"
+	if got := newBrowser(t).Step(s.URL("/"), "Cookie", line).Seen(t).Values("Cookie"); strings.Contains(strings.Join(got, ""), "authentiq-who") || !strings.Contains(strings.Join(got, ""), "app=1") {
 		t.Errorf("the application is sent %q", got)
 	}
-	s.flowLoad(t, strings.ReplaceAll(gate(options), "CLIENT", "another"))
+	s.flowLoad(t, strings.ReplaceAll(testrig.GateBlock(options), "CLIENT", "another"))
 	if q := asked(name+"="+alice.Value, here); q.Has("login_hint") {
 		t.Errorf("for another client: %q", q)
 	}
-	s.flowLoad(t, gate("session {\nkeys "+sessionKey()+"\n}"))
+	s.flowLoad(t, testrig.GateBlock("session {\nkeys "+sessionKey()+"\n}"))
 	if q := asked(name+"="+alice.Value, here); q.Has("login_hint") {
 		t.Errorf("with the key gone: %q", q)
 	}
 	// A key that is gone keeps nobody from signing in or out, and is not looked for.
-	s.flowLoad(t, gate(""))
+	s.flowLoad(t, testrig.GateBlock(""))
 	b = newBrowser(t)
-	u, err := url.Parse(s.url("/"))
+	u, err := url.Parse(s.URL("/"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: alice.Value, Path: "/"}})
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	if kept := who(b, s); kept == nil || kept.Value == alice.Value {
 		t.Error("the old one is still there")
 	}
@@ -497,22 +497,22 @@ func TestWhoItWasIsInNoPageAndNoLog(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 2*time.Hour)
 	for name, a := range map[string]testrig.Answer{
-		"a page":        b.Step(s.url("/x")),
-		"a script":      b.fetch(s.url("/x")),
-		"a form":        b.Post(s.url("/x"), "Sec-Fetch-Site", "same-origin"),
-		"a sign-in":     b.Step(s.url("/authentiq/sign-in")),
-		"the session":   b.fetch(s.url("/authentiq/session")),
-		"a sign-out":    b.Step(s.url("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
-		"nothing":       b.Step(s.url("/authentiq/nothing")),
-		"no such state": b.Step(s.url("/authentiq/callback?state=x&code=y")),
+		"a page":        b.Step(s.URL("/x")),
+		"a script":      b.fetch(s.URL("/x")),
+		"a form":        b.Post(s.URL("/x"), "Sec-Fetch-Site", "same-origin"),
+		"a sign-in":     b.Step(s.URL("/authentiq/sign-in")),
+		"the session":   b.fetch(s.URL("/authentiq/session")),
+		"a sign-out":    b.Step(s.URL("/authentiq/sign-out"), "Sec-Fetch-Site", "none"),
+		"nothing":       b.Step(s.URL("/authentiq/nothing")),
+		"no such state": b.Step(s.URL("/authentiq/callback?state=x&code=y")),
 	} {
 		if strings.Contains(a.Body, aliceAddress) || strings.Contains(a.Body, url.QueryEscape(aliceAddress)) {
 			t.Errorf("%s tells it: %s", name, a.Body)
 		}
 	}
-	s.provider.SetHooks(takesNoHints("login_required", false))
-	b.Get(s.url("/")).Seen(t)
-	log := s.logged()
+	s.Provider.SetHooks(takesNoHints("login_required", false))
+	b.Get(s.URL("/")).Seen(t)
+	log := s.Logged()
 	for _, form := range []string{aliceAddress, url.QueryEscape(aliceAddress)} {
 		for _, line := range strings.Split(log, "\n") {
 			// What Caddy itself logs at debug of what it sends to the application is not ours.
@@ -525,7 +525,7 @@ func TestWhoItWasIsInNoPageAndNoLog(t *testing.T) {
 
 // Row 42: what says who it was has its place among the cookies, or is left out.
 func TestALargeSessionLeavesNoRoomForWhoItWas(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
 	if who(b, s) == nil {
 		t.Fatal("no cookie")
@@ -533,12 +533,12 @@ func TestALargeSessionLeavesNoRoomForWhoItWas(t *testing.T) {
 	left := false
 	for size := 4000; size < 5200; size += 32 {
 		cookiesGrow(s, size)
-		a := b.Get(s.url("/authentiq/sign-in?return_to=/x"))
+		a := b.Get(s.URL("/authentiq/sign-in?return_to=/x"))
 		if a.StatusCode != http.StatusOK {
 			break
 		}
 		total := 0
-		for _, c := range ourCookies(b, s.url("/authentiq/x")) {
+		for _, c := range ourCookies(b, s.URL("/authentiq/x")) {
 			total += len(c.Name) + len(c.Value)
 		}
 		if total > maxChunks*chunkSize+200 { // with what numbers the chunks
@@ -557,8 +557,8 @@ func TestTheScopeOfOneClickIsAskedForAndGivesNothing(t *testing.T) {
 		s := newStreet(t, "authentiq {\nissuer ISSUER\ndialect "+dialect+"\nclient_id CLIENT\nclient_secret SECRET\nscope aq:name email~rs aq:push\n}\nreverse_proxy UPSTREAM\n")
 		b := newBrowser(t)
 		for name, leaveOut := range map[string][]string{"he agrees": nil, "he does not": {"aq:push"}} {
-			s.provider.SignInAs(authentiqtest.Alice, leaveOut...)
-			got := owned(b.Get(s.url("/authentiq/sign-in")).Seen(t))
+			s.Provider.SignInAs(authentiqtest.Alice, leaveOut...)
+			got := owned(b.Get(s.URL("/authentiq/sign-in")).Seen(t))
 			delete(got, "X-Authentiq-Issuer")
 			delete(got, "X-Authentiq-Sid")
 			want := []string{"X-Authentiq-Email", "X-Authentiq-Email-Verified", "X-Authentiq-Family-Name", "X-Authentiq-Given-Name", "X-Authentiq-Locale",
@@ -572,7 +572,7 @@ func TestTheScopeOfOneClickIsAskedForAndGivesNothing(t *testing.T) {
 				t.Errorf("%s: the scope is %q", dialect, q.Get("scope"))
 			}
 		}
-		warned := s.events(warning)
+		warned := s.Events(warning)
 		if (len(warned) > 0) != (dialect != "authentiq") {
 			t.Errorf("%s: warned of %v", dialect, warned)
 		}
@@ -599,7 +599,7 @@ func (s *certifiedStreet) mixed(t *testing.T, ofSite, ofProvider *browser) *brow
 	}
 	keep(ofSite, s.at("app", "/authentiq/x"), "/")
 	if ofProvider != nil {
-		keep(ofProvider, s.issuer, "/")
+		keep(ofProvider, s.Issuer, "/")
 	}
 	return b
 }
@@ -687,28 +687,28 @@ func TestACertifiedProviderAsksSomebodyElseByAnIDTokenHint(t *testing.T) {
 // An address that somebody else vouches for, the provider may never have seen.
 func TestNobodysAddressIsToldThatOnlyASignerVouchesFor(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, "email email_verified", endpointOf(hr))))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, "email email_verified", endpointOf(hr))))
 	s.says(map[string]any{"email": nil, "email_verified": nil}, map[string]string{"email": "a", "email_verified": "a"}, map[string]any{
 		"a": hr.Distributed(hr.Sign(map[string]any{"email": "private@hr.example", "email_verified": true})),
 	})
 	b := s.signedIn()
-	if v := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Email"); v != "private@hr.example" {
+	if v := b.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Email"); v != "private@hr.example" {
 		t.Fatalf("the address is %q", v)
 	}
-	b.without(s, sessionName.MatchString)
-	b.hinted(s, s.url("/deep"), authentiqtest.Alice)
+	b.without(s, testrig.SessionName.MatchString)
+	b.hinted(s, s.URL("/deep"), authentiqtest.Alice)
 }
 
 // A query of the sign-in endpoint may say who somebody is, wherever it leads.
 func TestNoAccessLogHasWhoALinkNames(t *testing.T) {
-	s := newStreet(t, gate("callback_url http://app.localhost:PORT/authentiq/callback\nallow_param login_hint"))
+	s := newStreet(t, testrig.GateBlock("callback_url http://app.localhost:PORT/authentiq/callback\nallow_param login_hint"))
 	b := newBrowser(t)
-	hint := url.Values{"iss": {s.issuer}, "login_hint": {"marker@example.com"}}.Encode()
-	b.Step("http://other.localhost:" + s.port + "/authentiq/sign-in?" + hint)
-	b.fetches("http://app.localhost:" + s.port + "/authentiq/sign-in?login_hint=marker@example.com")
-	b.Step(s.url("/authentiq/signed-out")) // logged after them
-	testrig.Await(t, "the log is written", func() bool { return strings.Contains(s.logged(), "/authentiq/signed-out") })
-	if strings.Contains(s.logged(), "marker") {
+	hint := url.Values{"iss": {s.Issuer}, "login_hint": {"marker@example.com"}}.Encode()
+	b.Step("http://other.localhost:" + s.Port + "/authentiq/sign-in?" + hint)
+	b.fetches("http://app.localhost:" + s.Port + "/authentiq/sign-in?login_hint=marker@example.com")
+	b.Step(s.URL("/authentiq/signed-out")) // logged after them
+	testrig.Await(t, "the log is written", func() bool { return strings.Contains(s.Logged(), "/authentiq/signed-out") })
+	if strings.Contains(s.Logged(), "marker") {
 		t.Error("the log has who the link names")
 	}
 }

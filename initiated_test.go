@@ -26,16 +26,16 @@ func initiationForm(t *testing.T, address string, form url.Values, header ...str
 }
 
 func (s *street) initiation(query ...string) string {
-	q := url.Values{"iss": {s.issuer}}
+	q := url.Values{"iss": {s.Issuer}}
 	for i := 0; i+1 < len(query); i += 2 {
 		q.Add(query[i], query[i+1])
 	}
-	return s.url("/authentiq/sign-in?" + q.Encode())
+	return s.URL("/authentiq/sign-in?" + q.Encode())
 }
 
 func TestAnotherSiteCanAskForASignIn(t *testing.T) {
-	s := newStreet(t, gate(""))
-	target := s.url("/reports/7?x=1&y=%2F")
+	s := newStreet(t, testrig.GateBlock(""))
+	target := s.URL("/reports/7?x=1&y=%2F")
 	for name, journey := range map[string]func(b *browser) testrig.Answer{
 		"by a link": func(b *browser) testrig.Answer {
 			return b.Get(s.initiation(targetParam, target), "Sec-Fetch-Site", "cross-site")
@@ -44,14 +44,14 @@ func TestAnotherSiteCanAskForASignIn(t *testing.T) {
 			return b.Get(s.initiation(targetParam, strings.Replace(target, "http://", "HTTP://", 1)))
 		},
 		"by a form": func(b *browser) testrig.Answer {
-			return b.Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {target}}))
+			return b.Do(initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {s.Issuer}, targetParam: {target}}))
 		},
 		"by a form that says more": func(b *browser) testrig.Answer {
-			return b.Do(initiationForm(t, s.url("/authentiq/sign-in?return_to=/elsewhere&iss=x"), url.Values{issParam: {s.issuer}, targetParam: {target}, "prompt": {"login"}, "scope": {"x"}, "return_to": {"/elsewhere"}}))
+			return b.Do(initiationForm(t, s.URL("/authentiq/sign-in?return_to=/elsewhere&iss=x"), url.Values{issParam: {s.Issuer}, targetParam: {target}, "prompt": {"login"}, "scope": {"x"}, "return_to": {"/elsewhere"}}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.provider.ResetRequests()
+			s.Provider.ResetRequests()
 			got := journey(newBrowser(t)).Seen(t)
 			if got.Line != "GET /reports/7?x=1&y=%2F HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 				t.Errorf("arrived at %q", got.Line)
@@ -65,14 +65,14 @@ func TestAnotherSiteCanAskForASignIn(t *testing.T) {
 
 // Rows 1 to 8 and 62: it ends on this site, or at its front page.
 func TestASignInThatAnotherSiteAsksForEndsOnThisSite(t *testing.T) {
-	s := newStreet(t, gate(""))
-	here := s.url("")
+	s := newStreet(t, testrig.GateBlock(""))
+	here := s.URL("")
 	hostile := []string{
-		"", "/x", "x", "//127.0.0.1:" + s.port + "/x", "https://evil.example/", "//evil.example", "javascript:alert(1)", "data:text/html,x", "https:evil.example",
-		"https://127.0.0.1:" + s.port + "/x", "http://127.0.0.1/x", "http://127.0.0.1:1/x", "http://localhost:" + s.port + "/x", "http://app.localhost:" + s.port + "/x",
-		here + "@evil.example/", "http://u@127.0.0.1:" + s.port + "/x", "http://u:p@127.0.0.1:" + s.port + "/x", here + ".evil.example/x", "http://evil.example#" + here + "/x",
-		"http://evil.example/" + here + "/x", "http://evil.example\\@127.0.0.1:" + s.port + "/x", "http:\\\\127.0.0.1:" + s.port + "/x", "http:/127.0.0.1:" + s.port + "/x", "http:///127.0.0.1:" + s.port + "/x",
-		" " + here + "/x", here + "\t/x", "ht\ntp://127.0.0.1:" + s.port + "/x", here + "/" + strings.Repeat("a", maxReturn), here + "0/x", here + "/x\x00", "ws" + strings.TrimPrefix(here, "http") + "/x",
+		"", "/x", "x", "//127.0.0.1:" + s.Port + "/x", "https://evil.example/", "//evil.example", "javascript:alert(1)", "data:text/html,x", "https:evil.example",
+		"https://127.0.0.1:" + s.Port + "/x", "http://127.0.0.1/x", "http://127.0.0.1:1/x", "http://localhost:" + s.Port + "/x", "http://app.localhost:" + s.Port + "/x",
+		here + "@evil.example/", "http://u@127.0.0.1:" + s.Port + "/x", "http://u:p@127.0.0.1:" + s.Port + "/x", here + ".evil.example/x", "http://evil.example#" + here + "/x",
+		"http://evil.example/" + here + "/x", "http://evil.example\\@127.0.0.1:" + s.Port + "/x", "http:\\\\127.0.0.1:" + s.Port + "/x", "http:/127.0.0.1:" + s.Port + "/x", "http:///127.0.0.1:" + s.Port + "/x",
+		" " + here + "/x", here + "\t/x", "ht\ntp://127.0.0.1:" + s.Port + "/x", here + "/" + strings.Repeat("a", maxReturn), here + "0/x", here + "/x\x00", "ws" + strings.TrimPrefix(here, "http") + "/x",
 	}
 	for _, path := range hostileReturns {
 		if len(path) < 3000 {
@@ -118,28 +118,28 @@ func TestASignInThatAnotherSiteAsksForEndsOnThisSite(t *testing.T) {
 // Rows 62 and 97: what a browser says chooses no provider, and nothing is asked of one
 // that it names.
 func TestAnotherProviderIsNotEvenAsked(t *testing.T) {
-	s := newStreet(t, gate("allow_param login_hint"))
+	s := newStreet(t, testrig.GateBlock("allow_param login_hint"))
 	other, err := authentiqtest.NewServer(authentiqtest.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(other.Close)
 	b := s.signedIn()
-	signedIn := b.CookieHeader(s.url("/"))
+	signedIn := b.CookieHeader(s.URL("/"))
 	issuers := []string{
-		other.Issuer, "", " ", strings.TrimSuffix(s.issuer, "/"), s.issuer + "/", strings.ToUpper(s.issuer), s.issuer + "#", s.issuer + "?", " " + s.issuer, s.issuer + "\x00", s.issuer + "\n",
-		strings.Replace(s.issuer, "http://", "https://", 1), strings.Replace(s.issuer, "127.0.0.1", "localhost", 1), "https://evil.example/", "file:///etc/passwd", strings.Repeat("x", 5000),
+		other.Issuer, "", " ", strings.TrimSuffix(s.Issuer, "/"), s.Issuer + "/", strings.ToUpper(s.Issuer), s.Issuer + "#", s.Issuer + "?", " " + s.Issuer, s.Issuer + "\x00", s.Issuer + "\n",
+		strings.Replace(s.Issuer, "http://", "https://", 1), strings.Replace(s.Issuer, "127.0.0.1", "localhost", 1), "https://evil.example/", "file:///etc/passwd", strings.Repeat("x", 5000),
 	}
 	for _, iss := range issuers {
 		for name, ask := range map[string]func() testrig.Answer{
 			"a link": func() testrig.Answer {
-				return newBrowser(t).Step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}}.Encode()))
+				return newBrowser(t).Step(s.URL("/authentiq/sign-in?" + url.Values{issParam: {iss}}.Encode()))
 			},
 			"a link to somebody who is signed in": func() testrig.Answer {
-				return b.Step(s.url("/authentiq/sign-in?" + url.Values{issParam: {iss}, targetParam: {s.url("/x")}}.Encode()))
+				return b.Step(s.URL("/authentiq/sign-in?" + url.Values{issParam: {iss}, targetParam: {s.URL("/x")}}.Encode()))
 			},
 			"a form": func() testrig.Answer {
-				return newBrowser(t).Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {iss}}))
+				return newBrowser(t).Do(initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {iss}}))
 			},
 		} {
 			if a := ask(); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
@@ -148,28 +148,28 @@ func TestAnotherProviderIsNotEvenAsked(t *testing.T) {
 		}
 	}
 	for name, query := range map[string]url.Values{
-		"two issuers":             {issParam: {s.issuer, s.issuer}},
-		"two issuers, one other":  {issParam: {s.issuer, other.Issuer}},
-		"two issuers, one first":  {issParam: {other.Issuer, s.issuer}},
-		"two targets":             {issParam: {s.issuer}, targetParam: {s.url("/x"), s.url("/y")}},
-		"two hints":               {issParam: {s.issuer}, hintParam: {"a", "b"}},
-		"two ways to say where":   {issParam: {s.issuer}, targetParam: {s.url("/x")}, "return_to": {"/y"}},
-		"our way to say where to": {issParam: {s.issuer}, "return_to": {"/y"}},
+		"two issuers":             {issParam: {s.Issuer, s.Issuer}},
+		"two issuers, one other":  {issParam: {s.Issuer, other.Issuer}},
+		"two issuers, one first":  {issParam: {other.Issuer, s.Issuer}},
+		"two targets":             {issParam: {s.Issuer}, targetParam: {s.URL("/x"), s.URL("/y")}},
+		"two hints":               {issParam: {s.Issuer}, hintParam: {"a", "b"}},
+		"two ways to say where":   {issParam: {s.Issuer}, targetParam: {s.URL("/x")}, "return_to": {"/y"}},
+		"our way to say where to": {issParam: {s.Issuer}, "return_to": {"/y"}},
 	} {
-		if a := newBrowser(t).Step(s.url("/authentiq/sign-in?" + query.Encode())); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
+		if a := newBrowser(t).Step(s.URL("/authentiq/sign-in?" + query.Encode())); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %q", name, a.StatusCode, a.Header)
 		}
 		if name == "our way to say where to" || name == "two ways to say where" {
 			continue // which is not read of a form
 		}
-		if a := newBrowser(t).Do(initiationForm(t, s.url("/authentiq/sign-in"), query)); a.StatusCode != http.StatusBadRequest {
+		if a := newBrowser(t).Do(initiationForm(t, s.URL("/authentiq/sign-in"), query)); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s, in a form: %d", name, a.StatusCode)
 		}
 	}
 	if n := len(other.Requests("")); n > 0 {
 		t.Errorf("the other provider was asked %d times", n)
 	}
-	if b.CookieHeader(s.url("/")) != signedIn || !b.in(s) {
+	if b.CookieHeader(s.URL("/")) != signedIn || !b.in(s) {
 		t.Error("somebody was signed out")
 	}
 }
@@ -193,17 +193,17 @@ func TestAnotherSiteNamesNobodyUnlessItMay(t *testing.T) {
 			b := s.signedIn() // nor is he named who was here last
 			s.pass(clock, 2*time.Hour)
 			b.hinted(s, s.initiation(test.hint...), test.want)
-			form := url.Values{issParam: {s.issuer}}
+			form := url.Values{issParam: {s.Issuer}}
 			if len(test.hint) > 0 {
 				form.Set(hintParam, test.hint[1])
 			}
 			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			to, err := b.Do(initiationForm(t, s.url("/authentiq/sign-in"), form)).Location()
+			to, err := b.Do(initiationForm(t, s.URL("/authentiq/sign-in"), form)).Location()
 			if err != nil {
 				t.Fatal(err)
 			}
 			b.hinted(s, to.String(), test.want)
-			if strings.Contains(s.logged(), "bob") {
+			if strings.Contains(s.Logged(), "bob") {
 				t.Error("the log has whom it named")
 			}
 		})
@@ -211,9 +211,9 @@ func TestAnotherSiteNamesNobodyUnlessItMay(t *testing.T) {
 }
 
 func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	before := b.CookieHeader(s.url("/"))
+	before := b.CookieHeader(s.URL("/"))
 	for name, header := range map[string][]string{
 		"a frame":    {"Sec-Fetch-Dest", "iframe"},
 		"a script":   {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"},
@@ -224,7 +224,7 @@ func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 		stranger.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		for kind, a := range map[string]testrig.Answer{
 			"a link": newBrowser(t).Step(s.initiation(), header...),
-			"a form": stranger.Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, header...)),
+			"a form": stranger.Do(initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {s.Issuer}}, header...)),
 		} {
 			if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 				t.Errorf("%s, %s: %d %q", name, kind, a.StatusCode, a.Header)
@@ -232,18 +232,18 @@ func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 		}
 	}
 	for name, req := range map[string]*http.Request{
-		"no form at all":           initiationForm(t, s.url("/authentiq/sign-in"), nil, "Content-Type", ""),
-		"a form of another kind":   initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, "Content-Type", "multipart/form-data; boundary=x"),
-		"JSON":                     initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}}, "Content-Type", "application/json"),
-		"a form without an issuer": initiationForm(t, s.url("/authentiq/sign-in"), url.Values{targetParam: {s.url("/x")}}),
-		"the issuer elsewhere":     initiationForm(t, s.initiation(), url.Values{targetParam: {s.url("/x")}}),
-		"a form without an end":    initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, "x": {strings.Repeat("x", maxLogoutBody)}}),
+		"no form at all":           initiationForm(t, s.URL("/authentiq/sign-in"), nil, "Content-Type", ""),
+		"a form of another kind":   initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {s.Issuer}}, "Content-Type", "multipart/form-data; boundary=x"),
+		"JSON":                     initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {s.Issuer}}, "Content-Type", "application/json"),
+		"a form without an issuer": initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{targetParam: {s.URL("/x")}}),
+		"the issuer elsewhere":     initiationForm(t, s.initiation(), url.Values{targetParam: {s.URL("/x")}}),
+		"a form without an end":    initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {s.Issuer}, "x": {strings.Repeat("x", maxLogoutBody)}}),
 	} {
 		if a := newBrowser(t).Do(req); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Location") != "" || a.Header.Get("Allow") != "GET" {
 			t.Errorf("%s: %d %q", name, a.StatusCode, a.Header)
 		}
 	}
-	if b.CookieHeader(s.url("/")) != before || !b.in(s) {
+	if b.CookieHeader(s.URL("/")) != before || !b.in(s) {
 		t.Error("somebody was signed out")
 	}
 }
@@ -251,7 +251,7 @@ func TestAnotherSiteAsksInAPageOfItsOwnOrNotAtAll(t *testing.T) {
 // Whoever is signed in stays who he is: another site's link is worth no more than one
 // to the page.
 func TestWhoIsSignedInGoesToTheTargetAtOnce(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
 	loops := b.Client.CheckRedirect
 	b.Client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
@@ -259,14 +259,14 @@ func TestWhoIsSignedInGoesToTheTargetAtOnce(t *testing.T) {
 		return loops(req, via)
 	}
 	sid := b.sid(s)
-	s.provider.SignInAs(authentiqtest.Bob)
-	s.provider.ResetRequests()
+	s.Provider.SignInAs(authentiqtest.Bob)
+	s.Provider.ResetRequests()
 	for name, journey := range map[string]func() testrig.Answer{
 		"a link": func() testrig.Answer {
-			return b.Get(s.initiation(targetParam, s.url("/x?y=1"), hintParam, "bob@example.net"), "Sec-Fetch-Site", "cross-site")
+			return b.Get(s.initiation(targetParam, s.URL("/x?y=1"), hintParam, "bob@example.net"), "Sec-Fetch-Site", "cross-site")
 		},
 		"a form": func() testrig.Answer {
-			return b.Do(initiationForm(t, s.url("/authentiq/sign-in"), url.Values{issParam: {s.issuer}, targetParam: {s.url("/x?y=1")}}))
+			return b.Do(initiationForm(t, s.URL("/authentiq/sign-in"), url.Values{issParam: {s.Issuer}, targetParam: {s.URL("/x?y=1")}}))
 		},
 	} {
 		got := journey().Seen(t)
@@ -274,23 +274,23 @@ func TestWhoIsSignedInGoesToTheTargetAtOnce(t *testing.T) {
 			t.Errorf("%s: %q, and the provider was asked %q", name, got.Line, s.asked())
 		}
 	}
-	if at := strings.Index(s.logged(), "bob%40example.net"); at >= 0 {
-		t.Errorf("the log has whom the other site named: %s", s.logged()[max(0, at-300):at])
+	if at := strings.Index(s.Logged(), "bob%40example.net"); at >= 0 {
+		t.Errorf("the log has whom the other site named: %s", s.Logged()[max(0, at-300):at])
 	}
 	// One that does not satisfy the gate is kept until a sign-in has brought another.
-	s.load(gate("require email bob@example.net"))
-	if a := b.Step(s.initiation(targetParam, s.url("/x"))); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.issuer) {
+	s.Load(testrig.GateBlock("require email bob@example.net"))
+	if a := b.Step(s.initiation(targetParam, s.URL("/x"))); a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), s.Issuer) {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
-	s.load(gate(""))
+	s.Load(testrig.GateBlock(""))
 	if !b.in(s) || b.sid(s) != sid {
 		t.Error("the session has ended")
 	}
 }
 
 func TestASignInThatAnotherSiteAsksForGoesToTheOriginOfTheCallback(t *testing.T) {
-	s := newStreet(t, gate("callback_url http://app.localhost:PORT/authentiq/callback"))
-	app := "http://app.localhost:" + s.port
+	s := newStreet(t, testrig.GateBlock("callback_url http://app.localhost:PORT/authentiq/callback"))
+	app := "http://app.localhost:" + s.Port
 	b := newBrowser(t)
 	got := b.Get(s.initiation(targetParam, app+"/x")).Seen(t)
 	if got.Line != "GET /x HTTP/1.1" || b.Visited[len(b.Visited)-1] != app+"/x" {

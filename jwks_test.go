@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // publicMembers are those of public keys (RFC 7518 section 6, RFC 8037 section 2).
@@ -58,8 +60,8 @@ func TestOnlyThePublicHalvesOfKeysArePublished(t *testing.T) {
 			[]want{{"RSA", "", ""}, {"EC", "ES256", ""}, {"EC", "ES384", ""}, {"EC", "ES512", ""}, {"OKP", "EdDSA", ""}}},
 		"a JWK Set": {named, []want{{"RSA", "PS256", "one"}, {"EC", "ES384", "two"}}},
 	} {
-		s := newStreet(t, gate("client_auth private_key_jwt "+c.file))
-		keys := published(t, s.url("/authentiq/jwks.json"))
+		s := newStreet(t, testrig.GateBlock("client_auth private_key_jwt "+c.file))
+		keys := published(t, s.URL("/authentiq/jwks.json"))
 		if len(keys) != len(c.want) {
 			t.Fatalf("%s: %d keys", name, len(keys))
 		}
@@ -92,23 +94,23 @@ func TestOnlyThePublicHalvesOfKeysArePublished(t *testing.T) {
 func TestTheKeysAreForEverybodyWhoAsks(t *testing.T) {
 	first, second := jwkFile(t, "first", "", ""), jwkFile(t, "second", "", "")
 	s := newStreet(t, "respond nothing")
-	s.loadCaddyfile("http://app.localhost:PORT, http://127.0.0.1:PORT {\nroute {\n" +
-		"authentiq /two/* {\npath_prefix /two/in\n" + siteOptions + "client_auth private_key_jwt " + second + "\n}\n" +
-		"authentiq {" + siteOptions + "client_auth private_key_jwt " + first + "\n}\nreverse_proxy UPSTREAM\n}\n}\n" +
-		"http://other.localhost:PORT {\n" + gate("") + "}")
+	s.LoadCaddyfile("http://app.localhost:PORT, http://127.0.0.1:PORT {\nroute {\n" +
+		"authentiq /two/* {\npath_prefix /two/in\n" + testrig.SiteOptions + "client_auth private_key_jwt " + second + "\n}\n" +
+		"authentiq {" + testrig.SiteOptions + "client_auth private_key_jwt " + first + "\n}\nreverse_proxy UPSTREAM\n}\n}\n" +
+		"http://other.localhost:PORT {\n" + testrig.GateBlock("") + "}")
 	for address, kid := range map[string]string{"/authentiq/jwks.json": "first", "/two/in/jwks.json": "second"} {
-		keys := published(t, s.url(address))
+		keys := published(t, s.URL(address))
 		if len(keys) != 1 || keys[0]["kid"] != kid {
 			t.Errorf("%s: %v", address, keys)
 		}
 	}
-	if keys := published(t, "http://other.localhost:"+s.port+"/authentiq/jwks.json"); len(keys) != 0 {
+	if keys := published(t, "http://other.localhost:"+s.Port+"/authentiq/jwks.json"); len(keys) != 0 {
 		t.Errorf("a gate without keys: %v", keys)
 	}
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "OPTIONS": 405} {
 		// Neither a browser nor signed in.
-		req, err := http.NewRequest(method, s.url("/authentiq/jwks.json"), nil)
+		req, err := http.NewRequest(method, s.URL("/authentiq/jwks.json"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +129,7 @@ func TestTheKeysAreForEverybodyWhoAsks(t *testing.T) {
 			}
 		}
 	}
-	if s.echo.Count() != hits {
+	if s.Echo.Count() != hits {
 		t.Error("the upstream was asked")
 	}
 }
@@ -153,15 +155,15 @@ func TestAKeyIsFollowedByAnother(t *testing.T) {
 	}{
 		{[]string{older}, false}, {[]string{older, newer}, false}, {[]string{older, newer}, true}, {[]string{newer, older}, false}, {[]string{newer}, false}, {[]string{newer}, true},
 	} {
-		s.load(gate(signers(file(step.file...))))
+		s.Load(testrig.GateBlock(signers(file(step.file...))))
 		if step.learn {
-			set, err := fetched(s.url("/authentiq/jwks.json"))
+			set, err := fetched(s.URL("/authentiq/jwks.json"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			known = func() ([]byte, error) { return set, nil }
 		}
-		if a := newBrowser(t).Get(s.url("/")); a.StatusCode != http.StatusOK {
+		if a := newBrowser(t).Get(s.URL("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("step %d: %d %.300s", i, a.StatusCode, a.Body)
 		}
 	}

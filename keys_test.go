@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestKeysThatAreWeakOrMisreadAreRefused(t *testing.T) {
@@ -166,7 +168,7 @@ func TestAKeyFromAPlaceholderIsNeverTheEmptyKey(t *testing.T) {
 		{"the same twice", "{env.SESSION_TEST_KEY} {env.SESSION_TEST_KEY}", "key 2: is there already"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := s.tryLoad("http://127.0.0.1:PORT {\n" + gate("session {\nkeys "+test.keys+"\n}") + "}\n")
+			err := s.TryLoad("http://127.0.0.1:PORT {\n" + testrig.GateBlock("session {\nkeys "+test.keys+"\n}") + "}\n")
 			if test.want == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -177,7 +179,7 @@ func TestAKeyFromAPlaceholderIsNeverTheEmptyKey(t *testing.T) {
 				t.Fatalf("%v, want %q", err, test.want)
 			}
 			for _, secret := range []string{good, "short-but-secret", os.Getenv("SESSION_TEST_SHORT")} {
-				if strings.Contains(err.Error(), secret) || strings.Contains(s.logged(), secret) {
+				if strings.Contains(err.Error(), secret) || strings.Contains(s.Logged(), secret) {
 					t.Error("a key is in the error or the log")
 				}
 			}
@@ -188,17 +190,17 @@ func TestAKeyFromAPlaceholderIsNeverTheEmptyKey(t *testing.T) {
 func TestKeysCanBeReplacedOneByOne(t *testing.T) {
 	s := newStreet(t, "respond ok")
 	first, second := sessionKey(), sessionKey()
-	with := func(keys ...string) { s.load(gate("session {\nkeys " + strings.Join(keys, " ") + "\n}")) }
+	with := func(keys ...string) { s.Load(testrig.GateBlock("session {\nkeys " + strings.Join(keys, " ") + "\n}")) }
 	with(first)
 	b := steadySignIn(s)
-	old := ourLine(b, s.url("/"))
+	old := ourLine(b, s.URL("/"))
 	callback := steadyBrowser(t)
-	underWay := callback.ToCallback(s.url("/mine"))
+	underWay := callback.ToCallback(s.URL("/mine"))
 
 	with(second, first)
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 	newer := steadySignIn(s)
-	if line := ourLine(newer, s.url("/")); line[:len(plainCookie)+1+keyIDLength] == old[:len(plainCookie)+1+keyIDLength] {
+	if line := ourLine(newer, s.URL("/")); line[:len(plainCookie)+1+keyIDLength] == old[:len(plainCookie)+1+keyIDLength] {
 		t.Error("the old key still seals")
 	}
 	if got := callback.Get(underWay).Seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
@@ -206,22 +208,22 @@ func TestKeysCanBeReplacedOneByOne(t *testing.T) {
 	}
 	late := steadyBrowser(t)
 	with(first)
-	tooLate := late.ToCallback(s.url("/"))
+	tooLate := late.ToCallback(s.URL("/"))
 
 	with(second)
-	newer.Step(s.url("/")).Seen(t)
-	hits := s.echo.Count()
-	a := steadyBrowser(t).Step(s.url("/"), "Cookie", old)
-	s.denied(a, hits)
+	newer.Step(s.URL("/")).Seen(t)
+	hits := s.Echo.Count()
+	a := steadyBrowser(t).Step(s.URL("/"), "Cookie", old)
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther || !deleted(a.Header, plainCookie) {
 		t.Errorf("under a key that is gone: %d %q", a.StatusCode, a.Header["Set-Cookie"])
 	}
 	a = late.Step(tooLate)
-	s.denied(a, hits)
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "/authentiq/sign-in") {
 		t.Errorf("a sign-in under a key that is gone: %d %.200s", a.StatusCode, a.Body)
 	}
-	if b.Get(s.url("/")).Seen(t); len(b.Visited) != 4 {
+	if b.Get(s.URL("/")).Seen(t); len(b.Visited) != 4 {
 		t.Errorf("signing in anew took %q", b.Visited)
 	}
 }

@@ -66,7 +66,7 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 			t.Errorf("the email is %q", email)
 		}
 	}
-	if n := len(s.events(eventSessionEnded)); n != 0 {
+	if n := len(s.Events(eventSessionEnded)); n != 0 {
 		t.Error("the session has ended")
 	}
 	// Two uses of one token, as without all this, do end it there.
@@ -81,8 +81,8 @@ func TestACertifiedProviderThatRotatesTokensSeesEachOnce(t *testing.T) {
 			s.remove(name)
 		}
 	}
-	if n := len(s.events(eventSessionEnded)); n != 1 {
-		t.Errorf("the provider does not notice a token that is sent twice: this test is worth nothing\n%s", s.logged())
+	if n := len(s.Events(eventSessionEnded)); n != 1 {
+		t.Errorf("the provider does not notice a token that is sent twice: this test is worth nothing\n%s", s.Logged())
 	}
 }
 
@@ -100,7 +100,7 @@ type machine struct {
 func newMachine(t *testing.T, s *certifiedStreet, binary, storage, options string) *machine {
 	t.Helper()
 	port := testnet.Port(t)
-	m := &machine{t: t, port: port, s: s, binary: binary, config: s.fill(fmt.Sprintf(`{
+	m := &machine{t: t, port: port, s: s, binary: binary, config: s.Fill(fmt.Sprintf(`{
 	admin off
 	persist_config off
 	storage file_system %q
@@ -138,7 +138,7 @@ func (m *machine) kill() {
 // asks loads the page, as the site's own address.
 func (m *machine) asks(line string) (*http.Response, error) {
 	req := testrig.PageRequest(m.t, "http://127.0.0.1:"+m.port+"/", "Cookie", line)
-	req.Host = "app.localhost:" + m.s.port
+	req.Host = "app.localhost:" + m.s.Port
 	transport := &http.Transport{DisableKeepAlives: true}
 	resp, err := testrig.SteadyTransport{Transport: transport}.RoundTrip(req)
 	if err == nil {
@@ -237,7 +237,7 @@ func TestMachinesThatShareSessionsSpendEachTokenOnce(t *testing.T) {
 	const recheck = 3 * time.Second
 	for name, shared := range map[string]func(t *testing.T) (options string, storages func(s *certifiedStreet) [2]string){
 		"in one storage": func(*testing.T) (string, func(*certifiedStreet) [2]string) {
-			return "", func(s *certifiedStreet) [2]string { return [2]string{s.storage, s.storage} }
+			return "", func(s *certifiedStreet) [2]string { return [2]string{s.Storage, s.Storage} }
 		},
 		"in Redis, by keys of the configuration": func(t *testing.T) (string, func(*certifiedStreet) [2]string) {
 			server := storetest.StartRedis(t)
@@ -334,7 +334,7 @@ func TestStoppingLosesNoResult(t *testing.T) {
 	line := ourLine(b, p.URL("/"))
 	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
-	s.provider.SetHooks(h.hooks)
+	s.Provider.SetHooks(h.hooks)
 	time.Sleep(2 * time.Second) // until it is due, by the clock of a process
 	ctx, hangUp := context.WithCancel(t.Context())
 	go func() {
@@ -355,7 +355,7 @@ func TestStoppingLosesNoResult(t *testing.T) {
 		t.Fatal("it did not end")
 	}
 	first := *s
-	first.port = p.Port
+	first.Port = p.Port
 	again := startProcess(t, binary, s, storage, options)
 	testrig.Await(t, "the result is there", func() bool {
 		a := askProcess(again, &first, line)
@@ -363,7 +363,7 @@ func TestStoppingLosesNoResult(t *testing.T) {
 		return renewed(a.Header)
 	})
 	sent := make(map[string]bool)
-	for _, r := range s.provider.Requests(authentiqtest.Token) {
+	for _, r := range s.Provider.Requests(authentiqtest.Token) {
 		if token := r.Form.Get("refresh_token"); token != "" && sent[token] {
 			t.Errorf("a token was sent twice:\n%s", again.Logged())
 		} else {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/claims"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // mappingFields returns the headers that options make of claims, as lines, and
@@ -162,9 +163,9 @@ func TestAHeaderIsMappedFromAnyClaim(t *testing.T) {
 
 // Row by row: who the user is, by each way that an application is told.
 func TestTheUserIsTheSameOnEveryWay(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	block := func(claim string) string {
-		return "route {\nauthentiq {" + siteOptions + "user_claim " + claim + "\nheaders remote-user x-forwarded x-auth-request\n}\nheader X-Told <{http.auth.user.id}>\nreverse_proxy UPSTREAM\n}"
+		return "route {\nauthentiq {" + testrig.SiteOptions + "user_claim " + claim + "\nheaders remote-user x-forwarded x-auth-request\n}\nheader X-Told <{http.auth.user.id}>\nreverse_proxy UPSTREAM\n}"
 	}
 	for _, c := range []struct {
 		name, claim string
@@ -196,15 +197,15 @@ func TestTheUserIsTheSameOnEveryWay(t *testing.T) {
 		{"a placeholder", "nickname", map[string]any{"nickname": "{env.PATH}"}, "{env.PATH}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(all map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(all map[string]any) {
 				for name, value := range c.claims {
 					if all[name] = value; value == nil {
 						delete(all, name)
 					}
 				}
 			}})
-			s.load(block(c.claim))
-			a := hdrBrowser(t).Get(s.url("/"), "Remote-User", "root", "X-Forwarded-User", "root", "X-Auth-Request-User", "root")
+			s.Load(block(c.claim))
+			a := hdrBrowser(t).Get(s.URL("/"), "Remote-User", "root", "X-Forwarded-User", "root", "X-Auth-Request-User", "root")
 			got := a.Seen(t)
 			for _, header := range []string{"Remote-User", "X-Forwarded-User", "X-Auth-Request-User"} {
 				want := []string{c.want}
@@ -328,14 +329,14 @@ func TestClaimNamesMakeNoOtherHeaders(t *testing.T) {
 }
 
 func TestHostileClaimNamesOverTheWireAreNoOtherHeaders(t *testing.T) {
-	s := newStreet(t, gate("headers oidc-claim remote-user\n"))
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+	s := newStreet(t, testrig.GateBlock("headers oidc-claim remote-user\n"))
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 		for _, name := range []string{"SUB", "s-u-b", "Email", "email-verified", "EMAIL.VERIFIED", "emailéverified", "a\r\nX-Authentiq-Groups", "a\r\n\r\nGET /admin", "remote user", ":authority", strings.Repeat("n", 300), "名前"} {
 			c[name] = "root"
 		}
 		c["only:one"] = "1"
 	}})
-	got := hdrBrowser(t).Get(s.url("/"), "OIDC_CLAIM_sub", "root", "OIDC-CLAIM-email", "root").Seen(t)
+	got := hdrBrowser(t).Get(s.URL("/"), "OIDC_CLAIM_sub", "root", "OIDC-CLAIM-email", "root").Seen(t)
 	names := make(map[string]string)
 	for _, h := range got.Headers {
 		if other, twice := names[hdrFold(h[0])]; twice {
@@ -355,7 +356,7 @@ func TestHostileClaimNamesOverTheWireAreNoOtherHeaders(t *testing.T) {
 		}
 	}
 	// What was left out is said in the log, with names and no values.
-	if left := fmt.Sprint(s.events(eventHeaderLeftOut)); !strings.Contains(left, "OIDC_CLAIM_SUB") || strings.Contains(left, "root") {
+	if left := fmt.Sprint(s.Events(eventHeaderLeftOut)); !strings.Contains(left, "OIDC_CLAIM_SUB") || strings.Contains(left, "root") {
 		t.Errorf("the log says %s", left)
 	}
 }
@@ -367,8 +368,8 @@ func TestBracesInClaimsStayLiteralInPresetsAndMappedHeaders(t *testing.T) {
 	t.Setenv("MAPPING_HIDDEN", hidden)
 	file := textFile(t, hidden)
 	braces := "{env.MAPPING_HIDDEN} {file." + file + "} {http.request.host} {{env.MAPPING_HIDDEN}} {http.auth.user.email}"
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 		for _, claim := range []string{"name", "nickname", "preferred_username", "email", "team"} {
 			c[claim] = braces
 		}
@@ -376,9 +377,9 @@ func TestBracesInClaimsStayLiteralInPresetsAndMappedHeaders(t *testing.T) {
 		c["{env.MAPPING_HIDDEN}"] = "a claim's name"
 	}})
 	for _, encoding := range []string{"utf8", "percent", "rfc2047", "base64"} {
-		s.load("route {\nauthentiq {" + siteOptions + "user_claim nickname\nheaders remote-user x-forwarded x-auth-request oidc-claim\nheader X-Team team\nheader_encoding " + encoding + "\n}\n" +
+		s.Load("route {\nauthentiq {" + testrig.SiteOptions + "user_claim nickname\nheaders remote-user x-forwarded x-auth-request oidc-claim\nheader X-Team team\nheader_encoding " + encoding + "\n}\n" +
 			"request_header X-Copied {http.auth.user.id}\nrequest_header X-Again {http.request.header.Remote-User}\nheader X-Told {http.auth.user.team}\nreverse_proxy UPSTREAM {\nheader_up X-Sent {http.auth.user.nickname}\n}\n}")
-		a := hdrBrowser(t).Get(s.url("/"))
+		a := hdrBrowser(t).Get(s.URL("/"))
 		got := a.Seen(t)
 		for _, header := range []string{"Remote-User", "Remote-Name", "Remote-Email", "X-Forwarded-User", "X-Forwarded-Preferred-Username", "X-Auth-Request-User", "OIDC_CLAIM_name", "X-Team", "X-Again"} {
 			if value, err := mappingDecoders[encoding](got.Value(t, header)); err != nil || value != braces {
@@ -397,7 +398,7 @@ func TestBracesInClaimsStayLiteralInPresetsAndMappedHeaders(t *testing.T) {
 			t.Errorf("%s: what a placeholder stands for was sent: %q", encoding, got.Headers)
 		}
 	}
-	if strings.Contains(s.logged(), hidden) {
+	if strings.Contains(s.Logged(), hidden) {
 		t.Error("the log has what a placeholder stands for")
 	}
 }

@@ -22,11 +22,11 @@ import (
 // Every way to the upstream, not only that of signed-in users, is rid of forged
 // headers and of our cookies.
 func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
-	const private = "authentiq /private* {" + siteOptions + "}\n"
+	const private = "authentiq /private* {" + testrig.SiteOptions + "}\n"
 	s := newStreet(t, private+"reverse_proxy UPSTREAM")
 	b := hdrBrowser(t)
-	clean := hdrIdentity(t, b.Get(s.url("/private")).Seen(t))
-	cookie := hdrSession(b, s.url("/"))
+	clean := hdrIdentity(t, b.Get(s.URL("/private")).Seen(t))
+	cookie := hdrSession(b, s.URL("/"))
 	nobody := map[string]string{}
 	for _, site := range []struct {
 		name  string
@@ -36,11 +36,11 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 		{"in handle", "handle {\n" + private + "reverse_proxy UPSTREAM\n}"},
 		{"in route", "route {\n" + private + "reverse_proxy UPSTREAM\n}"},
 		{"twice", "route {\n" + private + private + "reverse_proxy UPSTREAM\n}"},
-		{"with a named matcher", "@p path /private*\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM"},
-		{"with a matcher that excludes", "@p not path /public*\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM"},
-		{"for some methods only", "@p {\nnot method OPTIONS\npath /private*\n}\nauthentiq @p {" + siteOptions + "}\nreverse_proxy UPSTREAM"},
+		{"with a named matcher", "@p path /private*\nauthentiq @p {" + testrig.SiteOptions + "}\nreverse_proxy UPSTREAM"},
+		{"with a matcher that excludes", "@p not path /public*\nauthentiq @p {" + testrig.SiteOptions + "}\nreverse_proxy UPSTREAM"},
+		{"for some methods only", "@p {\nnot method OPTIONS\npath /private*\n}\nauthentiq @p {" + testrig.SiteOptions + "}\nreverse_proxy UPSTREAM"},
 	} {
-		s.load(site.block)
+		s.Load(site.block)
 		for _, c := range []struct {
 			name, line, cookie string
 			lines              []string
@@ -59,13 +59,13 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 			{"a gated page, with a cookie that does not open", "GET /private", "authentiq=x", nil, nil},
 			{"DELETE of a gated page", "DELETE /private", "", nil, nil},
 		} {
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := hdrSend(s, hdrRequest(s, c.line, c.cookie, append(hdrForgeries(), c.lines...)...))
 			if c.want == nil {
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				continue
 			}
-			if s.echo.Count() != hits+1 {
+			if s.Echo.Count() != hits+1 {
 				t.Errorf("%s: %s: status %d, the upstream was not reached", site.name, c.name, a.StatusCode)
 				continue
 			}
@@ -78,46 +78,46 @@ func TestForgedHeadersAndOurCookiesAreRemovedOnEveryWayThrough(t *testing.T) {
 			}
 		}
 		// A preflight carries no cookies, whoever sends it.
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		a := hdrSend(s, hdrRequest(s, "OPTIONS /private", "", append(hdrForgeries(), "Origin: https://evil.example", "Access-Control-Request-Method: PUT")...))
 		if strings.HasPrefix(site.name, "for some methods") {
 			if identity := hdrIdentity(t, a.Seen(t)); len(identity) > 0 {
 				t.Errorf("%s: a preflight: the upstream saw %q", site.name, identity)
 			}
 		} else {
-			s.denied(a, hits)
+			s.Denied(a, hits)
 		}
 	}
 	t.Run("after the session has ended", func(t *testing.T) {
-		s.load(private + "reverse_proxy UPSTREAM")
-		b.Post(s.url("/authentiq/sign-out"))
+		s.Load(private + "reverse_proxy UPSTREAM")
+		b.Post(s.URL("/authentiq/sign-out"))
 		got := hdrSend(s, hdrRequest(s, "GET /public", cookie, hdrForgeries()...)).Seen(t)
 		if identity := hdrIdentity(t, got); len(identity) > 0 || len(got.Values("Cookie")) > 0 {
 			t.Errorf("the upstream saw %q", got.Headers)
 		}
-		hits := s.echo.Count()
-		s.denied(hdrSend(s, hdrRequest(s, "GET /private", cookie, hdrForgeries()...)), hits)
+		hits := s.Echo.Count()
+		s.Denied(hdrSend(s, hdrRequest(s, "GET /private", cookie, hdrForgeries()...)), hits)
 	})
 }
 
 func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.load(`route {
-		authentiq /a* {` + siteOptions + `}
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Load(`route {
+		authentiq /a* {` + testrig.SiteOptions + `}
 		@deeper path /a/b* /c*
-		authentiq @deeper {` + siteOptions + `}
+		authentiq @deeper {` + testrig.SiteOptions + `}
 		@staff path /a/staff*
-		authentiq @staff {` + siteOptions + `
+		authentiq @staff {` + testrig.SiteOptions + `
 			require email *@staff.example
 		}
 		reverse_proxy UPSTREAM
 	}`)
 	b := hdrBrowser(t)
-	clean := hdrIdentity(t, b.Get(s.url("/a")).Seen(t))
+	clean := hdrIdentity(t, b.Get(s.URL("/a")).Seen(t))
 	if clean["x-authentiq-subject"] != authentiqtest.Alice {
 		t.Fatalf("the upstream saw %q", clean)
 	}
-	cookie := hdrSession(b, s.url("/"))
+	cookie := hdrSession(b, s.URL("/"))
 	for _, c := range []struct {
 		path   string
 		status int
@@ -129,14 +129,14 @@ func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
 		{"/", http.StatusOK, nil},               // none
 		{"/a/staff", http.StatusForbidden, nil}, // the first lets in, the third does not
 	} {
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		a := hdrSend(s, hdrRequest(s, "GET "+c.path, cookie+"; mine=1", append(hdrForgeries(), "Connection: X-Authentiq-Subject")...))
 		if a.StatusCode != c.status {
 			t.Errorf("%s: status %d, want %d", c.path, a.StatusCode, c.status)
 			continue
 		}
 		if c.status != http.StatusOK {
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			continue
 		}
 		got := a.Seen(t)
@@ -148,10 +148,10 @@ func TestTwoGatesOneAfterTheOtherKnowTheSameUser(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/a", "/a/b", "/c", "/a/staff"} {
-		hits := s.echo.Count()
-		s.denied(hdrSend(s, hdrRequest(s, "GET "+path, "", hdrForgeries()...)), hits)
+		hits := s.Echo.Count()
+		s.Denied(hdrSend(s, hdrRequest(s, "GET "+path, "", hdrForgeries()...)), hits)
 	}
-	if sub := hdrBrowser(t).Get(s.url("/c/deep?q=1")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := hdrBrowser(t).Get(s.URL("/c/deep?q=1")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("signing in at the second gate: the upstream saw %q", sub)
 	}
 }
@@ -192,14 +192,14 @@ func matchingOwned(t *testing.T, what string, got testrig.Seen, names []string) 
 // What holds for the X-Authentiq table holds for every other name that a gate
 // sets, whatever it does with those who are not signed in.
 func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 		c["team"] = "t1"
 		delete(c, "name")
 		c["preferred_username"], c["groups"] = "", []any{}
 	}})
 	b := hdrSignedIn(s)
-	cookie := hdrSession(b, s.url("/"))
+	cookie := hdrSession(b, s.URL("/"))
 	for _, set := range matchingSets {
 		var forged []string
 		all := append([]string{"X-Authentiq-Subject", "X-Authentiq-Name"}, set.names...)
@@ -213,7 +213,7 @@ func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
 			trailers += name + ": admin\r\n" + strings.ReplaceAll(strings.ToLower(name), "-", "_") + ": admin\r\n"
 		}
 		for _, mode := range []string{"sign_in", "deny", "pass"} {
-			s.load("route {\nauthentiq /private* {" + siteOptions + set.options + "\nunauthenticated " + mode + "\n}\nreverse_proxy UPSTREAM\n}")
+			s.Load("route {\nauthentiq /private* {" + testrig.SiteOptions + set.options + "\nunauthenticated " + mode + "\n}\nreverse_proxy UPSTREAM\n}")
 			clean := matchingOwned(t, set.options, hdrSend(s, hdrRequest(s, "GET /private", cookie)).Seen(t), all)
 			if clean["x-authentiq-subject"] != authentiqtest.Alice || len(clean) <= 4 {
 				t.Fatalf("%s: without forgeries the upstream saw %q", set.options, clean)
@@ -248,15 +248,15 @@ func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
 					{"with a cookie that does not open", "/private", "authentiq=x", nil},
 				} {
 					what := set.options + ", " + mode + ": " + c.name + ", " + who.name
-					hits := s.echo.Count()
+					hits := s.Echo.Count()
 					a := hdrSend(s, hdrRequest(s, c.line+" "+who.path, who.cookie, slices.Concat(forged, c.lines)...)+c.body)
 					if who.path == "/private" && who.cookie != cookie && mode != "pass" {
-						if s.echo.Count() != hits || a.StatusCode != http.StatusUnauthorized {
+						if s.Echo.Count() != hits || a.StatusCode != http.StatusUnauthorized {
 							t.Errorf("%s: status %d", what, a.StatusCode)
 						}
 						continue
 					}
-					if s.echo.Count() != hits+1 {
+					if s.Echo.Count() != hits+1 {
 						t.Errorf("%s: status %d, the upstream was not reached", what, a.StatusCode)
 						continue
 					}
@@ -278,10 +278,10 @@ func TestNamesOfPresetsAreTheGatesAloneInEveryMode(t *testing.T) {
 
 // A user whom the rules keep out is nobody where nobody may pass.
 func TestPassLetsThoseWhomTheRulesKeepOutThroughAsNobody(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := hdrSignedIn(s)
-	s.load("route {\nauthentiq {" + siteOptions + "unauthenticated pass\nheaders remote-user oidc-claim\nrequire email *@staff.example\n}\nheader X-Told <{http.auth.user.id}{http.auth.user.email}>\nreverse_proxy UPSTREAM\n}")
-	for name, cookie := range map[string]string{"signed in, but kept out": hdrSession(b, s.url("/")), "signed out": ""} {
+	s.Load("route {\nauthentiq {" + testrig.SiteOptions + "unauthenticated pass\nheaders remote-user oidc-claim\nrequire email *@staff.example\n}\nheader X-Told <{http.auth.user.id}{http.auth.user.email}>\nreverse_proxy UPSTREAM\n}")
+	for name, cookie := range map[string]string{"signed in, but kept out": hdrSession(b, s.URL("/")), "signed out": ""} {
 		a := hdrSend(s, hdrRequest(s, "GET /", cookie, "Remote-User: admin", "oidc_claim_sub: admin", "X-Authentiq-Email: admin@staff.example"))
 		got := a.Seen(t)
 		if owned := matchingOwned(t, name, got, []string{"Remote-User", "Remote-Email", "Remote-Name", "Remote-Groups", "OIDC-CLAIM-"}); len(owned) > 0 {
@@ -299,7 +299,7 @@ func TestPassLetsThoseWhomTheRulesKeepOutThroughAsNobody(t *testing.T) {
 // matchingGates is a site with gates of two providers, or two clients: each has
 // a cookie, endpoints and header names of its own.
 func matchingGates(other *authentiqtest.Server, first, second string) string {
-	return "authentiq " + first + " {" + siteOptions + "path_prefix /one\nheaders remote-user\nsession {\ncookie one\n}\n}\n" +
+	return "authentiq " + first + " {" + testrig.SiteOptions + "path_prefix /one\nheaders remote-user\nsession {\ncookie one\n}\n}\n" +
 		"authentiq " + second + " {\nissuer " + other.Issuer + "\ndialect authentiq\nclient_id " + other.ClientID() + "\nclient_secret " + other.ClientSecret() +
 		"\nscope aq:name email\npath_prefix /two\nheaders x-forwarded\nheader X-Second email\nsession {\ncookie two\n}\n}\n"
 }
@@ -316,17 +316,17 @@ func matchingOther(t *testing.T) *authentiqtest.Server {
 }
 
 func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	other := matchingOther(t)
-	s.load("route {\n" + matchingGates(other, "/*", "/both*") + "header X-Told <{http.auth.user.id}>\nreverse_proxy UPSTREAM\n}")
+	s.Load("route {\n" + matchingGates(other, "/*", "/both*") + "header X-Told <{http.auth.user.id}>\nreverse_proxy UPSTREAM\n}")
 	b := hdrBrowser(t)
 	names := []string{"Remote-User", "Remote-Email", "X-Forwarded-User", "X-Forwarded-Email", "X-Second"}
-	first := b.Get(s.url("/first"))
+	first := b.Get(s.URL("/first"))
 	owned := matchingOwned(t, "the first gate", first.Seen(t), names)
 	if owned["x-authentiq-subject"] != authentiqtest.Alice || owned["remote-user"] != authentiqtest.Alice || owned["x-forwarded-user"] != "" || first.Header.Get("X-Told") != "<"+authentiqtest.Alice+">" {
 		t.Errorf("the first gate: the upstream saw %q", owned)
 	}
-	both := b.Get(s.url("/both"), "X-Second", "admin", "Remote_User", "admin", "X-Forwarded-User", "admin")
+	both := b.Get(s.URL("/both"), "X-Second", "admin", "Remote_User", "admin", "X-Forwarded-User", "admin")
 	owned = matchingOwned(t, "both", both.Seen(t), names)
 	for name, want := range map[string]string{
 		"remote-user": authentiqtest.Alice, "remote-email": "alice@example.com", // the first's, which the second leaves alone
@@ -344,14 +344,14 @@ func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
 	}
 	// One session is not the other's, under whatever name it comes.
 	values := make(map[string]string)
-	for _, c := range b.Cookies(s.url("/both")) {
+	for _, c := range b.Cookies(s.URL("/both")) {
 		values[c.Name] = c.Value
 	}
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	for _, cookie := range []string{
 		"one=" + values["one"], "two=" + values["two"], "one=" + values["two"] + "; two=" + values["one"], "one=" + values["one"] + "; two=" + values["one"], "one=" + values["two"] + "; two=" + values["two"],
 	} {
-		if a := hdrSend(s, hdrRequest(s, "GET /both", cookie)); a.StatusCode != http.StatusUnauthorized || s.echo.Count() != hits {
+		if a := hdrSend(s, hdrRequest(s, "GET /both", cookie)); a.StatusCode != http.StatusUnauthorized || s.Echo.Count() != hits {
 			t.Errorf("%.12s…: status %d", cookie, a.StatusCode)
 		}
 	}
@@ -359,11 +359,11 @@ func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
 		t.Errorf("both sessions: status %d", a.StatusCode)
 	}
 	// Signing out of the second leaves the first.
-	b.Post(s.url("/two/sign-out"))
-	if owned := matchingOwned(t, "after a sign-out", b.Get(s.url("/first")).Seen(t), names); owned["remote-user"] != authentiqtest.Alice {
+	b.Post(s.URL("/two/sign-out"))
+	if owned := matchingOwned(t, "after a sign-out", b.Get(s.URL("/first")).Seen(t), names); owned["remote-user"] != authentiqtest.Alice {
 		t.Errorf("after a sign-out at the other gate: %q", owned)
 	}
-	if a := b.Step(s.url("/both")); a.StatusCode != http.StatusSeeOther {
+	if a := b.Step(s.URL("/both")); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("after a sign-out: status %d", a.StatusCode)
 	}
 }
@@ -371,33 +371,33 @@ func TestTwoGatesWithTwoProvidersOneAfterTheOther(t *testing.T) {
 // Side by side, each in a handle of its own: a session, a forged name or an
 // endpoint of one means nothing to the other.
 func TestTwoGatesSideBySideKeepApart(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	other := matchingOther(t)
 	lines := strings.SplitAfterN(matchingGates(other, "*", "*"), "}\n}\n", 2)
-	s.load("handle /a/* {\n" + strings.ReplaceAll(lines[0], "path_prefix /one", "path_prefix /a/sso") + "reverse_proxy UPSTREAM\n}\nhandle /b/* {\n" +
+	s.Load("handle /a/* {\n" + strings.ReplaceAll(lines[0], "path_prefix /one", "path_prefix /a/sso") + "reverse_proxy UPSTREAM\n}\nhandle /b/* {\n" +
 		strings.ReplaceAll(lines[1], "path_prefix /two", "path_prefix /b/sso") + "reverse_proxy UPSTREAM\n}\nhandle {\nrespond 404\n}")
 	b := hdrBrowser(t)
 	names := []string{"Remote-User", "X-Forwarded-User", "X-Second"}
-	a := matchingOwned(t, "a", b.Get(s.url("/a/page"), "Remote-User", "admin").Seen(t), names)
+	a := matchingOwned(t, "a", b.Get(s.URL("/a/page"), "Remote-User", "admin").Seen(t), names)
 	if a["x-authentiq-subject"] != authentiqtest.Alice || a["remote-user"] != authentiqtest.Alice || a["x-forwarded-user"] != "" {
 		t.Errorf("a: the upstream saw %q", a)
 	}
-	if next := b.Step(s.url("/b/page")); next.StatusCode != http.StatusSeeOther || !strings.HasPrefix(next.Header.Get("Location"), other.Issuer) {
+	if next := b.Step(s.URL("/b/page")); next.StatusCode != http.StatusSeeOther || !strings.HasPrefix(next.Header.Get("Location"), other.Issuer) {
 		t.Errorf("a's session at b: %d to %q", next.StatusCode, next.Header.Get("Location"))
 	}
-	of := matchingOwned(t, "b", b.Get(s.url("/b/page"), "X_Second", "admin", "X-Forwarded-User", "admin").Seen(t), names)
+	of := matchingOwned(t, "b", b.Get(s.URL("/b/page"), "X_Second", "admin", "X-Forwarded-User", "admin").Seen(t), names)
 	if of["x-authentiq-subject"] != authentiqtest.Bob || of["x-forwarded-user"] != authentiqtest.Bob || of["x-second"] != "bob@example.net" || of["remote-user"] != "" {
 		t.Errorf("b: the upstream saw %q", of)
 	}
-	if again := matchingOwned(t, "a", b.Get(s.url("/a/page")).Seen(t), names); !maps.Equal(again, a) {
+	if again := matchingOwned(t, "a", b.Get(s.URL("/a/page")).Seen(t), names); !maps.Equal(again, a) {
 		t.Errorf("a after b: the upstream saw %q, want %q", again, a)
 	}
 }
 
 // Handlers around the gate do as they do without it.
 func TestHandlersAroundTheGateWork(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.load(`handle_errors {
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Load(`handle_errors {
 			header X-Handled {http.error.status_code}
 			respond "handled {http.error.status_code}"
 		}
@@ -409,7 +409,7 @@ func TestHandlersAroundTheGateWork(t *testing.T) {
 		request_header X-Before {http.request.header.X-Authentiq-Subject}
 		request_header Remote-User early
 		request_header -X-Removed
-		authentiq {` + siteOptions + `
+		authentiq {` + testrig.SiteOptions + `
 			headers remote-user
 			unauthenticated deny
 			pages off
@@ -421,15 +421,15 @@ func TestHandlersAroundTheGateWork(t *testing.T) {
 		}
 		}`)
 	b := hdrBrowser(t)
-	denied := b.Get(s.url("/"), "Remote-User", "admin")
+	denied := b.Get(s.URL("/"), "Remote-User", "admin")
 	if denied.StatusCode != http.StatusUnauthorized || denied.Header.Get("X-Handled") != "401" || denied.Body != "handled 401" {
 		t.Errorf("an error: %d %q %q", denied.StatusCode, denied.Header, denied.Body)
 	}
 	if cc := denied.Header.Get("Cache-Control"); cc != "no-store" {
 		t.Errorf("an error: Cache-Control %q, want no-store", cc)
 	}
-	b.Get(s.url("/authentiq/sign-in"))
-	a := b.Get(s.url("/"), "Remote-User", "admin", "X-Removed", "1", "X-Authentiq-Subject", "admin")
+	b.Get(s.URL("/authentiq/sign-in"))
+	a := b.Get(s.URL("/"), "Remote-User", "admin", "X-Removed", "1", "X-Authentiq-Subject", "admin")
 	got := a.Seen(t)
 	if user := got.Value(t, "Remote-User"); user != authentiqtest.Alice {
 		t.Errorf("the upstream saw the user %q", user)
@@ -448,7 +448,7 @@ func TestHandlersAroundTheGateWork(t *testing.T) {
 // CVE-2025-54576, CVE-2026-41059: a rule that makes paths public must not be met
 // by a query, a fragment, or what somebody else reads as one.
 func TestOnlyThePathMakesAPathPublic(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, m := range []struct {
 		name, matcher string
 		public        string
@@ -470,19 +470,19 @@ func TestOnlyThePathMakesAPathPublic(t *testing.T) {
 			"/private?x.css", "/private?.css", "/private#.css", "/private%23.css", "/private%3f.css", "/private?a=/b.css",
 		}},
 	} {
-		s.load("@gated " + m.matcher + "\nauthentiq @gated {" + siteOptions + "}\nreverse_proxy UPSTREAM")
+		s.Load("@gated " + m.matcher + "\nauthentiq @gated {" + testrig.SiteOptions + "}\nreverse_proxy UPSTREAM")
 		if a := hdrSend(s, hdrRequest(s, "GET "+m.public, "")); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s is not public: %d", m.name, m.public, a.StatusCode)
 		}
 		for _, target := range m.denied {
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := hdrSend(s, hdrRequest(s, "GET "+target, "", "Accept: text/html"))
-			if s.echo.Count() != hits {
+			if s.Echo.Count() != hits {
 				t.Errorf("%s: %s reached the upstream as %q", m.name, target, hdrLast(s).Line)
 				continue
 			}
 			if a.StatusCode != http.StatusBadRequest || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" { // net/http's own
-				s.denied(a, hits)
+				s.Denied(a, hits)
 			}
 		}
 	}
@@ -496,9 +496,9 @@ func TestSigningInWorksInsideWhatRewritesRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newStreet(t, gate(""))
-	directive := "authentiq {" + siteOptions + "}\n"
-	below := "authentiq {" + siteOptions + "path_prefix /app/authentiq\n}\n"
+	s := newStreet(t, testrig.GateBlock(""))
+	directive := "authentiq {" + testrig.SiteOptions + "}\n"
+	below := "authentiq {" + testrig.SiteOptions + "path_prefix /app/authentiq\n}\n"
 	for _, c := range []struct {
 		name, block, path, line string
 	}{
@@ -514,13 +514,13 @@ func TestSigningInWorksInsideWhatRewritesRequests(t *testing.T) {
 		{"rewrite to an endpoint", "rewrite /deep /authentiq/sign-out\n" + directive + "reverse_proxy UPSTREAM", "/deep", "GET /authentiq/sign-out HTTP/1.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.load(c.block)
+			s.Load(c.block)
 			b := hdrBrowser(t)
-			got := b.Get(s.url(c.path)).Seen(t)
+			got := b.Get(s.URL(c.path)).Seen(t)
 			if got.Line != c.line {
 				t.Errorf("the upstream saw %q, want %q", got.Line, c.line)
 			}
-			if last := b.Visited[len(b.Visited)-1]; last != s.url(c.path) || len(b.Visited) != 4 {
+			if last := b.Visited[len(b.Visited)-1]; last != s.URL(c.path) || len(b.Visited) != 4 {
 				t.Errorf("came back to %q by %q", last, b.Visited)
 			}
 			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
@@ -533,30 +533,30 @@ func TestSigningInWorksInsideWhatRewritesRequests(t *testing.T) {
 // A match is asked of the request as it is when it gets here, so that a rewrite
 // does not lead around it.
 func TestARewriteDoesNotLeadAroundTheGate(t *testing.T) {
-	s := newStreet(t, "rewrite /open /private/x\nauthentiq /private* {"+siteOptions+"}\nreverse_proxy UPSTREAM")
-	hits := s.echo.Count()
-	s.denied(hdrBrowser(t).Step(s.url("/open")), hits)
-	if got := hdrBrowser(t).Get(s.url("/open")).Seen(t); got.Line != "GET /private/x HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+	s := newStreet(t, "rewrite /open /private/x\nauthentiq /private* {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM")
+	hits := s.Echo.Count()
+	s.Denied(hdrBrowser(t).Step(s.URL("/open")), hits)
+	if got := hdrBrowser(t).Get(s.URL("/open")).Seen(t); got.Line != "GET /private/x HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 		t.Errorf("the upstream saw %q", got.Line)
 	}
 }
 
 // A matcher that fails decides nothing, and what is undecided is not public.
 func TestAMatcherThatFailsLetsNobodyThrough(t *testing.T) {
-	s := newStreet(t, "@gated `{http.request.uri.query.n} / 0 == 1 || size({http.request.header.X-None}[0]) > 1`\nauthentiq @gated {"+siteOptions+"}\nreverse_proxy UPSTREAM")
-	hits := s.echo.Count()
+	s := newStreet(t, "@gated `{http.request.uri.query.n} / 0 == 1 || size({http.request.header.X-None}[0]) > 1`\nauthentiq @gated {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM")
+	hits := s.Echo.Count()
 	a := hdrSend(s, hdrRequest(s, "GET /?n=1", ""))
-	if a.StatusCode < 400 && a.StatusCode != http.StatusSeeOther || s.echo.Count() != hits {
-		t.Errorf("status %d, the upstream was asked %d times", a.StatusCode, s.echo.Count()-hits)
+	if a.StatusCode < 400 && a.StatusCode != http.StatusSeeOther || s.Echo.Count() != hits {
+		t.Errorf("status %d, the upstream was asked %d times", a.StatusCode, s.Echo.Count()-hits)
 	}
 }
 
 // CVE-2025-31492: content of the application behind an answer that refuses it.
 func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
-	block := "encode gzip {\nminimum_length 1\n}\nauthentiq {" + siteOptions + "require email *@example.com\n}\nreverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}"
+	block := "encode gzip {\nminimum_length 1\n}\nauthentiq {" + testrig.SiteOptions + "require email *@example.com\n}\nreverse_proxy UPSTREAM\nhandle_errors {\nreverse_proxy UPSTREAM\n}"
 	s := newStreet(t, block)
-	session := hdrSession(hdrSignedIn(s), s.url("/"))
-	s.load(strings.Replace(block, "*@example.com", "*@staff.example", 1))
+	session := hdrSession(hdrSignedIn(s), s.URL("/"))
+	s.Load(strings.Replace(block, "*@example.com", "*@staff.example", 1))
 	navigate := "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document"
 	page := []string{navigate, "Accept-Encoding: gzip"}
 	for _, c := range []struct {
@@ -588,8 +588,8 @@ func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
 		{"a target with a host of its own", "GET http://127.0.0.1:PORT/", session, page, http.StatusBadRequest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			hits := s.echo.Count()
-			a := hdrSend(s, hdrRequest(s, s.fill(c.line), c.cookie, c.lines...))
+			hits := s.Echo.Count()
+			a := hdrSend(s, hdrRequest(s, s.Fill(c.line), c.cookie, c.lines...))
 			if a.StatusCode != c.status {
 				t.Errorf("status %d, want %d", a.StatusCode, c.status)
 			}
@@ -610,9 +610,9 @@ func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
 				c["email"], c["blob"] = "a@staff.example", strings.Repeat("blob", 10000)
 			}}, http.StatusBadGateway},
 		} {
-			s.provider.SetHooks(o.hooks)
-			hits := s.echo.Count()
-			a := hdrBrowser(t).Get(s.url("/"))
+			s.Provider.SetHooks(o.hooks)
+			hits := s.Echo.Count()
+			a := hdrBrowser(t).Get(s.URL("/"))
 			if a.StatusCode != o.status {
 				t.Errorf("%s: status %d, want %d", o.name, a.StatusCode, o.status)
 			}
@@ -625,7 +625,7 @@ func TestAnAnswerThatRefusesHasNothingOfTheUpstream(t *testing.T) {
 // answer has its mark.
 func matchingRefuses(t *testing.T, s *street, a testrig.Answer, hits int) {
 	t.Helper()
-	if s.echo.Count() != hits {
+	if s.Echo.Count() != hits {
 		t.Error("the upstream was reached")
 	}
 	body := a.Body
@@ -647,7 +647,7 @@ func matchingRefuses(t *testing.T, s *street, a testrig.Answer, hits int) {
 		t.Errorf("Cache-Control %q, want no-store", cc)
 	}
 	for _, c := range a.Cookies() {
-		if sessionName.MatchString(c.Name) && c.Value != "" {
+		if testrig.SessionName.MatchString(c.Name) && c.Value != "" {
 			t.Errorf("a session was set: %s", c.Name)
 		}
 	}

@@ -32,14 +32,14 @@ const trustLoopback = "servers {\ntrusted_proxies static 127.0.0.1/32\n}"
 
 // lastEvent waits for one more event than before and returns it.
 func (s *street) lastEvent(message string, before int) map[string]any {
-	s.t.Helper()
-	testrig.Await(s.t, message, func() bool { return len(s.events(message)) > before })
-	events := s.events(message)
+	s.T.Helper()
+	testrig.Await(s.T, message, func() bool { return len(s.Events(message)) > before })
+	events := s.Events(message)
 	return events[len(events)-1]
 }
 
 func TestOnlyATrustedProxyIsBelievedAboutTheClient(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	spoof := []string{"X-Forwarded-For: 203.0.113.9", "X-Real-IP: 203.0.113.8", "Forwarded: for=203.0.113.7", "True-Client-IP: 203.0.113.6", "CF-Connecting-IP: 203.0.113.5"}
 	for _, c := range []struct{ name, globals, ip string }{
 		{"nobody is trusted", "", "127.0.0.1"},
@@ -47,43 +47,43 @@ func TestOnlyATrustedProxyIsBelievedAboutTheClient(t *testing.T) {
 		{"another proxy is trusted", "servers {\ntrusted_proxies static 192.0.2.1/32\n}", "127.0.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.t = t
-			s.loadWith(c.globals, "http://:PORT {\n@strangers not client_ip 203.0.113.9\nauthentiq @strangers {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
-			hits := s.echo.Count()
-			a := s.raw(rawPage("/", "app.localhost", spoof...))
+			s.T = t
+			s.loadWith(c.globals, "http://:PORT {\n@strangers not client_ip 203.0.113.9\nauthentiq @strangers {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM\n}")
+			hits := s.Echo.Count()
+			a := s.Raw(rawPage("/", "app.localhost", spoof...))
 			if c.ip == "203.0.113.9" {
 				a.Seen(t)
 			} else {
-				s.denied(a, hits)
+				s.Denied(a, hits)
 			}
 			// Every event that names a client names that one.
-			s.loadWith(c.globals, "http://:PORT {\n"+gate("require email")+"}")
-			started, refused, in, out := len(s.events(eventSignInStarted)), len(s.events(eventRefused)), len(s.events(eventSignIn)), len(s.events(eventSignOut))
-			began := s.raw(rawPage("/", "app.localhost", spoof...))
+			s.loadWith(c.globals, "http://:PORT {\n"+testrig.GateBlock("require email")+"}")
+			started, refused, in, out := len(s.Events(eventSignInStarted)), len(s.Events(eventRefused)), len(s.Events(eventSignIn)), len(s.Events(eventSignOut))
+			began := s.Raw(rawPage("/", "app.localhost", spoof...))
 			back, err := newBrowser(t).Step(began.Header.Get("Location")).Location()
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.raw(rawPage("/authentiq/callback?code=x&state=0y", "app.localhost", spoof...))
-			landed := s.raw(rawPage(back.RequestURI(), back.Host, append([]string{cookiePairs(began)}, spoof...)...))
-			s.raw(rawPage("/authentiq/sign-out", "app.localhost", append([]string{cookiePairs(landed), "Sec-Fetch-Site: same-origin"}, spoof...)...))
+			s.Raw(rawPage("/authentiq/callback?code=x&state=0y", "app.localhost", spoof...))
+			landed := s.Raw(rawPage(back.RequestURI(), back.Host, append([]string{cookiePairs(began)}, spoof...)...))
+			s.Raw(rawPage("/authentiq/sign-out", "app.localhost", append([]string{cookiePairs(landed), "Sec-Fetch-Site: same-origin"}, spoof...)...))
 			for message, before := range map[string]int{eventSignInStarted: started, eventRefused: refused, eventSignIn: in, eventSignOut: out} {
 				if e := s.lastEvent(message, before); e["client_ip"] != c.ip {
 					t.Errorf("%s: client_ip %v, want %s", message, e["client_ip"], c.ip)
 				}
 			}
-			if strings.Contains(s.logged(), back.Query().Get("code")) {
+			if strings.Contains(s.Logged(), back.Query().Get("code")) {
 				t.Error("the log has the code")
 			}
 		})
 	}
-	s.t = t
+	s.T = t
 }
 
 func TestWhatATrustedProxySaysOfSchemeAndHostIsReadStrictly(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, globals := range []string{"", trustLoopback} {
-		s.loadWith(globals, "http://:PORT {\n"+gate("")+"}")
+		s.loadWith(globals, "http://:PORT {\n"+testrig.GateBlock("")+"}")
 		for _, c := range []struct {
 			name   string
 			header []string
@@ -107,9 +107,9 @@ func TestWhatATrustedProxySaysOfSchemeAndHostIsReadStrictly(t *testing.T) {
 			{"only a port", []string{"X-Forwarded-Proto: https", "X-Forwarded-Port: 8443"}, "https://app.localhost/authentiq/callback"},
 			{"only Forwarded", []string{"Forwarded: proto=https;host=evil.example"}, "http://app.localhost/authentiq/callback"},
 		} {
-			hits := s.echo.Count()
-			a := s.raw(rawPage("/", "app.localhost", c.header...))
-			s.denied(a, hits)
+			hits := s.Echo.Count()
+			a := s.Raw(rawPage("/", "app.localhost", c.header...))
+			s.Denied(a, hits)
 			want := c.want
 			if globals == "" {
 				want = "http://app.localhost/authentiq/callback"
@@ -127,10 +127,10 @@ func TestWhatATrustedProxySaysOfSchemeAndHostIsReadStrictly(t *testing.T) {
 }
 
 func TestASessionDomainIsSharedByItsHostsAndNoOthers(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, callback := range []string{"", "callback_url http://a.team.localhost:PORT/authentiq/callback\n"} {
-		s.loadWith("", "http://:PORT {\n"+gate(callback+"session {\ndomain team.localhost\n}")+"}")
-		at := func(host string) string { return "http://" + host + ":" + s.port }
+		s.loadWith("", "http://:PORT {\n"+testrig.GateBlock(callback+"session {\ndomain team.localhost\n}")+"}")
+		at := func(host string) string { return "http://" + host + ":" + s.Port }
 		b := newBrowser(t)
 		a := b.Get(at("b.team.localhost") + "/deep?x=y")
 		a.Seen(t)
@@ -153,9 +153,9 @@ func TestASessionDomainIsSharedByItsHostsAndNoOthers(t *testing.T) {
 		// The same cookies, brought to a host that is none of the domain's.
 		line := "Cookie: " + b.CookieHeader(at("b.team.localhost")+"/")
 		for _, host := range []string{"localhost", "other.localhost", "evilteam.localhost", "team.localhost.evil.localhost", "127.0.0.1"} {
-			hits, refused := s.echo.Count(), len(s.events(eventRefused))
-			a := s.raw(rawPage("/deep", host+":PORT", line))
-			s.denied(a, hits)
+			hits, refused := s.Echo.Count(), len(s.Events(eventRefused))
+			a := s.Raw(rawPage("/deep", host+":PORT", line))
+			s.Denied(a, hits)
 			if callback != "" {
 				if a.Header.Get("Location") != at("a.team.localhost")+"/deep" {
 					t.Errorf("%s: %d, Location %q", host, a.StatusCode, a.Header.Get("Location"))
@@ -173,37 +173,37 @@ func TestASessionDomainIsSharedByItsHostsAndNoOthers(t *testing.T) {
 		kept := b.CookieHeader(at("a.team.localhost") + "/")
 		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		b.Post(at("x.team.localhost") + "/authentiq/sign-out")
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		for _, host := range []string{"a.team.localhost", "b.team.localhost"} {
-			s.denied(b.Step(at(host)+"/"), hits)
-			s.denied(s.raw(rawPage("/", host+":PORT", "Cookie: "+kept)), hits)
+			s.Denied(b.Step(at(host)+"/"), hits)
+			s.Denied(s.Raw(rawPage("/", host+":PORT", "Cookie: "+kept)), hits)
 		}
 	}
 }
 
 func TestAPageOnAnotherHostIsFirstSentToTheHostOfTheCallback(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "http://:PORT {\n"+gate("callback_url http://app.localhost:PORT/authentiq/callback")+"}")
-	home := "http://app.localhost:" + s.port
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("callback_url http://app.localhost:PORT/authentiq/callback")+"}")
+	home := "http://app.localhost:" + s.Port
 	b := newBrowser(t)
-	if a := b.Step("http://other.localhost:" + s.port + "/deep?x=y"); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != home+"/deep?x=y" || len(a.Cookies()) > 0 {
+	if a := b.Step("http://other.localhost:" + s.Port + "/deep?x=y"); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != home+"/deep?x=y" || len(a.Cookies()) > 0 {
 		t.Errorf("%d, Location %q, cookies %q", a.StatusCode, a.Header.Get("Location"), a.Header["Set-Cookie"])
 	}
-	b.Get("http://other.localhost:" + s.port + "/deep?x=y").Seen(t)
+	b.Get("http://other.localhost:" + s.Port + "/deep?x=y").Seen(t)
 	if last := b.Visited[len(b.Visited)-1]; last != home+"/deep?x=y" {
 		t.Errorf("came back to %s", last)
 	}
 	// What is no page load is not sent anywhere.
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	a := s.ask("POST", "/deep", "other.localhost:PORT", []string{"Accept: text/html"}, "x=y")
-	s.denied(a, hits)
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("%d", a.StatusCode)
 	}
 }
 
 func TestTheWholeJourneyOnEveryKindOfAddress(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, c := range []struct{ name, site, address string }{
 		{"an IPv4 address", "http://127.0.0.1:PORT", "http://127.0.0.1:PORT"},
 		{"an IPv6 address", "http://[::1]:PORT", "http://[::1]:PORT"},
@@ -212,13 +212,13 @@ func TestTheWholeJourneyOnEveryKindOfAddress(t *testing.T) {
 		{"https", "https://app.localhost:PORT", "https://app.localhost:PORT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			tlsLine := ""
 			if strings.HasPrefix(c.site, "https") {
 				tlsLine = "tls internal\n"
 			}
-			s.loadWith("", c.site+" {\n"+tlsLine+gate("")+"}")
-			address := s.fill(c.address)
+			s.loadWith("", c.site+" {\n"+tlsLine+testrig.GateBlock("")+"}")
+			address := s.Fill(c.address)
 			if strings.Contains(address, "[::1]") {
 				// Asked of the machine, not of the site: a site that does not listen
 				// is a failure.
@@ -247,51 +247,51 @@ func TestTheWholeJourneyOnEveryKindOfAddress(t *testing.T) {
 			b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			out := b.Post(address + "/authentiq/sign-out")
 			u, err := out.Location()
-			if err != nil || !strings.HasPrefix(u.String(), s.provider.EndpointURL(authentiqtest.EndSession)) {
+			if err != nil || !strings.HasPrefix(u.String(), s.Provider.EndpointURL(authentiqtest.EndSession)) {
 				t.Fatalf("sign-out: %d %v", out.StatusCode, u)
 			}
 			if back := u.Query().Get("post_logout_redirect_uri"); back != address+"/authentiq/signed-out" {
 				t.Errorf("post_logout_redirect_uri %q", back)
 			}
-			hits := s.echo.Count()
-			s.denied(b.Step(address+"/"), hits)
+			hits := s.Echo.Count()
+			s.Denied(b.Step(address+"/"), hits)
 		})
 	}
-	s.t = t
+	s.T = t
 }
 
 func (s *street) awaitTLS(name string) {
-	testrig.Await(s.t, "a certificate", func() bool {
-		conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+	testrig.Await(s.T, "a certificate", func() bool {
+		conn, err := tls.Dial("tcp", "127.0.0.1:"+s.Port, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 		return err == nil && conn.Close() == nil
 	})
 }
 
 // One host is one site, however it is written; and no spelling of it is a way in.
 func TestAHostIsTheSameHoweverItIsWritten(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "http://:PORT {\n"+gate("")+"}")
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("")+"}")
 	session := s.sessionAt("app.localhost")
 	for _, host := range []string{"app.localhost", "APP.LOCALHOST", "App.Localhost:80", "app.localhost:80"} {
-		if got := s.raw(rawPage("/", host, session)).Seen(t).Value(t, "X-Authentiq-Subject"); got != authentiqtest.Alice {
+		if got := s.Raw(rawPage("/", host, session)).Seen(t).Value(t, "X-Authentiq-Subject"); got != authentiqtest.Alice {
 			t.Errorf("%s: %q", host, got)
 		}
 	}
 	for _, host := range []string{"app.localhost.", "app.localhost:81", "app.localhost:443", "app.localhost:080", "b.localhost", "app.localhost:80:80", "[app.localhost]", "app.localhost:"} {
-		hits := s.echo.Count()
-		s.denied(s.raw(rawPage("/", host, session)), hits)
+		hits := s.Echo.Count()
+		s.Denied(s.Raw(rawPage("/", host, session)), hits)
 	}
 }
 
 func TestBehindAUnixSocket(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, trusted := range []bool{false, true} {
 		socket := filepath.Join(t.TempDir(), fmt.Sprintf("s%v", trusted))
 		globals := ""
 		if trusted {
 			globals = "servers {\ntrusted_proxies_unix\n}"
 		}
-		s.loadWith(globals, "http:// {\nbind unix/"+socket+"\n"+gate("")+"}")
+		s.loadWith(globals, "http:// {\nbind unix/"+socket+"\n"+testrig.GateBlock("")+"}")
 		send := func(target string, header ...string) testrig.Answer {
 			t.Helper()
 			conn, err := net.Dial("unix", socket)
@@ -314,9 +314,9 @@ func TestBehindAUnixSocket(t *testing.T) {
 		if trusted {
 			want, ip = "https://shop.localhost", "203.0.113.9"
 		}
-		before, hits := len(s.events(eventSignInStarted)), s.echo.Count()
+		before, hits := len(s.Events(eventSignInStarted)), s.Echo.Count()
 		began := send("/deep", proxy...)
-		s.denied(began, hits)
+		s.Denied(began, hits)
 		if got := s.redirectURIOf(began); got != want+"/authentiq/callback" {
 			t.Errorf("trusted %v: redirect_uri %q", trusted, got)
 		}
@@ -343,29 +343,29 @@ func TestBehindAUnixSocket(t *testing.T) {
 }
 
 func TestOverEveryVersionOfHTTP(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "https://app.localhost:PORT {\ntls internal\n"+gate("")+"}")
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "https://app.localhost:PORT {\ntls internal\n"+testrig.GateBlock("")+"}")
 	s.awaitTLS("app.localhost")
 	insecure := &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true}
 	h3 := &http3.Transport{TLSClientConfig: insecure}
 	defer h3.Close()
-	base := "https://app.localhost:" + s.port
+	base := "https://app.localhost:" + s.Port
 	for version, transport := range map[string]http.RoundTripper{
 		"HTTP/1.1": &http.Transport{TLSClientConfig: insecure, DialContext: newBrowser(t).Client.Transport.(*http.Transport).DialContext, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}},
 		"HTTP/2.0": newBrowser(t).Client.Transport,
 		"HTTP/3.0": roundTrips(func(r *http.Request) (*http.Response, error) {
 			// The same request at the address that the name stands for.
 			r = r.Clone(r.Context())
-			r.Host, r.URL.Host = r.URL.Host, "127.0.0.1:"+s.port
+			r.Host, r.URL.Host = r.URL.Host, "127.0.0.1:"+s.Port
 			return h3.RoundTrip(r)
 		}),
 	} {
 		t.Run(version, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			b := newBrowser(t)
 			elsewhere := b.Client.Transport
 			b.Client.Transport = roundTrips(func(r *http.Request) (*http.Response, error) {
-				if strings.HasPrefix(r.URL.String(), s.provider.Issuer) {
+				if strings.HasPrefix(r.URL.String(), s.Provider.Issuer) {
 					return elsewhere.RoundTrip(r)
 				}
 				return transport.RoundTrip(r)
@@ -374,9 +374,9 @@ func TestOverEveryVersionOfHTTP(t *testing.T) {
 			req := testrig.PageRequest(t, base+"/deep", "X-Authentiq-Subject", "admin")
 			req.Header["x_authentiq_subject"] = []string{"admin"}
 			req.Header.Set("Sec-Fetch-Mode", "cors")
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := b.Do(req)
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if a.Proto != version || a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.Body, "sign_in") {
 				t.Fatalf("%s %d %.200s", a.Proto, a.StatusCode, a.Body)
 			}
@@ -402,7 +402,7 @@ func TestOverEveryVersionOfHTTP(t *testing.T) {
 			}
 		})
 	}
-	s.t = t
+	s.T = t
 }
 
 type roundTrips func(*http.Request) (*http.Response, error)
@@ -430,7 +430,7 @@ func hostileTargets() (targets []string) {
 // The upstream decodes what it was sent once and resolves dots and slashes. If
 // that path needs a session, nobody has come there without one.
 func TestNoSpellingOfAPathLeadsAroundMatch(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	private := func(p string) bool { return strings.HasPrefix(p+"/", "/private/") }
 	public := func(p string) bool { return strings.HasPrefix(p, "/public/") }
 	lower := strings.ToLower
@@ -447,19 +447,19 @@ func TestNoSpellingOfAPathLeadsAroundMatch(t *testing.T) {
 		{"not an expression with a placeholder", "@gated `!{path}.startsWith('/public/')`", func(p string) bool { return !public(p) }},
 	} {
 		for _, mode := range []string{"sign_in", "deny"} {
-			s.loadWith("", "http://:PORT {\n"+c.matcher+"\nauthentiq @gated {"+siteOptions+"unauthenticated "+mode+"\n}\nreverse_proxy UPSTREAM\n}")
+			s.loadWith("", "http://:PORT {\n"+c.matcher+"\nauthentiq @gated {"+testrig.SiteOptions+"unauthenticated "+mode+"\n}\nreverse_proxy UPSTREAM\n}")
 			passed := 0
 			for _, target := range append(hostileTargets(), "/public/x", "/public/y") {
-				hits := s.echo.Count()
+				hits := s.Echo.Count()
 				a := s.ask("GET", target, "app.localhost", []string{"Accept: text/html"}, "")
-				if s.echo.Count() == hits {
+				if s.Echo.Count() == hits {
 					if a.StatusCode != http.StatusBadRequest || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" { // net/http's own
-						s.denied(a, hits)
+						s.Denied(a, hits)
 					}
 					continue
 				}
 				passed++
-				line := s.echo.Latest().Line
+				line := s.Echo.Latest().Line
 				raw, _, _ := strings.Cut(strings.Fields(line)[1], "?")
 				for _, slash := range []string{"", "\\"} {
 					decoded, err := url.PathUnescape(raw)
@@ -485,8 +485,8 @@ func TestNoSpellingOfAPathLeadsAroundMatch(t *testing.T) {
 // CVE-2026-40575, CVE-2026-34457: what a client says besides its request line
 // opens nothing.
 func TestNoHeaderOpensAPath(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "http://:PORT {\n@gated not path /public/*\nauthentiq @gated {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "http://:PORT {\n@gated not path /public/*\nauthentiq @gated {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM\n}")
 	for _, line := range []string{
 		"X-Forwarded-Uri: /public/x", "X-Original-URL: /public/x", "X-Original-URI: /public/x", "X-Rewrite-URL: /public/x", "X-Forwarded-Prefix: /public", "X-Forwarded-Path: /public/x", "X-Forwarded-Method: OPTIONS",
 		"X-HTTP-Method-Override: OPTIONS", "X-HTTP-Method: GET", "X-Method-Override: OPTIONS", "X-Envoy-Original-Path: /public/x", "X-Original-Host: public", "X-Accel-Redirect: /public/x", "X-Sendfile: /public/x",
@@ -498,10 +498,10 @@ func TestNoHeaderOpensAPath(t *testing.T) {
 				if method == "CONNECT" || method == "PRI" {
 					target = "/admin"
 				}
-				hits := s.echo.Count()
+				hits := s.Echo.Count()
 				a := s.ask(method, target, "app.localhost", []string{line}, "")
-				if s.echo.Count() != hits || a.StatusCode < 300 || a.StatusCode >= 500 && a.StatusCode != http.StatusHTTPVersionNotSupported {
-					t.Errorf("%s %s with %q: %d, reached the upstream: %v", method, target, line, a.StatusCode, s.echo.Count() != hits)
+				if s.Echo.Count() != hits || a.StatusCode < 300 || a.StatusCode >= 500 && a.StatusCode != http.StatusHTTPVersionNotSupported {
+					t.Errorf("%s %s with %q: %d, reached the upstream: %v", method, target, line, a.StatusCode, s.Echo.Count() != hits)
 				}
 			}
 		}
@@ -510,8 +510,8 @@ func TestNoHeaderOpensAPath(t *testing.T) {
 
 // What one layer can't read is not public (RFC 9112 sections 3, 5).
 func TestMalformedRequestsFailClosed(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "http://:PORT {\n@gated not path /public/*\nauthentiq @gated {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "http://:PORT {\n@gated not path /public/*\nauthentiq @gated {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM\n}")
 	session := s.sessionAt("app.localhost")
 	for _, request := range []string{
 		"GET  /private HTTP/1.1\r\nHost: app.localhost\r\n\r\n", "GET /private\tHTTP/1.1\r\nHost: app.localhost\r\n\r\n", "GET /public/\x00/../private HTTP/1.1\r\nHost: app.localhost\r\n\r\n",
@@ -528,20 +528,20 @@ func TestMalformedRequestsFailClosed(t *testing.T) {
 		"GET /private HTTP/1.1\r\nHost: app.localhost\r\nX-Authentiq-Subject\r\n\r\n", "GET /private HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
 		"POST /private HTTP/1.1\r\nHost: app.localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "POST /public HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 	} {
-		hits := s.echo.Count()
-		a := s.raw(strings.Replace(request, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
-		if s.echo.Count() != hits || a.StatusCode < 300 {
-			if a.StatusCode == http.StatusOK && strings.HasPrefix(request, "OPTIONS * ") && s.echo.Count() == hits {
+		hits := s.Echo.Count()
+		a := s.Raw(strings.Replace(request, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
+		if s.Echo.Count() != hits || a.StatusCode < 300 {
+			if a.StatusCode == http.StatusOK && strings.HasPrefix(request, "OPTIONS * ") && s.Echo.Count() == hits {
 				continue // net/http answers for the server itself
 			}
-			t.Errorf("%q: %d, reached the upstream: %v", request, a.StatusCode, s.echo.Count() != hits)
+			t.Errorf("%q: %d, reached the upstream: %v", request, a.StatusCode, s.Echo.Count() != hits)
 		}
 	}
 	// The odd header lines with a session: refused, or the user's own and nobody's else.
 	for _, lines := range []string{
 		"X-Authentiq-Subject : admin", "X-Authentiq-Subject\t: admin", "X-Foo: a\r\n X-Authentiq-Subject: admin", "X-Foo: a\r\n\tX-Authentiq-Subject: admin", "X-Authentiq\x00-Subject: admin", "X-Authentiq-\xc2\xadSubject: admin", "X-Foo: a\nX-Authentiq-Subject: admin", "X-Foo: a\rX-Authentiq-Subject: admin",
 	} {
-		a := s.raw("GET /private HTTP/1.1\r\nHost: app.localhost\r\n" + session + "\r\nConnection: close\r\n" + lines + "\r\n\r\n")
+		a := s.Raw("GET /private HTTP/1.1\r\nHost: app.localhost\r\n" + session + "\r\nConnection: close\r\n" + lines + "\r\n\r\n")
 		if a.StatusCode == http.StatusBadRequest {
 			continue
 		}
@@ -572,7 +572,7 @@ func (j strictJar) SetCookies(u *url.URL, cookies []*http.Cookie) {
 }
 
 func TestAfterSignOutABrowserHasNoneOfOurCookies(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, c := range []struct{ name, scheme, options string }{
 		{"over http", "http", ""},
 		{"over https", "https", ""},
@@ -586,18 +586,18 @@ func TestAfterSignOutABrowserHasNoneOfOurCookies(t *testing.T) {
 	} {
 		for _, size := range []int{0, 4500} {
 			t.Run(fmt.Sprintf("%s, %d bytes", c.name, size), func(t *testing.T) {
-				s.t = t
+				s.T = t
 				tlsLine := ""
 				if c.scheme == "https" {
 					tlsLine = "tls internal\n"
 				}
-				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(claims map[string]any) {
+				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(claims map[string]any) {
 					if size > 0 {
 						claims["groups"] = noisy(size)
 					}
 				}})
-				defer s.provider.SetHooks(authentiqtest.Hooks{})
-				s.loadWith("", c.scheme+"://app.localhost:PORT {\n"+tlsLine+gate(c.options)+"}")
+				defer s.Provider.SetHooks(authentiqtest.Hooks{})
+				s.loadWith("", c.scheme+"://app.localhost:PORT {\n"+tlsLine+testrig.GateBlock(c.options)+"}")
 				if tlsLine != "" {
 					s.awaitTLS("app.localhost")
 				}
@@ -605,7 +605,7 @@ func TestAfterSignOutABrowserHasNoneOfOurCookies(t *testing.T) {
 				if strings.HasPrefix(c.options, "path_prefix") {
 					prefix = "/a/sso"
 				}
-				base := c.scheme + "://app.localhost:" + s.port
+				base := c.scheme + "://app.localhost:" + s.Port
 				b := newBrowser(t)
 				b.Client.Jar = strictJar{b.Client.Jar.(*cookiejar.Jar), t}
 				// A page of our own goes on by itself when cookies are strict.
@@ -633,23 +633,23 @@ func TestAfterSignOutABrowserHasNoneOfOurCookies(t *testing.T) {
 			})
 		}
 	}
-	s.t = t
+	s.T = t
 }
 
 // Endpoints get the session, the hint and sign-ins under way at once.
 func TestCookiesOfEndpointsFitIntoARequest(t *testing.T) {
 	for _, size := range []int{0, 1200, 2500, 4500} {
 		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) {
-			s := newStreet(t, gate(""))
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(max(size, 1)) }})
+			s := newStreet(t, testrig.GateBlock(""))
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(max(size, 1)) }})
 			b := steadySignIn(s)
 			for i := range 2 * loginSlots {
-				b.Step(s.url(fmt.Sprintf("/authentiq/sign-in?return_to=/%d%s", i, strings.Repeat("p", 300+100*i))))
+				b.Step(s.URL(fmt.Sprintf("/authentiq/sign-in?return_to=/%d%s", i, strings.Repeat("p", 300+100*i))))
 			}
-			if n := len(b.CookieHeader(s.url("/authentiq/callback"))); n > caddyHeaders-1<<10 {
+			if n := len(b.CookieHeader(s.URL("/authentiq/callback"))); n > caddyHeaders-1<<10 {
 				t.Errorf("cookies take %d bytes", n)
 			}
-			if a := b.Get(s.url("/authentiq/sign-in?return_to=/there")); a.StatusCode != http.StatusOK {
+			if a := b.Get(s.URL("/authentiq/sign-in?return_to=/there")); a.StatusCode != http.StatusOK {
 				t.Errorf("%d at %q", a.StatusCode, b.Visited)
 			}
 		})
@@ -658,27 +658,27 @@ func TestCookiesOfEndpointsFitIntoARequest(t *testing.T) {
 
 // The rules on where people are sent hold under every word of unauthenticated.
 func TestNobodyIsSentElsewhereUnderDenyAndPass(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	g := newTestGate(t, nil)
 	for _, mode := range []string{"deny", "pass"} {
-		s.loadWith("", "http://:PORT {\n"+gate("unauthenticated "+mode)+"}")
+		s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("unauthenticated "+mode)+"}")
 		const host = "app.localhost"
 		base := "http://" + host
 		// The sign-in link on the page of a request for a hostile address.
 		for _, target := range []string{
 			"//evil.example/x", "///evil.example", "/%09/evil.example", "/.//evil.example", "/%5cevil.example", "/x?return_to=//evil.example", "http://evil.example/x", "/%22%3E%3Cscript%3E", `/\evil.example`,
 		} {
-			hits := s.echo.Count()
-			a := s.raw(rawPage(target, host))
+			hits := s.Echo.Count()
+			a := s.Raw(rawPage(target, host))
 			if mode == "pass" {
-				if s.echo.Count() == hits+1 {
+				if s.Echo.Count() == hits+1 {
 					if owned := owned(a.Seen(t)); len(owned) > 0 {
 						t.Errorf("%s: %q", target, owned)
 					}
 				}
 				continue
 			}
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if a.Header.Get("Location") != "" || len(a.Cookies()) > 0 {
 				t.Errorf("%s: Location %q", target, a.Header.Get("Location"))
 			}
@@ -696,14 +696,14 @@ func TestNobodyIsSentElsewhereUnderDenyAndPass(t *testing.T) {
 				continue
 			}
 			query := "?return_to=" + url.QueryEscape(hostile)
-			if location := s.finish(s.raw(rawPage("/authentiq/sign-in"+query, host))).Header.Get("Location"); location != "/" {
+			if location := s.finish(s.Raw(rawPage("/authentiq/sign-in"+query, host))).Header.Get("Location"); location != "/" {
 				t.Errorf("%s: %q leads to %q", mode, hostile, location)
 			}
-			a := s.raw(rawPage("/authentiq/sign-out"+query, host, "Sec-Fetch-Site: same-origin"))
+			a := s.Raw(rawPage("/authentiq/sign-out"+query, host, "Sec-Fetch-Site: same-origin"))
 			location := a.Header.Get("Location")
 			if strings.HasPrefix(location, "/authentiq/signed-out?state=") {
-				page := s.raw(rawPage(location, host, cookiePairs(a)))
-				location = s.raw(rawPage(onward(page), host, cookiePairs(a))).Header.Get("Location")
+				page := s.Raw(rawPage(location, host, cookiePairs(a)))
+				location = s.Raw(rawPage(onward(page), host, cookiePairs(a))).Header.Get("Location")
 			}
 			if location != "/" && location != "/authentiq/signed-out" {
 				t.Errorf("%s: sign-out with %q leads to %q", mode, hostile, location)
@@ -711,18 +711,18 @@ func TestNobodyIsSentElsewhereUnderDenyAndPass(t *testing.T) {
 		}
 		// An address that somebody else made up is in nothing that we send.
 		for _, line := range []string{"X-Forwarded-Host: evil.example", "X-Forwarded-Proto: evil", "Forwarded: host=evil.example", "X-Original-URL: //evil.example"} {
-			a := s.raw(rawPage("/authentiq/sign-in", host, line))
+			a := s.Raw(rawPage("/authentiq/sign-in", host, line))
 			if got := s.redirectURIOf(a); got != base+"/authentiq/callback" || strings.Contains(a.Header.Get("Location"), "evil") {
 				t.Errorf("%s: redirect_uri %q", line, got)
 			}
 		}
-		began := s.raw(rawPage("/authentiq/sign-in?return_to=/kept", host))
+		began := s.Raw(rawPage("/authentiq/sign-in?return_to=/kept", host))
 		if a := s.finish(began); a.Header.Get("Location") != "/kept" {
 			t.Errorf("Location %q", a.Header.Get("Location"))
 		}
 		// CVE-2022-23527: what leaves at sign-out is ours alone.
-		landed := s.finish(s.raw(rawPage("/authentiq/sign-in", host)))
-		out := s.raw(rawPage("/authentiq/sign-out?return_to=/bye&post_logout_redirect_uri=https://evil.example&state=https://evil.example&id_token_hint=x", host, cookiePairs(landed), "Sec-Fetch-Site: same-origin"))
+		landed := s.finish(s.Raw(rawPage("/authentiq/sign-in", host)))
+		out := s.Raw(rawPage("/authentiq/sign-out?return_to=/bye&post_logout_redirect_uri=https://evil.example&state=https://evil.example&id_token_hint=x", host, cookiePairs(landed), "Sec-Fetch-Site: same-origin"))
 		u, err := out.Location()
 		if err != nil {
 			t.Fatal(err)
@@ -731,13 +731,13 @@ func TestNobodyIsSentElsewhereUnderDenyAndPass(t *testing.T) {
 			t.Errorf("%s", u)
 		}
 		for _, state := range []string{"https://evil.example", "//evil.example", u.Query().Get("state") + "A", ""} {
-			a := s.raw(rawPage("/authentiq/signed-out?state="+url.QueryEscape(state), host, cookiePairs(out)))
+			a := s.Raw(rawPage("/authentiq/signed-out?state="+url.QueryEscape(state), host, cookiePairs(out)))
 			if a.StatusCode != http.StatusOK || a.Header.Get("Location") != "" || onward(a) != "/authentiq/signed-out?clear" {
 				t.Errorf("state %q: %d, Location %q, on to %q", state, a.StatusCode, a.Header.Get("Location"), onward(a))
 			}
 		}
-		page := s.raw(rawPage("/authentiq/signed-out?state="+u.Query().Get("state"), host, cookiePairs(out)))
-		if a := s.raw(rawPage(onward(page), host, cookiePairs(out))); a.Header.Get("Location") != "/bye" {
+		page := s.Raw(rawPage("/authentiq/signed-out?state="+u.Query().Get("state"), host, cookiePairs(out)))
+		if a := s.Raw(rawPage(onward(page), host, cookiePairs(out))); a.Header.Get("Location") != "/bye" {
 			t.Errorf("%d, Location %q", a.StatusCode, a.Header.Get("Location"))
 		}
 	}

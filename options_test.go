@@ -762,26 +762,26 @@ func TestValidatingNeitherDialsNorWrites(t *testing.T) {
 
 func TestAnotherIssuerInDiscoveryStopsSignInsOnly(t *testing.T) {
 	const other = "https://other.example.com/"
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["issuer"] = other }})
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["issuer"] = other }})
 	// A configuration of its own, so that nothing is known of the provider yet.
-	stopCaddy()
-	s.port = testnet.Port(t)
-	s.load(gate("") + "respond /open well\n")
-	a := newBrowser(t).Step(s.url("/"))
+	testrig.StopCaddy()
+	s.Port = testnet.Port(t)
+	s.Load(testrig.GateBlock("") + "respond /open well\n")
+	a := newBrowser(t).Step(s.URL("/"))
 	if a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%d, Retry-After %q: %.200s", a.StatusCode, a.Header.Get("Retry-After"), a.Body)
 	}
 	if strings.Contains(a.Body, other) {
 		t.Errorf("the page names the cause: %s", a.Body)
 	}
-	if s.echo.Count() != 0 {
+	if s.Echo.Count() != 0 {
 		t.Error("the upstream was reached")
 	}
-	testrig.Await(t, "an error in the log", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
-	event := s.events(eventProviderTrouble)[0]
+	testrig.Await(t, "an error in the log", func() bool { return len(s.Events(eventProviderTrouble)) > 0 })
+	event := s.Events(eventProviderTrouble)[0]
 	why, _ := event["error"].(string)
-	if event["level"] != "error" || !strings.Contains(why, other) || !strings.Contains(why, s.provider.Issuer) {
-		t.Errorf("logged %v, want an error with %s and %s in it", event, other, s.provider.Issuer)
+	if event["level"] != "error" || !strings.Contains(why, other) || !strings.Contains(why, s.Provider.Issuer) {
+		t.Errorf("logged %v, want an error with %s and %s in it", event, other, s.Provider.Issuer)
 	}
 }

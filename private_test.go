@@ -108,7 +108,7 @@ const privateText = "private-7c41 of Alice"
 // An answer to a signed-in user that says nothing of caching says "private",
 // however it is written; one that says something keeps its word.
 func TestAnAnswerToAUserIsPrivateHoweverItIsWritten(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	const host = "app.localhost"
 	var sites strings.Builder
 	ways := []struct {
@@ -134,7 +134,7 @@ func TestAnAnswerToAUserIsPrivateHoweverItIsWritten(t *testing.T) {
 	}
 	for _, errors := range []string{"", "handle_errors {\nrespond \"a page about {err.status_code}\"\n}"} {
 		for _, encode := range []string{"", "encode gzip {\nminimum_length 1\n}"} {
-			s.loadWith("", "http://:PORT {\nroute {\n"+encode+"\nauthentiq /gated/* {"+siteOptions+"}\n"+sites.String()+"}\n"+errors+"\n}")
+			s.loadWith("", "http://:PORT {\nroute {\n"+encode+"\nauthentiq /gated/* {"+testrig.SiteOptions+"}\n"+sites.String()+"}\n"+errors+"\n}")
 			session := s.sessionAt(host)
 			for i, w := range ways {
 				name := w.way + " " + strings.Fields(errors + " plain")[0] + " " + strings.Fields(encode + " plain")[0]
@@ -160,10 +160,10 @@ func TestAnAnswerToAUserIsPrivateHoweverItIsWritten(t *testing.T) {
 // afterHints reads past provisional answers, which must say nothing of caching
 // (encode holds them back until it does).
 func (s *street) afterHints(target, host string, header ...string) testrig.Answer {
-	s.t.Helper()
-	conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+	s.T.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+s.Port)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
@@ -171,14 +171,14 @@ func (s *street) afterHints(target, host string, header ...string) testrig.Answe
 	for r := bufio.NewReader(conn); ; {
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
-			s.t.Fatalf("%s: %v", target, err)
+			s.T.Fatalf("%s: %v", target, err)
 		}
 		if resp.StatusCode >= 200 {
 			body, _ := io.ReadAll(resp.Body)
 			return testrig.Answer{Response: resp, Body: string(body)}
 		}
 		if cc := resp.Header["Cache-Control"]; len(cc) > 0 && cc[0] == "private" && len(header) == 1 {
-			s.t.Errorf("%s: %d with Cache-Control %q", target, resp.StatusCode, cc)
+			s.T.Errorf("%s: %d with Cache-Control %q", target, resp.StatusCode, cc)
 		}
 	}
 }
@@ -222,9 +222,9 @@ func upstreamOf(t *testing.T, more http.Handler) string {
 }
 
 func TestWhatTheApplicationSendsAUserIsPrivateUnlessItSaysOtherwise(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	app := upstreamOf(t, http.NotFoundHandler())
-	s.loadWith("", "http://:PORT {\n@gated not path /open/*\nencode gzip {\nminimum_length 1\n}\nauthentiq @gated {"+siteOptions+"}\nreverse_proxy "+app+"\n}")
+	s.loadWith("", "http://:PORT {\n@gated not path /open/*\nencode gzip {\nminimum_length 1\n}\nauthentiq @gated {"+testrig.SiteOptions+"}\nreverse_proxy "+app+"\n}")
 	session := s.sessionAt("app.localhost")
 	for path, want := range map[string]string{
 		"/plain": "private", "/expires": "private", "/304": "private", "/206": "private", "/404": "private", "/301": "private", "/103": "private",
@@ -251,9 +251,9 @@ func TestFilesForAUserArePrivateAndComeWhole(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "big.txt"), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, encode := range []string{"", "encode gzip"} {
-		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+siteOptions+"}\nroot * "+folder+"\nfile_server browse\n}")
+		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+testrig.SiteOptions+"}\nroot * "+folder+"\nfile_server browse\n}")
 		session := s.sessionAt("app.localhost")
 		for _, c := range []struct {
 			name, path, header string
@@ -275,7 +275,7 @@ func TestFilesForAUserArePrivateAndComeWhole(t *testing.T) {
 }
 
 func TestAStreamOfEventsArrivesAsItIsSent(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	more := make(chan string)
 	app := upstreamOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -293,9 +293,9 @@ func TestAStreamOfEventsArrivesAsItIsSent(t *testing.T) {
 		}
 	}))
 	for _, encode := range []string{"", "encode gzip"} {
-		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+siteOptions+"}\nreverse_proxy "+app+" {\nflush_interval -1\n}\n}")
+		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+testrig.SiteOptions+"}\nreverse_proxy "+app+" {\nflush_interval -1\n}\n}")
 		session := s.sessionAt("app.localhost")
-		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.Port)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,14 +327,14 @@ func TestAStreamOfEventsArrivesAsItIsSent(t *testing.T) {
 }
 
 func TestASocketOfAUserIsOpenedAndNobodyElses(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, encode := range []string{"", "encode gzip"} {
-		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
+		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM\n}")
 		session := s.sessionAt("app.localhost")
-		hits := s.echo.Count()
-		s.denied(s.ask("GET", "/socket", "app.localhost", socketHeader, ""), hits)
+		hits := s.Echo.Count()
+		s.Denied(s.ask("GET", "/socket", "app.localhost", socketHeader, ""), hits)
 		a := s.ask("GET", "/socket", "app.localhost", append([]string{session}, socketHeader...), "")
-		if a.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(a.Body, "X-Authentiq-Subject") || s.echo.Count() != hits+1 {
+		if a.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(a.Body, "X-Authentiq-Subject") || s.Echo.Count() != hits+1 {
 			t.Errorf("%d %.200s", a.StatusCode, a.Body)
 		}
 	}
@@ -380,20 +380,20 @@ func (c *sharedCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestASharedCacheKeepsNothingOfAUser(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	app := upstreamOf(t, http.NotFoundHandler())
 	for _, mode := range []string{"sign_in", "deny", "pass"} {
 		for _, pages := range []string{"on", "off"} {
 			t.Run(mode+", pages "+pages, func(t *testing.T) {
-				s.t = t
-				s.loadWith("", "http://:PORT {\nroute {\n@gated not path /open/*\nauthentiq @gated {"+siteOptions+"unauthenticated "+mode+"\npages "+pages+"\n}\nerror /broken \"\" 410\nreverse_proxy "+app+"\n}\n}")
-				direct := s.port
+				s.T = t
+				s.loadWith("", "http://:PORT {\nroute {\n@gated not path /open/*\nauthentiq @gated {"+testrig.SiteOptions+"unauthenticated "+mode+"\npages "+pages+"\n}\nerror /broken \"\" 410\nreverse_proxy "+app+"\n}\n}")
+				direct := s.Port
 				cache := &sharedCache{to: "127.0.0.1:" + direct, kept: make(map[string]testrig.Answer)}
 				server := httptest.NewServer(cache)
 				defer server.Close()
 				defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 				session := s.sessionAt("app.localhost")
-				s.port = server.URL[strings.LastIndexByte(server.URL, ':')+1:]
+				s.Port = server.URL[strings.LastIndexByte(server.URL, ':')+1:]
 				own := []string{
 					"/authentiq", "/authentiq/x", "/authentiq/session", "/authentiq/authentiq.js", "/authentiq/sign-in", "/authentiq/sign-in?return_to=/x", "/authentiq/sign-out", "/authentiq/signed-out",
 					"/authentiq/callback", "/authentiq/callback?code=x&state=0y", "/authentiq/callback?error=access_denied&state=0y", "/authentiq/callback?code=x&code=y", "/authentiq/sign-in?x=%zz",
@@ -425,14 +425,14 @@ func TestASharedCacheKeepsNothingOfAUser(t *testing.T) {
 			})
 		}
 	}
-	s.t = t
+	s.T = t
 }
 
 // Also what is no page: other methods, and hosts that are none.
 func TestNothingOfOursMayBeKept(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, options := range []string{"", "pages off", "unauthenticated deny", "unauthenticated pass"} {
-		s.loadWith("", "http://:PORT {\n"+gate("insecure_http\n"+options)+"}")
+		s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("insecure_http\n"+options)+"}")
 		session := s.sessionAt("app.localhost")
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "OPTIONS", "FOO"} {
 			for _, path := range []string{"", "/", "/x", "/sign-in", "/sign-out", "/signed-out", "/session", "/callback", "/callback?code=a&state=0b", "/callback?%zz", "/../authentiq/x"} {

@@ -28,14 +28,14 @@ func startProcess(t *testing.T, binary string, s *street, storage, options strin
 func launch(t *testing.T, binary string, s *street, storage, options string) *testrig.Process {
 	t.Helper()
 	port := testnet.Port(t)
-	return testrig.RunCaddy(t, binary, port, s.fill(`{
+	return testrig.RunCaddy(t, binary, port, s.Fill(`{
 	admin off
 	persist_config off
 	storage file_system "`+storage+`"
 	grace_period 1s
 }
 http://127.0.0.1:`+port+` {
-	`+gate(options)+`
+	`+testrig.GateBlock(options)+`
 }
 `))
 }
@@ -44,7 +44,7 @@ http://127.0.0.1:`+port+` {
 func askProcess(p *testrig.Process, s *street, cookie string) testrig.Answer {
 	p.T.Helper()
 	req := testrig.PageRequest(p.T, p.URL("/"), "Cookie", cookie)
-	req.Host = "127.0.0.1:" + s.port
+	req.Host = "127.0.0.1:" + s.Port
 	b := steadyBrowser(p.T)
 	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return b.Do(req)
@@ -55,38 +55,38 @@ func TestASecondProcess(t *testing.T) {
 	keys := "session {\nkeys " + sessionKey() + " " + sessionKey() + "\n}"
 
 	t.Run("with the same storage accepts sessions, and learns of sign-outs", func(t *testing.T) {
-		s := newStreet(t, gate(""))
+		s := newStreet(t, testrig.GateBlock(""))
 		b := steadySignIn(s)
-		line := ourLine(b, s.url("/"))
-		p := startProcess(t, binary, s, s.storage, "")
+		line := ourLine(b, s.URL("/"))
+		p := startProcess(t, binary, s, s.Storage, "")
 		askProcess(p, s, line).Seen(t)
-		b.Post(s.url("/authentiq/sign-out"))
-		hits := s.echo.Count()
-		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", line), hits)
+		b.Post(s.URL("/authentiq/sign-out"))
+		hits := s.Echo.Count()
+		s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", line), hits)
 		testrig.Await(t, "the other has learned of it", func() bool { return askProcess(p, s, line).StatusCode == http.StatusSeeOther })
 		p.Interrupt()
 	})
 	t.Run("with the same keys and another storage accepts sessions", func(t *testing.T) {
-		s := newStreet(t, gate(keys))
-		line := ourLine(steadySignIn(s), s.url("/"))
+		s := newStreet(t, testrig.GateBlock(keys))
+		line := ourLine(steadySignIn(s), s.URL("/"))
 		p := startProcess(t, binary, s, t.TempDir(), keys)
 		askProcess(p, s, line).Seen(t)
 		p.Interrupt()
 	})
 	t.Run("with another storage and no keys refuses them", func(t *testing.T) {
-		s := newStreet(t, gate(""))
-		line := ourLine(steadySignIn(s), s.url("/"))
+		s := newStreet(t, testrig.GateBlock(""))
+		line := ourLine(steadySignIn(s), s.URL("/"))
 		p := startProcess(t, binary, s, t.TempDir(), "")
-		hits := s.echo.Count()
-		s.denied(askProcess(p, s, line), hits)
+		hits := s.Echo.Count()
+		s.Denied(askProcess(p, s, line), hits)
 		p.Interrupt()
 	})
 	t.Run("with the same storage and keys of its own refuses them", func(t *testing.T) {
-		s := newStreet(t, gate(""))
-		line := ourLine(steadySignIn(s), s.url("/"))
-		p := startProcess(t, binary, s, s.storage, keys)
-		hits := s.echo.Count()
-		s.denied(askProcess(p, s, line), hits)
+		s := newStreet(t, testrig.GateBlock(""))
+		line := ourLine(steadySignIn(s), s.URL("/"))
+		p := startProcess(t, binary, s, s.Storage, keys)
+		hits := s.Echo.Count()
+		s.Denied(askProcess(p, s, line), hits)
 		p.Interrupt()
 	})
 	t.Run("that starts together with others on an empty storage agrees on one key", func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestASecondProcess(t *testing.T) {
 		b.Get(all[0].URL("/")).Seen(t)
 		line := ourLine(b, all[0].URL("/"))
 		first := *s
-		first.port = all[0].Port
+		first.Port = all[0].Port
 		for i, p := range all {
 			if a := askProcess(p, &first, line); a.StatusCode != http.StatusOK {
 				t.Errorf("process %d: %d", i, a.StatusCode)
@@ -122,9 +122,9 @@ func TestASecondProcess(t *testing.T) {
 		b.Get(p.URL("/")).Seen(t)
 		line := ourLine(b, p.URL("/"))
 		first := *s
-		first.port = p.Port
+		first.Port = p.Port
 		p.Interrupt()
-		s.provider.Down()
+		s.Provider.Down()
 		again := startProcess(t, binary, s, storage, "")
 		askProcess(again, &first, line).Seen(t)
 		if a := askProcess(again, &first, ""); a.StatusCode != http.StatusServiceUnavailable {
@@ -134,9 +134,9 @@ func TestASecondProcess(t *testing.T) {
 	})
 	t.Run("that only checks a configuration neither dials nor writes", func(t *testing.T) {
 		s := newStreet(t, "respond nothing")
-		s.provider.ResetRequests()
+		s.Provider.ResetRequests()
 		storage, config := filepath.Join(t.TempDir(), "storage"), filepath.Join(t.TempDir(), "Caddyfile")
-		text := s.fill("{\nstorage file_system " + storage + "\n}\nhttp://127.0.0.1:" + testnet.Port(t) + " {\n" + gate("") + "}\n")
+		text := s.Fill("{\nstorage file_system " + storage + "\n}\nhttp://127.0.0.1:" + testnet.Port(t) + " {\n" + testrig.GateBlock("") + "}\n")
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestASecondProcess(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("Valid configuration")) {
 			t.Errorf("%v\n%s", err, out)
 		}
-		if n := len(s.provider.Requests("")); n != 0 {
+		if n := len(s.Provider.Requests("")); n != 0 {
 			t.Errorf("the provider was asked %d times", n)
 		}
 		if _, err := os.Stat(filepath.Join(storage, keyFolder)); err == nil {

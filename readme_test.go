@@ -24,6 +24,7 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/keystore"
 	"github.com/authentiq/caddy-authentiq/internal/store/storetest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // document returns the text of a file.
@@ -108,7 +109,7 @@ func readmeParts(t *testing.T, block string) string {
 
 func TestEveryCaddyfileOfTheREADMELoads(t *testing.T) {
 	for _, block := range caddyfiles(t) {
-		config, err := adapt(readmeParts(t, block))
+		config, err := testrig.Adapt(readmeParts(t, block))
 		if err != nil {
 			t.Errorf("%v:\n%s", err, block)
 			continue
@@ -326,7 +327,7 @@ func TestTheREADMEShowsKeysAsTheyAreListed(t *testing.T) {
 
 func TestTheREADMEShowsWhatToRegisterAsItIsPrinted(t *testing.T) {
 	t.Setenv("AUTHENTIQ_KEY", "")
-	config, err := adapt(caddyfiles(t)[0])
+	config, err := testrig.Adapt(caddyfiles(t)[0])
 	if err != nil {
 		t.Fatal(err)
 	}

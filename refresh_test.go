@@ -43,20 +43,19 @@ func refreshing(t *testing.T, options string, change ...func(*authentiqtest.Conf
 
 func refreshGate(options string) string {
 	inside, beside, _ := strings.Cut(options, "---")
-	return gate("session {\nrefresh on\n" + inside + "\n}\n" + beside)
+	return testrig.GateBlock("session {\nrefresh on\n" + inside + "\n}\n" + beside)
 }
 
 // pass lets time pass for both.
 func (s *street) pass(clock *both, d time.Duration) {
 	clock.ahead.Add(int64(d))
-	now := clock.now
-	s.app().now.fake.Store(&now)
+	s.app().now.Set(clock.now)
 }
 
 // refreshes counts the refresh tokens that the provider was sent.
 func (s *street) refreshes() int {
 	n := 0
-	for _, r := range s.provider.Requests(authentiqtest.Token) {
+	for _, r := range s.Provider.Requests(authentiqtest.Token) {
 		if r.Form.Get("grant_type") == "refresh_token" {
 			n++
 		}
@@ -72,15 +71,15 @@ func (b *browser) fetches(address string, header ...string) testrig.Answer {
 
 // with loads a page with a line of cookies, whatever the jar has.
 func (s *street) with(line, path string) testrig.Answer {
-	s.t.Helper()
-	return newBrowser(s.t).Step(s.url(path), "Cookie", line)
+	s.T.Helper()
+	return newBrowser(s.T).Step(s.URL(path), "Cookie", line)
 }
 
 // stored returns the files of the store, by path.
 func (s *street) stored() map[string]string {
-	s.t.Helper()
+	s.T.Helper()
 	files := make(map[string]string)
-	root := filepath.Join(s.storage, "authentiq", "store")
+	root := filepath.Join(s.Storage, "authentiq", "store")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if os.IsNotExist(err) {
 			return nil
@@ -94,16 +93,16 @@ func (s *street) stored() map[string]string {
 		return err
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return files
 }
 
 // remove deletes a file of the store.
 func (s *street) remove(name string) {
-	s.t.Helper()
-	if err := os.Remove(filepath.Join(s.storage, "authentiq", "store", name)); err != nil {
-		s.t.Fatal(err)
+	s.T.Helper()
+	if err := os.Remove(filepath.Join(s.Storage, "authentiq", "store", name)); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
@@ -113,29 +112,29 @@ func (s *street) forgets() { s.app().state.refreshes.newest.Purge() }
 func TestClaimsAreFetchedAnew(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	if n := s.refreshes(); n != 0 {
 		t.Errorf("asked %d times before it was time", n)
 	}
 	s.pass(clock, 6*time.Minute)
-	old := b.CookieHeader(s.url("/"))
+	old := b.CookieHeader(s.URL("/"))
 	users := authentiqtest.DemoUsers()
 	users[0].Claims["name"] = "Alice Newname"
-	if err := s.provider.SetUsers(users); err != nil {
+	if err := s.Provider.SetUsers(users); err != nil {
 		t.Fatal(err)
 	}
-	if name := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Name"); name != "Alice Newname" {
+	if name := b.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Name"); name != "Alice Newname" {
 		t.Errorf("the name is %q", name)
 	}
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("asked %d times, want once", n)
 	}
-	if b.CookieHeader(s.url("/")) == old {
+	if b.CookieHeader(s.URL("/")) == old {
 		t.Error("the cookie stayed")
 	}
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.Get(s.url("/")).Seen(t)
+		b.Get(s.URL("/")).Seen(t)
 	}
 	if n := s.refreshes(); n != 4 {
 		t.Errorf("asked %d times, want each time that it was due", n)
@@ -147,7 +146,7 @@ func TestManyRequestsAtOnceRefreshOnce(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
 	for round := range 5 {
-		old := ourLine(b, s.url("/"))
+		old := ourLine(b, s.URL("/"))
 		s.pass(clock, 6*time.Minute)
 		if round%2 == 1 {
 			s.forgets()
@@ -176,7 +175,7 @@ func TestManyRequestsAtOnceRefreshOnce(t *testing.T) {
 				t.Error("a late one was not given the new cookie")
 			}
 		}
-		b.Get(s.url("/")).Seen(t) // and the jar has the new one
+		b.Get(s.URL("/")).Seen(t) // and the jar has the new one
 		if n := s.refreshes(); n != round+1 {
 			t.Errorf("round %d: late ones refreshed", round)
 		}
@@ -198,26 +197,26 @@ func TestRulesAreDecidedOnWhatTheProviderSaysNow(t *testing.T) {
 		groups []any
 		status int
 	}{{nil, 403}, {[]any{"staff"}, 200}, {[]any{"other"}, 403}, {[]any{"other", "staff"}, 200}, {[]any{}, 403}, {[]any{"staff"}, 200}} {
-		if err := s.provider.SetUsers(users(step.groups...)); err != nil {
+		if err := s.Provider.SetUsers(users(step.groups...)); err != nil {
 			t.Fatal(err)
 		}
 		s.pass(clock, 6*time.Minute)
-		hits := s.echo.Count()
-		a := b.Step(s.url("/"))
+		hits := s.Echo.Count()
+		a := b.Step(s.URL("/"))
 		if a.StatusCode != step.status {
 			t.Errorf("groups %v: %d, want %d", step.groups, a.StatusCode, step.status)
 		}
 		if a.StatusCode != http.StatusOK {
-			s.denied(a, hits)
+			s.Denied(a, hits)
 		}
 	}
-	if err := s.provider.SetUsers(authentiqtest.DemoUsers()[1:]); err != nil { // she is no longer there at all
+	if err := s.Provider.SetUsers(authentiqtest.DemoUsers()[1:]); err != nil { // she is no longer there at all
 		t.Fatal(err)
 	}
 	s.pass(clock, 6*time.Minute)
-	hits := s.echo.Count()
-	a := b.Step(s.url("/"))
-	s.denied(a, hits)
+	hits := s.Echo.Count()
+	a := b.Step(s.URL("/"))
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusSeeOther {
 		t.Errorf("a user who is gone: %d", a.StatusCode)
 	}
@@ -291,41 +290,41 @@ func TestASessionEndsWhenTheProviderNoLongerVouchesForIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
 			b := s.signedIn()
-			copied := ourLine(b, s.url("/"))
+			copied := ourLine(b, s.URL("/"))
 			s.pass(clock, 6*time.Minute)
-			b.Get(s.url("/")).Seen(t) // so that the store has something
+			b.Get(s.URL("/")).Seen(t) // so that the store has something
 			if n := len(s.stored()); n != 1 {
 				t.Errorf("%d entries in the store, want one", n)
 			}
 			s.pass(clock, 6*time.Minute)
-			line := ourLine(b, s.url("/"))
-			s.provider.SetHooks(hooks)
-			hits := s.echo.Count()
-			a := b.fetches(s.url("/api"))
-			s.denied(a, hits)
+			line := ourLine(b, s.URL("/"))
+			s.Provider.SetHooks(hooks)
+			hits := s.Echo.Count()
+			a := b.fetches(s.URL("/api"))
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("a fetch: %d", a.StatusCode)
 			}
-			a = b.Step(s.url("/"))
-			s.denied(a, hits)
-			if a.StatusCode != http.StatusSeeOther || !strings.Contains(a.Header.Get("Location"), s.issuer) {
+			a = b.Step(s.URL("/"))
+			s.Denied(a, hits)
+			if a.StatusCode != http.StatusSeeOther || !strings.Contains(a.Header.Get("Location"), s.Issuer) {
 				t.Errorf("a page load: %d to %q", a.StatusCode, a.Header.Get("Location"))
 			}
 			for _, line := range []string{line, copied} {
-				s.denied(s.with(line, "/"), hits)
+				s.Denied(s.with(line, "/"), hits)
 			}
 			if n := s.refreshes(); n != 2 {
 				t.Errorf("%d refreshes, want one that worked and one that ended it", n)
 			}
-			if events := s.events(eventSessionEnded); len(events) != 1 || events[0]["sub"] != authentiqtest.Alice || events[0]["check"] == nil {
+			if events := s.Events(eventSessionEnded); len(events) != 1 || events[0]["sub"] != authentiqtest.Alice || events[0]["check"] == nil {
 				t.Errorf("the log has %v", events)
 			}
 			if left := s.stored(); len(left) != 0 {
 				t.Errorf("left in the store: %v", slices.Collect(maps.Keys(left)))
 			}
 			// A new sign-in is one like any other.
-			s.provider.SetHooks(authentiqtest.Hooks{})
-			b.Get(s.url("/")).Seen(t)
+			s.Provider.SetHooks(authentiqtest.Hooks{})
+			b.Get(s.URL("/")).Seen(t)
 		})
 	}
 }
@@ -352,25 +351,25 @@ func TestARefreshMayBringLessThanASignIn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
 			b := s.signedIn()
-			before := b.fetches(s.url("/authentiq/session")).Body
-			s.provider.SetHooks(test.hooks)
+			before := b.fetches(s.URL("/authentiq/session")).Body
+			s.Provider.SetHooks(test.hooks)
 			s.pass(clock, 6*time.Minute)
-			got := b.Get(s.url("/")).Seen(t)
+			got := b.Get(s.URL("/")).Seen(t)
 			if email := len(got.Values("X-Authentiq-Email")) > 0; email != test.email {
 				t.Errorf("an email: %v, want %v", email, test.email)
 			}
 			if sub := got.Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("the subject is %q", sub)
 			}
-			if n := len(s.provider.Requests(authentiqtest.Userinfo)); n != test.userinfo {
+			if n := len(s.Provider.Requests(authentiqtest.Userinfo)); n != test.userinfo {
 				t.Errorf("userinfo was asked %d times, want %d", n, test.userinfo)
 			}
 			// What is about the sign-in stays: the session is at the provider still.
-			if after := b.fetches(s.url("/authentiq/session")).Body; after != before {
+			if after := b.fetches(s.URL("/authentiq/session")).Body; after != before {
 				t.Errorf("the session is %s, was %s", after, before)
 			}
-			if n := len(s.events(eventNotRechecked)) + len(s.events(eventSessionEnded)); n != 0 {
-				t.Errorf("the log complains: %s", s.logged())
+			if n := len(s.Events(eventNotRechecked)) + len(s.Events(eventSessionEnded)); n != 0 {
+				t.Errorf("the log complains: %s", s.Logged())
 			}
 		})
 	}
@@ -381,7 +380,7 @@ func TestARefreshTokenThatIsNotReplacedIsUsedAgain(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
 	var tokens []string
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		_ = r.ParseForm()
 		tokens = append(tokens, r.PostForm.Get("refresh_token"))
 		w.Header().Set("Content-Type", "application/json")
@@ -389,7 +388,7 @@ func TestARefreshTokenThatIsNotReplacedIsUsedAgain(t *testing.T) {
 	}), Userinfo: nil})
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.Get(s.url("/")).Seen(t) // userinfo refuses the access token, so the claims stay
+		b.Get(s.URL("/")).Seen(t) // userinfo refuses the access token, so the claims stay
 	}
 	if len(tokens) != 3 || tokens[0] == "" || tokens[1] != tokens[0] || tokens[2] != tokens[0] {
 		t.Errorf("sent %q", tokens)
@@ -401,21 +400,21 @@ func TestARefreshTokenThatIsNotReplacedIsUsedAgain(t *testing.T) {
 func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 	for name, fail := range map[string]func(s *street){
 		"invalid_client": func(s *street) {
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(401, `{"error":"invalid_client"}`)})
+			s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(401, `{"error":"invalid_client"}`)})
 		},
-		"500": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, `oops`)}) },
-		"503": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, ``)}) },
+		"500": func(s *street) { s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, `oops`)}) },
+		"503": func(s *street) { s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, ``)}) },
 		"503 that says invalid_grant": func(s *street) {
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, `{"error":"invalid_grant"}`)})
+			s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(503, `{"error":"invalid_grant"}`)})
 		},
 		"invalid_grant that is not an error code": func(s *street) {
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error_description":"invalid_grant"}`)})
+			s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error_description":"invalid_grant"}`)})
 		},
-		"200 that is no token response": func(s *street) { s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(200, `[]`)}) },
+		"200 that is no token response": func(s *street) { s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(200, `[]`)}) },
 		"a connection that breaks off": func(s *street) {
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) })})
+			s.Provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Token, func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) })})
 		},
-		"nobody at the address": func(s *street) { s.provider.Down() },
+		"nobody at the address": func(s *street) { s.Provider.Down() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "lifetime 2h\nidle 30m")
@@ -426,7 +425,7 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 				t.Helper()
 				var running sync.WaitGroup
 				for _, b := range all {
-					line := ourLine(b, s.url("/"))
+					line := ourLine(b, s.URL("/"))
 					for range 10 {
 						running.Go(func() {
 							if a := s.with(line, "/"); a.StatusCode != http.StatusOK {
@@ -437,13 +436,13 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 				}
 				running.Wait()
 			}
-			all[0].Get(s.url("/")).Seen(t)
-			tried := len(s.events(eventNotRechecked))
+			all[0].Get(s.URL("/")).Seen(t)
+			tried := len(s.Events(eventNotRechecked))
 			if tried != 1 {
-				t.Fatalf("%d lines in the log, want one: %s", tried, s.logged())
+				t.Fatalf("%d lines in the log, want one: %s", tried, s.Logged())
 			}
 			ask()
-			if n := len(s.events(eventNotRechecked)); n != tried {
+			if n := len(s.Events(eventNotRechecked)); n != tried {
 				t.Errorf("asked %d times more in ten seconds", n-tried)
 			}
 			// One asks for all when the pause is over.
@@ -451,14 +450,14 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 				s.pass(clock, 11*time.Second)
 				ask()
 				tried++
-				if n := len(s.events(eventNotRechecked)); n != tried {
+				if n := len(s.Events(eventNotRechecked)); n != tried {
 					t.Fatalf("tried %d times, want %d", n, tried)
 				}
 			}
 			if n := s.refreshes(); name != "nobody at the address" && n != tried {
 				t.Errorf("asked %d times, want %d", n, tried)
 			}
-			for _, event := range s.events(eventNotRechecked) {
+			for _, event := range s.Events(eventNotRechecked) {
 				if event["level"] != "error" || event["effect"] == nil || event["error"] == nil {
 					t.Errorf("the log says %v", event)
 				}
@@ -466,16 +465,16 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 			// The session's limits hold all the same.
 			for range 5 {
 				s.pass(clock, 20*time.Minute)
-				all[0].Step(s.url("/")).Seen(t)
+				all[0].Step(s.URL("/")).Seen(t)
 			}
-			if a := all[1].fetches(s.url("/")); a.StatusCode != http.StatusUnauthorized {
+			if a := all[1].fetches(s.URL("/")); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("after the idle limit: %d", a.StatusCode)
 			}
 			s.pass(clock, 20*time.Minute)
-			if a := all[0].fetches(s.url("/")); a.StatusCode != http.StatusUnauthorized {
+			if a := all[0].fetches(s.URL("/")); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("after the lifetime: %d", a.StatusCode)
 			}
-			if n := len(s.events(eventSessionEnded)); n != 0 {
+			if n := len(s.Events(eventSessionEnded)); n != 0 {
 				t.Errorf("%d sessions were ended", n)
 			}
 		})
@@ -485,17 +484,17 @@ func TestAProviderThatFailsSignsNobodyOut(t *testing.T) {
 func TestAfterAFailureARefreshWorksAgain(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, "")})
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(500, "")})
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
-	s.provider.SetHooks(authentiqtest.Hooks{})
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
+	s.Provider.SetHooks(authentiqtest.Hooks{})
+	b.Get(s.URL("/")).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("asked %d times, want a pause", n)
 	}
 	s.pass(clock, 11*time.Second)
 	for range 3 {
-		b.Get(s.url("/")).Seen(t)
+		b.Get(s.URL("/")).Seen(t)
 	}
 	if n := s.refreshes(); n != 2 {
 		t.Errorf("asked %d times, want once more", n)
@@ -503,8 +502,8 @@ func TestAfterAFailureARefreshWorksAgain(t *testing.T) {
 	// And is asked by everybody who is due again.
 	other := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
-	other.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
+	other.Get(s.URL("/")).Seen(t)
 	if n := s.refreshes(); n != 4 {
 		t.Errorf("asked %d times, want one for each session more", n)
 	}
@@ -537,11 +536,11 @@ func stalling(e authentiqtest.Endpoint) *stalled {
 func TestNobodyWaitsLongForAProviderThatIsSlow(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	line := ourLine(b, s.url("/"))
+	line := ourLine(b, s.URL("/"))
 	s.pass(clock, 6*time.Minute)
 	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
-	s.provider.SetHooks(h.hooks)
+	s.Provider.SetHooks(h.hooks)
 	var running sync.WaitGroup
 	for range 20 {
 		running.Go(func() {
@@ -574,12 +573,12 @@ func TestNobodyWaitsLongForAProviderThatIsSlow(t *testing.T) {
 func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := s.signedIn()
-	line := ourLine(b, s.url("/"))
+	line := ourLine(b, s.URL("/"))
 	s.pass(clock, 6*time.Minute)
 	h := stalling(authentiqtest.Token)
 	t.Cleanup(h.release)
-	s.provider.SetHooks(h.hooks)
-	req := testrig.PageRequest(t, s.url("/"), "Cookie", line)
+	s.Provider.SetHooks(h.hooks)
+	req := testrig.PageRequest(t, s.URL("/"), "Cookie", line)
 	gone := make(chan error)
 	client := &http.Client{Timeout: 500 * time.Millisecond}
 	go func() {
@@ -594,9 +593,9 @@ func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 		t.Fatal("was answered")
 	}
 	reloaded := make(chan error)
-	go func() { reloaded <- s.tryLoad("http://127.0.0.1:PORT {\n" + refreshGate("") + "\n}") }()
+	go func() { reloaded <- s.TryLoad("http://127.0.0.1:PORT {\n" + refreshGate("") + "\n}") }()
 	testrig.Await(t, "the new configuration answers", func() bool {
-		resp, err := http.Get(s.url("/authentiq/signed-out"))
+		resp, err := http.Get(s.URL("/authentiq/signed-out"))
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -608,7 +607,7 @@ func TestAResultIsKeptWhenNobodyWaitsForIt(t *testing.T) {
 	}
 	s.pass(clock, refreshRest+time.Second)
 	s.forgets()
-	steadyBrowser(t).Step(s.url("/"), "Cookie", line).Seen(t)
+	steadyBrowser(t).Step(s.URL("/"), "Cookie", line).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("after %d refreshes: the result is lost", n)
 	}
@@ -629,21 +628,21 @@ func TestAFailureBetweenTokenAndUserinfoKeepsTheNewToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, clock := refreshing(t, "")
 			b := s.signedIn()
-			old := ourLine(b, s.url("/"))
+			old := ourLine(b, s.URL("/"))
 			s.pass(clock, 6*time.Minute)
-			s.provider.SetHooks(fail)
-			if got := b.Get(s.url("/")).Seen(t); len(got.Values("X-Authentiq-Email")) != 1 {
+			s.Provider.SetHooks(fail)
+			if got := b.Get(s.URL("/")).Seen(t); len(got.Values("X-Authentiq-Email")) != 1 {
 				t.Error("the claims of before are gone")
 			}
-			s.provider.SetHooks(authentiqtest.Hooks{})
-			for i, line := range []string{ourLine(b, s.url("/")), old} {
+			s.Provider.SetHooks(authentiqtest.Hooks{})
+			for i, line := range []string{ourLine(b, s.URL("/")), old} {
 				s.pass(clock, 6*time.Minute)
 				s.with(line, "/").Seen(t)
 				if n := s.refreshes(); n != i+2 {
 					t.Errorf("%d refreshes, want %d", n, i+2)
 				}
 			}
-			if n := len(s.events(eventSessionEnded)); n != 0 {
+			if n := len(s.Events(eventSessionEnded)); n != 0 {
 				t.Error("the session has ended: the old token was sent again")
 			}
 		})
@@ -653,33 +652,33 @@ func TestAFailureBetweenTokenAndUserinfoKeepsTheNewToken(t *testing.T) {
 // Keys that can't be fetched are no bad signature.
 func TestARefreshThatCanNotBeVerifiedNowSignsNobodyOut(t *testing.T) {
 	clock := new(both)
-	s := newStreet(t, gate("signing_alg RS256\nsession {\nrefresh on\n}"), func(c *authentiqtest.Config) {
+	s := newStreet(t, testrig.GateBlock("signing_alg RS256\nsession {\nrefresh on\n}"), func(c *authentiqtest.Config) {
 		c.RefreshTokens, c.Now, c.SigningAlg = true, clock.now, "RS256"
 	})
 	b := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	s.provider.RotateKeys()
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Keys, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(500) })})
+	s.Provider.RotateKeys()
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: at(authentiqtest.Keys, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(500) })})
 	for range 3 {
-		b.Step(s.url("/")).Seen(t)
+		b.Step(s.URL("/")).Seen(t)
 		s.pass(clock, 6*time.Minute)
 	}
 	// Each time with the token that the time before has brought.
 	if n := s.refreshes(); n != 3 {
 		t.Errorf("asked %d times", n)
 	}
-	if n := len(s.events(eventSessionEnded)); n != 0 {
+	if n := len(s.Events(eventSessionEnded)); n != 0 {
 		t.Errorf("%d sessions were ended", n)
 	}
 }
 
 func TestASignInWithoutARefreshTokenIsRefusedAndTheLogSaysWhatToDo(t *testing.T) {
 	s := newStreet(t, refreshGate(""))
-	a := newBrowser(t).Get(s.url("/"))
+	a := newBrowser(t).Get(s.URL("/"))
 	if a.StatusCode != http.StatusBadGateway || renewed(a.Header) {
 		t.Errorf("%d", a.StatusCode)
 	}
-	events := s.events(eventRefused)
+	events := s.Events(eventRefused)
 	if len(events) != 1 || events[0]["check"] != "refresh_token" {
 		t.Fatalf("the log has %v", events)
 	}
@@ -688,38 +687,38 @@ func TestASignInWithoutARefreshTokenIsRefusedAndTheLogSaysWhatToDo(t *testing.T)
 			t.Errorf("the log does not say %q: %v", hint, events[0]["error"])
 		}
 	}
-	if n := s.echo.Count(); n != 0 {
+	if n := s.Echo.Count(); n != 0 {
 		t.Error("the upstream was reached")
 	}
 }
 
 func TestASessionFromBeforeRefreshWasTurnedOnSignsInAnewWhenDue(t *testing.T) {
 	clock := new(both)
-	s := newStreet(t, gate(""), func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
+	s := newStreet(t, testrig.GateBlock(""), func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
 	b := steadySignIn(s)
-	s.load(refreshGate(""))
+	s.Load(refreshGate(""))
 	s.pass(clock, 0)
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 	s.pass(clock, 6*time.Minute)
-	if a := b.fetches(s.url("/")); a.StatusCode != http.StatusUnauthorized {
+	if a := b.fetches(s.URL("/")); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a fetch: %d", a.StatusCode)
 	}
-	if events := s.events(eventSessionEnded); len(events) != 1 || events[0]["check"] != "no refresh token" {
+	if events := s.Events(eventSessionEnded); len(events) != 1 || events[0]["check"] != "no refresh token" {
 		t.Errorf("the log has %v", events)
 	}
 	if n := s.refreshes(); n != 0 {
 		t.Error("the provider was asked with nothing")
 	}
-	b.Get(s.url("/")).Seen(t) // through the provider
+	b.Get(s.URL("/")).Seen(t) // through the provider
 	s.pass(clock, 6*time.Minute)
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes", n)
 	}
 	// And off again: what the cookie has is of no use to anybody.
-	s.load(gate(""))
+	s.Load(testrig.GateBlock(""))
 	s.pass(clock, 6*time.Minute)
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes with refresh off", n)
 	}
@@ -730,7 +729,7 @@ func TestTheSessionEndpointRechecksAndWritesNoCookie(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 6*time.Minute)
 	for range 3 {
-		a := b.fetches(s.url("/authentiq/session"))
+		a := b.fetches(s.URL("/authentiq/session"))
 		if a.StatusCode != http.StatusOK || len(a.Cookies()) != 0 {
 			t.Errorf("%d, cookies %v", a.StatusCode, a.Cookies())
 		}
@@ -738,12 +737,12 @@ func TestTheSessionEndpointRechecksAndWritesNoCookie(t *testing.T) {
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want one", n)
 	}
-	if a := b.Get(s.url("/")); !renewed(a.Header) || s.refreshes() != 1 {
+	if a := b.Get(s.URL("/")); !renewed(a.Header) || s.refreshes() != 1 {
 		t.Error("the page got nothing of what is known")
 	}
 	s.pass(clock, 6*time.Minute)
-	s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
-	if a := b.fetches(s.url("/authentiq/session")); a.StatusCode != http.StatusUnauthorized {
+	s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
+	if a := b.fetches(s.URL("/authentiq/session")); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("of a session that ended: %d", a.StatusCode)
 	}
 }
@@ -755,7 +754,7 @@ func TestAnAnswerThatCachesMayShareCarriesNoCookie(t *testing.T) {
 	for round, forget := range []bool{false, true} {
 		s.pass(clock, 6*time.Minute)
 		for range 3 {
-			a := b.Get(s.url("/public"))
+			a := b.Get(s.URL("/public"))
 			a.Seen(t)
 			if len(a.Cookies()) != 0 || a.Header.Get("Cache-Control") != "public, max-age=60" {
 				t.Errorf("%q with %v", a.Header.Get("Cache-Control"), a.Cookies())
@@ -764,7 +763,7 @@ func TestAnAnswerThatCachesMayShareCarriesNoCookie(t *testing.T) {
 				s.forgets()
 			}
 		}
-		a := b.Get(s.url("/"))
+		a := b.Get(s.URL("/"))
 		a.Seen(t)
 		if !renewed(a.Header) {
 			t.Error("the next page got no cookie")
@@ -797,15 +796,15 @@ func TestASlowAnswerOverwritesNoNewerCookie(t *testing.T) {
 	for name, meanwhile := range map[string]func(t *testing.T, s *street, clock *both, b *browser){
 		"a newer generation": func(t *testing.T, s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			if a := b.Get(s.url("/")); !renewed(a.Header) {
+			if a := b.Get(s.URL("/")); !renewed(a.Header) {
 				t.Error("no newer cookie")
 			}
 		},
-		"a sign-out": func(t *testing.T, s *street, _ *both, b *browser) { b.Post(s.url("/authentiq/sign-out")) },
+		"a sign-out": func(t *testing.T, s *street, _ *both, b *browser) { b.Post(s.URL("/authentiq/sign-out")) },
 		"a refresh that ended the session": func(t *testing.T, s *street, clock *both, b *browser) {
 			s.pass(clock, 6*time.Minute)
-			s.provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
-			b.Step(s.url("/"))
+			s.Provider.SetHooks(authentiqtest.Hooks{Handler: tokenError(400, `{"error":"invalid_grant"}`)})
+			b.Step(s.URL("/"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -813,7 +812,7 @@ func TestASlowAnswerOverwritesNoNewerCookie(t *testing.T) {
 			slow, arrived, release := slowUpstream(t)
 			s := newStreet(t, "reverse_proxy /slow "+slow+"\n"+refreshGate(""), func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
 			b := s.signedIn()
-			line := ourLine(b, s.url("/"))
+			line := ourLine(b, s.URL("/"))
 			s.pass(clock, 6*time.Minute)
 			answers := make(chan testrig.Answer, 1)
 			go func() { answers <- s.with(line, "/slow") }()
@@ -836,31 +835,31 @@ func TestASignOutDuringARefreshIsFinal(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		s, clock := refreshing(t, "")
 		if large {
-			s.provider.SetHooks(largeTokens())
+			s.Provider.SetHooks(largeTokens())
 		}
 		b := s.signedIn()
-		line := ourLine(b, s.url("/"))
+		line := ourLine(b, s.URL("/"))
 		s.pass(clock, 6*time.Minute)
 		h := stalling(authentiqtest.Token)
 		t.Cleanup(h.release)
-		s.provider.SetHooks(h.hooks)
-		hits := s.echo.Count()
+		s.Provider.SetHooks(h.hooks)
+		hits := s.Echo.Count()
 		answers := make(chan testrig.Answer, 1)
 		go func() { answers <- s.with(line, "/") }()
 		<-h.arrived
 		// Here alone: the provider would say no to a user who has signed out there.
 		b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
+		if a := b.Post(s.URL("/authentiq/sign-out")); a.StatusCode != http.StatusSeeOther {
 			t.Errorf("signing out: %d", a.StatusCode)
 		}
 		h.release()
 		a := <-answers
-		s.denied(a, hits)
-		s.denied(s.with(line, "/"), hits)
+		s.Denied(a, hits)
+		s.Denied(s.with(line, "/"), hits)
 		s.pass(clock, 6*time.Minute)
-		s.denied(s.with(line, "/"), hits)
+		s.Denied(s.with(line, "/"), hits)
 		testrig.Await(t, "nothing is left in the store", func() bool { return len(s.stored()) == 0 })
-		stopCaddy()
+		testrig.StopCaddy()
 	}
 }
 
@@ -868,16 +867,16 @@ func TestSignOutDeletesWhatIsStored(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b, stays := s.signedIn(), s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
-	stays.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
+	stays.Get(s.URL("/")).Seen(t)
 	if n := len(s.stored()); n != 2 {
 		t.Fatalf("%d entries", n)
 	}
-	b.Post(s.url("/authentiq/sign-out"))
+	b.Post(s.URL("/authentiq/sign-out"))
 	testrig.Await(t, "that of the other alone is left", func() bool { return len(s.stored()) == 1 })
 	s.forgets()
 	s.pass(clock, 6*time.Minute)
-	stays.Step(s.url("/")).Seen(t)
+	stays.Step(s.URL("/")).Seen(t)
 }
 
 // Who can list and read the storage learns nothing of anybody.
@@ -885,7 +884,7 @@ func TestWhatIsStoredIsSealedAndNamedByHashes(t *testing.T) {
 	var mu sync.Mutex
 	secrets := []string{authentiqtest.Alice, "alice", "example.com", "Whitfield"}
 	s, clock := refreshing(t, "")
-	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
+	s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, name := range []string{"access_token", "id_token", "refresh_token"} {
@@ -895,7 +894,7 @@ func TestWhatIsStoredIsSealedAndNamedByHashes(t *testing.T) {
 	b := s.signedIn()
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.Get(s.url("/")).Seen(t)
+		b.Get(s.URL("/")).Seen(t)
 	}
 	files := s.stored()
 	if len(files) != 1 {
@@ -912,11 +911,11 @@ func TestWhatIsStoredIsSealedAndNamedByHashes(t *testing.T) {
 			}
 		}
 		// Nor may it serve as a cookie.
-		hits := s.echo.Count()
-		s.denied(s.with("authentiq="+text, "/"), hits)
+		hits := s.Echo.Count()
+		s.Denied(s.with("authentiq="+text, "/"), hits)
 	}
 	for _, secret := range secrets[4:] {
-		if strings.Contains(s.logged(), secret) {
+		if strings.Contains(s.Logged(), secret) {
 			t.Errorf("the log tells %q", secret)
 		}
 	}
@@ -932,22 +931,22 @@ func TestTheStoreIsNotBelieved(t *testing.T) {
 			users[i].Claims[name] = value // what is required
 		}
 	}
-	if err := s.provider.SetUsers(users); err != nil {
+	if err := s.Provider.SetUsers(users); err != nil {
 		t.Fatal(err)
 	}
 	alice := s.signedIn()
 	for range 10 { // a later generation than his will be
 		s.pass(clock, 6*time.Minute)
-		alice.Get(s.url("/")).Seen(t)
+		alice.Get(s.URL("/")).Seen(t)
 	}
-	path := func(name string) string { return filepath.Join(s.storage, "authentiq", "store", name) }
+	path := func(name string) string { return filepath.Join(s.Storage, "authentiq", "store", name) }
 	var hers, text string
 	for hers, text = range s.stored() {
 	}
-	s.provider.SignInAs(authentiqtest.Bob)
+	s.Provider.SignInAs(authentiqtest.Bob)
 	bob := s.signedIn()
 	s.pass(clock, 6*time.Minute)
-	bob.Get(s.url("/")).Seen(t)
+	bob.Get(s.URL("/")).Seen(t)
 	for name, other := range s.stored() {
 		if name == hers {
 			continue
@@ -958,7 +957,7 @@ func TestTheStoreIsNotBelieved(t *testing.T) {
 			if err := os.WriteFile(path(name), []byte(forged), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if sub := bob.Step(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob {
+			if sub := bob.Step(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Bob {
 				t.Errorf("%.20q: is %q now", forged, sub)
 			}
 		}
@@ -1001,12 +1000,12 @@ func largeTokens() authentiqtest.Hooks {
 
 func TestTokensOf8KBWork(t *testing.T) {
 	s, clock := refreshing(t, "")
-	s.provider.SetHooks(largeTokens())
+	s.Provider.SetHooks(largeTokens())
 	b := s.signedIn()
 	budget := func() {
 		t.Helper()
 		var all []carried
-		for _, c := range ourCookies(b, s.url("/authentiq/session")) {
+		for _, c := range ourCookies(b, s.URL("/authentiq/session")) {
 			all = append(all, carried{c.Name, c.Value})
 		}
 		if n := size(all); n > maxChunks*chunkSize {
@@ -1018,7 +1017,7 @@ func TestTokensOf8KBWork(t *testing.T) {
 		t.Fatalf("%d entries in the store at sign-in, want one", n)
 	}
 	for round := range 6 {
-		old := ourLine(b, s.url("/"))
+		old := ourLine(b, s.URL("/"))
 		s.pass(clock, 6*time.Minute)
 		if round%2 == 1 {
 			s.forgets()
@@ -1032,26 +1031,26 @@ func TestTokensOf8KBWork(t *testing.T) {
 			})
 		}
 		running.Wait()
-		b.Get(s.url("/")).Seen(t)
+		b.Get(s.URL("/")).Seen(t)
 		budget()
 		if n := s.refreshes(); n != round+1 {
 			t.Fatalf("%d refreshes, want %d", n, round+1)
 		}
 	}
 	t.Run("and when the store has lost them the session ends", func(t *testing.T) {
-		if err := os.RemoveAll(filepath.Join(s.storage, "authentiq", "store")); err != nil {
+		if err := os.RemoveAll(filepath.Join(s.Storage, "authentiq", "store")); err != nil {
 			t.Fatal(err)
 		}
 		s.forgets()
-		b.Step(s.url("/")).Seen(t) // it is not due yet
+		b.Step(s.URL("/")).Seen(t) // it is not due yet
 		s.pass(clock, 6*time.Minute)
-		hits, asked := s.echo.Count(), s.refreshes()
-		a := b.Step(s.url("/"))
-		s.denied(a, hits)
+		hits, asked := s.Echo.Count(), s.refreshes()
+		a := b.Step(s.URL("/"))
+		s.Denied(a, hits)
 		if a.StatusCode != http.StatusSeeOther || s.refreshes() != asked {
 			t.Errorf("%d after %d refreshes", a.StatusCode, s.refreshes()-asked)
 		}
-		b.Get(s.url("/")).Seen(t) // through the provider
+		b.Get(s.URL("/")).Seen(t) // through the provider
 	})
 	t.Run("and fit into cookies again when they are small", func(t *testing.T) {
 		small := largeTokens()
@@ -1062,37 +1061,37 @@ func TestTokensOf8KBWork(t *testing.T) {
 				large(m)
 			}
 		}
-		s.provider.SetHooks(small)
+		s.Provider.SetHooks(small)
 		b := s.signedIn()
 		s.pass(clock, 6*time.Minute)
 		grow = false
-		b.Get(s.url("/")).Seen(t)
-		if err := os.RemoveAll(filepath.Join(s.storage, "authentiq", "store")); err != nil {
+		b.Get(s.URL("/")).Seen(t)
+		if err := os.RemoveAll(filepath.Join(s.Storage, "authentiq", "store")); err != nil {
 			t.Fatal(err)
 		}
 		s.forgets()
 		s.pass(clock, 6*time.Minute)
-		b.Step(s.url("/")).Seen(t)
+		b.Step(s.URL("/")).Seen(t)
 	})
 }
 
 // breakStore makes the store one that can be locked and not used; the function puts
 // it in order, with nothing in it.
 func (s *street) breakStore() (mend func()) {
-	s.t.Helper()
-	path := filepath.Join(s.storage, "authentiq", "store")
+	s.T.Helper()
+	path := filepath.Join(s.Storage, "authentiq", "store")
 	if err := os.RemoveAll(path); err != nil {
-		s.t.Error(err)
+		s.T.Error(err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		s.t.Error(err)
+		s.T.Error(err)
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		s.t.Error(err)
+		s.T.Error(err)
 	}
 	return func() {
 		if err := os.Remove(path); err != nil {
-			s.t.Error(err)
+			s.T.Error(err)
 		}
 	}
 }
@@ -1105,34 +1104,34 @@ func TestAStoreThatIsAway(t *testing.T) {
 	})
 	t.Run("keeps those from signing in whose token does not, with a page that says to come back", func(t *testing.T) {
 		s, _ := refreshing(t, "")
-		s.provider.SetHooks(largeTokens())
+		s.Provider.SetHooks(largeTokens())
 		mend := s.breakStore()
 		b := newBrowser(t)
-		a := b.Get(s.url("/"))
+		a := b.Get(s.URL("/"))
 		if a.StatusCode != http.StatusServiceUnavailable || renewed(a.Header) {
 			t.Errorf("%d", a.StatusCode)
 		}
-		if events := s.events(eventRefused); len(events) != 1 || events[0]["check"] != "store" {
+		if events := s.Events(eventRefused); len(events) != 1 || events[0]["check"] != "store" {
 			t.Errorf("the log has %v", events)
 		}
 		mend()
-		b.Get(s.url("/")).Seen(t)
+		b.Get(s.URL("/")).Seen(t)
 	})
 	t.Run("signs nobody out, and no token is sent before it is back", func(t *testing.T) {
 		s, clock := refreshing(t, "")
 		b := s.signedIn()
 		mend := s.breakStore()
 		s.pass(clock, 6*time.Minute)
-		b.Get(s.url("/")).Seen(t)
+		b.Get(s.URL("/")).Seen(t)
 		if n := s.refreshes(); n != 0 {
 			t.Errorf("%d refreshes: another machine could have sent the same token", n)
 		}
-		if events := s.events(eventNotRechecked); len(events) != 1 || events[0]["check"] != "store" {
+		if events := s.Events(eventNotRechecked); len(events) != 1 || events[0]["check"] != "store" {
 			t.Errorf("the log has %v", events)
 		}
-		b.Post(s.url("/authentiq/sign-out")) // nor is anybody kept in
-		hits := s.echo.Count()
-		s.denied(b.Step(s.url("/")), hits)
+		b.Post(s.URL("/authentiq/sign-out")) // nor is anybody kept in
+		hits := s.Echo.Count()
+		s.Denied(b.Step(s.URL("/")), hits)
 		mend()
 	})
 	for _, large := range []bool{false, true} {
@@ -1142,9 +1141,9 @@ func TestAStoreThatIsAway(t *testing.T) {
 			if large {
 				hooks = largeTokens()
 			}
-			s.provider.SetHooks(hooks)
+			s.Provider.SetHooks(hooks)
 			b := s.signedIn()
-			old := ourLine(b, s.url("/"))
+			old := ourLine(b, s.URL("/"))
 			var mend func()
 			inner := hooks.TokenResponse
 			hooks.TokenResponse = func(m map[string]any) {
@@ -1153,24 +1152,24 @@ func TestAStoreThatIsAway(t *testing.T) {
 				}
 				mend = s.breakStore()
 			}
-			s.provider.SetHooks(hooks)
+			s.Provider.SetHooks(hooks)
 			s.pass(clock, 6*time.Minute)
-			b.Get(s.url("/")).Seen(t)
-			if n := len(s.events(eventStoreTrouble)); n != 1 {
+			b.Get(s.URL("/")).Seen(t)
+			if n := len(s.Events(eventStoreTrouble)); n != 1 {
 				t.Errorf("%d lines in the log", n)
 			}
 			mend()
 			hooks.TokenResponse = inner
-			s.provider.SetHooks(hooks)
+			s.Provider.SetHooks(hooks)
 			s.with(old, "/").Seen(t) // a late one
-			for i, line := range []string{ourLine(b, s.url("/")), old} {
+			for i, line := range []string{ourLine(b, s.URL("/")), old} {
 				s.pass(clock, 6*time.Minute)
 				s.with(line, "/").Seen(t)
 				if n := s.refreshes(); n != i+2 {
 					t.Errorf("%d refreshes, want %d", n, i+2)
 				}
 			}
-			if n := len(s.events(eventSessionEnded)); n != 0 {
+			if n := len(s.Events(eventSessionEnded)); n != 0 {
 				t.Error("the session has ended")
 			}
 		})
@@ -1180,19 +1179,19 @@ func TestAStoreThatIsAway(t *testing.T) {
 // A token of a generation that is over would end everything at many providers.
 func TestAnOlderGenerationsTokenIsNeverSent(t *testing.T) {
 	s, clock := refreshing(t, "")
-	s.provider.SetHooks(largeTokens())
+	s.Provider.SetHooks(largeTokens())
 	b := s.signedIn()
 	older := s.stored()
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 	for name, text := range older { // a store that was put back to what it was
-		if err := os.WriteFile(filepath.Join(s.storage, "authentiq", "store", name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.Storage, "authentiq", "store", name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.forgets()
 	s.pass(clock, 6*time.Minute)
-	if a := b.fetches(s.url("/")); a.StatusCode != http.StatusUnauthorized {
+	if a := b.fetches(s.URL("/")); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("%d", a.StatusCode)
 	}
 	if n := s.refreshes(); n != 1 {
@@ -1205,22 +1204,22 @@ func TestReloadsDuringRefreshesSignNobodyOut(t *testing.T) {
 	s, clock := refreshing(t, "")
 	b := steadySignIn(s)
 	for round := range 5 {
-		old := ourLine(b, s.url("/"))
+		old := ourLine(b, s.URL("/"))
 		s.pass(clock, 6*time.Minute)
 		var running sync.WaitGroup
 		for range 20 {
 			running.Go(func() {
-				if a := steadyBrowser(t).Step(s.url("/"), "Cookie", old); a.StatusCode != http.StatusOK {
+				if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", old); a.StatusCode != http.StatusOK {
 					t.Errorf("round %d: %d", round, a.StatusCode)
 				}
 			})
 		}
-		s.load(refreshGate(fmt.Sprintf("recheck %dm", 5-round%2)))
+		s.Load(refreshGate(fmt.Sprintf("recheck %dm", 5-round%2)))
 		s.pass(clock, 0)
 		running.Wait()
 		steady := steadyBrowser(t)
 		steady.Client.Jar = b.Client.Jar
-		steady.Get(s.url("/")).Seen(t)
+		steady.Get(s.URL("/")).Seen(t)
 		if n := s.refreshes(); n != round+1 {
 			t.Fatalf("round %d: %d refreshes", round, n)
 		}
@@ -1234,7 +1233,7 @@ func behindAnother(t *testing.T, match string) (*street, *both) {
 	clock := new(both)
 	const common = "issuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret SECRET\nscope aq:name email~rs\n"
 	s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
-	s.load("authentiq " + match + " {\n" + common + "}\nauthentiq /admin/* {\n" + common + "session {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM\n")
+	s.Load("authentiq " + match + " {\n" + common + "}\nauthentiq /admin/* {\n" + common + "session {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM\n")
 	return s, clock
 }
 
@@ -1244,21 +1243,21 @@ func behindAnother(t *testing.T, match string) (*street, *both) {
 func TestAGateThatRechecksMayStandBehindOneThatDoesNot(t *testing.T) {
 	s, clock := behindAnother(t, "")
 	b := newBrowser(t)
-	b.Get(s.url("/page")).Seen(t)
-	b.Get(s.url("/admin/x")).Seen(t)
-	signIns := func() int { return len(s.events(eventSignIn)) }
+	b.Get(s.URL("/page")).Seen(t)
+	b.Get(s.URL("/admin/x")).Seen(t)
+	signIns := func() int { return len(s.Events(eventSignIn)) }
 	if n := signIns(); n != 1 {
 		t.Fatalf("signed in %d times", n)
 	}
 	s.pass(clock, 6*time.Minute)
-	b.Get(s.url("/page")).Seen(t)
-	b.Get(s.url("/admin/x")).Seen(t)
+	b.Get(s.URL("/page")).Seen(t)
+	b.Get(s.URL("/admin/x")).Seen(t)
 	if n := signIns(); n != 2 {
 		t.Errorf("after a recheck that could not be: signed in %d times, want once more", n)
 	}
 	for range 3 {
 		s.pass(clock, 6*time.Minute)
-		b.Get(s.url("/admin/x")).Seen(t)
+		b.Get(s.URL("/admin/x")).Seen(t)
 	}
 	if n := signIns(); n != 2 || s.refreshes() < 3 {
 		t.Errorf("signed in %d times, refreshed %d times", n, s.refreshes())

@@ -24,26 +24,16 @@ import (
 	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
-// logoutToken makes a good one, with changes.
-func (s *street) logoutToken(sub, sid string, change ...func(map[string]any)) string {
-	s.t.Helper()
-	token, err := s.provider.LogoutToken(sub, sid, change...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return token
-}
-
 // logoutTokenAs makes one with another header, by another algorithm.
 func (s *street) logoutTokenAs(alg string, header map[string]any, sub, sid string) string {
-	s.t.Helper()
-	payload, err := json.Marshal(payloadOf(s.t, s.logoutToken(sub, sid)))
+	s.T.Helper()
+	payload, err := json.Marshal(payloadOf(s.T, s.LogoutToken(sub, sid)))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	token, err := s.provider.Sign(alg, header, payload)
+	token, err := s.Provider.Sign(alg, header, payload)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return token
 }
@@ -51,15 +41,15 @@ func (s *street) logoutTokenAs(alg string, header map[string]any, sub, sid strin
 // tells posts a form to one of our addresses, as a provider does: no cookies, no
 // headers of a browser.
 func (s *street) tells(path string, form url.Values, header ...string) testrig.Answer {
-	s.t.Helper()
+	s.T.Helper()
 	return s.tellsRaw(http.MethodPost, path, "application/x-www-form-urlencoded", form.Encode(), header...)
 }
 
 func (s *street) tellsRaw(method, path, mediaType, body string, header ...string) testrig.Answer {
-	s.t.Helper()
-	req, err := http.NewRequest(method, s.url(path), strings.NewReader(body))
+	s.T.Helper()
+	req, err := http.NewRequest(method, s.URL(path), strings.NewReader(body))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if mediaType != "" {
 		req.Header.Set("Content-Type", mediaType)
@@ -69,7 +59,7 @@ func (s *street) tellsRaw(method, path, mediaType, body string, header ...string
 			req.Host = header[i+1]
 		}
 	}
-	b := newBrowser(s.t)
+	b := newBrowser(s.T)
 	b.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return b.Do(req)
 }
@@ -78,25 +68,25 @@ const backchannel = "/authentiq/backchannel-logout"
 
 // ends posts a good token and fails the test unless it is taken.
 func (s *street) ends(token string) {
-	s.t.Helper()
+	s.T.Helper()
 	a := s.tells(backchannel, url.Values{"logout_token": {token}})
 	if s.plain(a); a.StatusCode != http.StatusOK || a.Body != "" {
-		s.t.Errorf("%d %s", a.StatusCode, a.Body)
+		s.T.Errorf("%d %s", a.StatusCode, a.Body)
 	}
 }
 
 // plain fails the test if an answer has more than a program may be told.
 func (s *street) plain(a testrig.Answer) {
-	s.t.Helper()
+	s.T.Helper()
 	if a.Header.Get("Cache-Control") != "no-store" || len(a.Header["Set-Cookie"])+len(a.Header["Location"])+len(a.Header["Clear-Site-Data"]) > 0 || strings.Contains(a.Body, "<") {
-		s.t.Errorf("%d %q %.300s", a.StatusCode, a.Header, a.Body)
+		s.T.Errorf("%d %q %.300s", a.StatusCode, a.Header, a.Body)
 	}
 }
 
 // sid is that of the session that a browser has.
 func (b *browser) sid(s *street) string {
 	b.T.Helper()
-	sid := b.Step(s.url("/")).Seen(b.T).Value(b.T, "X-Authentiq-Sid")
+	sid := b.Step(s.URL("/")).Seen(b.T).Value(b.T, "X-Authentiq-Sid")
 	if sid == "" {
 		b.T.Fatal("no sid")
 	}
@@ -106,10 +96,10 @@ func (b *browser) sid(s *street) string {
 // in reports whether a browser is signed in.
 func (b *browser) in(s *street) bool {
 	b.T.Helper()
-	hits := s.echo.Count()
-	a := b.Step(s.url("/"))
+	hits := s.Echo.Count()
+	a := b.Step(s.URL("/"))
 	if a.StatusCode != http.StatusOK {
-		s.denied(a, hits)
+		s.Denied(a, hits)
 	}
 	return a.StatusCode == http.StatusOK
 }
@@ -118,10 +108,10 @@ func TestARemoteSignOutEndsTheSessionsThatItIsAbout(t *testing.T) {
 	for _, alg := range []string{"HS256", "RS256"} {
 		for _, path := range []string{backchannel, "/authentiq/callback"} {
 			t.Run(alg+" "+path, func(t *testing.T) {
-				s := newStreet(t, gate("signing_alg "+alg), func(c *authentiqtest.Config) { c.SigningAlg = alg })
+				s := newStreet(t, testrig.GateBlock("signing_alg "+alg), func(c *authentiqtest.Config) { c.SigningAlg = alg })
 				one, two, other := s.signedIn(), s.signedIn(), newBrowser(t)
-				s.provider.SignInAs(authentiqtest.Bob)
-				other.Get(s.url("/")).Seen(t)
+				s.Provider.SignInAs(authentiqtest.Bob)
+				other.Get(s.URL("/")).Seen(t)
 				take := func(token string) {
 					t.Helper()
 					form := url.Values{"logout_token": {token}, "ignored_parameter": {"x"}}
@@ -131,15 +121,15 @@ func TestARemoteSignOutEndsTheSessionsThatItIsAbout(t *testing.T) {
 					}
 				}
 				sid := one.sid(s)
-				take(s.logoutToken(authentiqtest.Alice, sid))
+				take(s.LogoutToken(authentiqtest.Alice, sid))
 				if one.in(s) || !two.in(s) || !other.in(s) {
 					t.Errorf("by sid: %v %v %v", one.in(s), two.in(s), other.in(s))
 				}
-				event := s.events(eventRemoteSignOut)
+				event := s.Events(eventRemoteSignOut)
 				if len(event) != 1 || event[0]["level"] != "info" || event[0]["sub"] != authentiqtest.Alice || event[0]["sid"] != sid {
 					t.Errorf("the log has %v", event)
 				}
-				take(s.logoutToken("", two.sid(s)))
+				take(s.LogoutToken("", two.sid(s)))
 				if two.in(s) || !other.in(s) {
 					t.Error("by sid alone")
 				}
@@ -147,11 +137,11 @@ func TestARemoteSignOutEndsTheSessionsThatItIsAbout(t *testing.T) {
 				if !three.in(s) || !four.in(s) {
 					t.Error("another session of the same user has ended")
 				}
-				take(s.logoutToken(authentiqtest.Alice, ""))
+				take(s.LogoutToken(authentiqtest.Alice, ""))
 				if three.in(s) || four.in(s) || !other.in(s) {
 					t.Errorf("by sub: %v %v %v", three.in(s), four.in(s), other.in(s))
 				}
-				take(s.logoutToken("nobody", "of nothing")) // 200 too
+				take(s.LogoutToken("nobody", "of nothing")) // 200 too
 				if !other.in(s) {
 					t.Error("somebody else's token has ended a session")
 				}
@@ -162,8 +152,8 @@ func TestARemoteSignOutEndsTheSessionsThatItIsAbout(t *testing.T) {
 
 // browserOf is one that has signed in as a user.
 func (s *street) browserOf(user string) *browser {
-	s.t.Helper()
-	s.provider.SignInAs(user)
+	s.T.Helper()
+	s.Provider.SignInAs(user)
 	return s.signedIn()
 }
 
@@ -185,7 +175,7 @@ func signedOutStreet(t *testing.T, options string, change ...func(*authentiqtest
 	t.Helper()
 	clock := new(both)
 	change = append(change, func(c *authentiqtest.Config) { c.Now = clock.now })
-	s := newStreet(t, gate(options), change...)
+	s := newStreet(t, testrig.GateBlock(options), change...)
 	s.pass(clock, 0)
 	return s, clock
 }
@@ -203,19 +193,19 @@ func TestALogoutTokenEndsNoSessionThatBeganAfterIt(t *testing.T) {
 			b := s.signedIn()
 			// The user signs in here anew while the session at the provider lasts: same sid.
 			again := func() {
-				b.Get(s.url("/authentiq/sign-in"))
+				b.Get(s.URL("/authentiq/sign-in"))
 				if !b.in(s) {
 					t.Fatal("not signed in")
 				}
 			}
-			token := s.logoutToken(about(b.sid(s)))
+			token := s.LogoutToken(about(b.sid(s)))
 			s.pass(clock, 2*time.Second)
 			again()
 			s.ends(token)
 			if !b.in(s) {
 				t.Error("an older token has ended a newer session")
 			}
-			token = s.logoutToken(about(b.sid(s)))
+			token = s.LogoutToken(about(b.sid(s)))
 			s.ends(token)
 			if b.in(s) {
 				t.Error("the session goes on")
@@ -235,9 +225,9 @@ func TestALogoutTokenEndsNoSessionThatBeganAfterIt(t *testing.T) {
 // Attack 86: sessions without a sid are not all one session, and what is a sub is
 // no sid.
 func TestARemoteSignOutEndsNobodyElsesSession(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	hooks := func(sid any) {
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 			if c["sid"] = sid; sid == nil {
 				delete(c, "sid")
 			}
@@ -256,7 +246,7 @@ func TestARemoteSignOutEndsNobodyElsesSession(t *testing.T) {
 	}
 	for _, sid := range []any{"", nil, " ", false, []any{""}} {
 		for _, sub := range []any{nil, ""} {
-			token := s.logoutToken("x", "", func(c map[string]any) {
+			token := s.LogoutToken("x", "", func(c map[string]any) {
 				delete(c, "sub")
 				if sub != nil {
 					c["sub"] = sub
@@ -268,18 +258,18 @@ func TestARemoteSignOutEndsNobodyElsesSession(t *testing.T) {
 			}
 		}
 	}
-	s.ends(s.logoutToken("", authentiqtest.Alice))
-	s.ends(s.logoutToken(authentiqtest.Bob, ""))
-	s.ends(s.logoutToken(strings.ToLower(authentiqtest.Alice), ""))
+	s.ends(s.LogoutToken("", authentiqtest.Alice))
+	s.ends(s.LogoutToken(authentiqtest.Bob, ""))
+	s.ends(s.LogoutToken(strings.ToLower(authentiqtest.Alice), ""))
 	if !everybody() {
 		t.Error("somebody else's session has ended")
 	}
-	s.ends(s.logoutToken("", authentiqtest.Bob))
+	s.ends(s.LogoutToken("", authentiqtest.Bob))
 	if odd.in(s) || !without.in(s) || !empty.in(s) {
 		t.Errorf("by sid: %v %v %v", odd.in(s), without.in(s), empty.in(s))
 	}
 	// Which session of hers that is nobody here can tell: it may be any of these.
-	named := s.logoutToken(authentiqtest.Alice, "of another session")
+	named := s.LogoutToken(authentiqtest.Alice, "of another session")
 	s.ends(named)
 	if without.in(s) || empty.in(s) {
 		t.Errorf("by a sid and sub: %v %v", without.in(s), empty.in(s))
@@ -287,7 +277,7 @@ func TestARemoteSignOutEndsNobodyElsesSession(t *testing.T) {
 	if !known.in(s) {
 		t.Error("a session whose sid is known has ended")
 	}
-	s.ends(s.logoutToken(authentiqtest.Alice, ""))
+	s.ends(s.LogoutToken(authentiqtest.Alice, ""))
 	if known.in(s) {
 		t.Error("by sub")
 	}
@@ -303,9 +293,9 @@ func TestARemoteSignOutIsOfOneProviderAndOneClient(t *testing.T) {
 	t.Cleanup(other.Close)
 	other.SignInAs(authentiqtest.Alice)
 	s := newStreet(t, "respond nothing")
-	s.loadCaddyfile("http://127.0.0.1:PORT {\n" + gate("") + "}\nhttp://other.localhost:PORT {\nauthentiq {\nissuer " + other.Issuer + "\ndialect authentiq\nclient_id another\nclient_secret " + other.ClientSecret() + "\nscope aq:name\n}\nreverse_proxy UPSTREAM\n}\n")
+	s.LoadCaddyfile("http://127.0.0.1:PORT {\n" + testrig.GateBlock("") + "}\nhttp://other.localhost:PORT {\nauthentiq {\nissuer " + other.Issuer + "\ndialect authentiq\nclient_id another\nclient_secret " + other.ClientSecret() + "\nscope aq:name\n}\nreverse_proxy UPSTREAM\n}\n")
 	here, there := s.signedIn(), newBrowser(t)
-	elsewhere := "http://other.localhost:" + s.port
+	elsewhere := "http://other.localhost:" + s.Port
 	testrig.Await(t, "the other provider is known", func() bool { return there.Get(elsewhere+"/").StatusCode == http.StatusOK })
 	token, err := other.LogoutToken(authentiqtest.Alice, "")
 	if err != nil {
@@ -314,8 +304,8 @@ func TestARemoteSignOutIsOfOneProviderAndOneClient(t *testing.T) {
 	if a := s.tells(backchannel, url.Values{"logout_token": {token}}); a.StatusCode != http.StatusBadRequest {
 		t.Errorf("another provider's: %d", a.StatusCode)
 	}
-	host := "other.localhost:" + s.port
-	if a := s.tells(backchannel, url.Values{"logout_token": {s.logoutToken(authentiqtest.Alice, "")}}, "Host", host); a.StatusCode != http.StatusBadRequest {
+	host := "other.localhost:" + s.Port
+	if a := s.tells(backchannel, url.Values{"logout_token": {s.LogoutToken(authentiqtest.Alice, "")}}, "Host", host); a.StatusCode != http.StatusBadRequest {
 		t.Errorf("at another site: %d", a.StatusCode)
 	}
 	if a := s.tells(backchannel, url.Values{"logout_token": {token}}, "Host", host); a.StatusCode != http.StatusOK {
@@ -329,10 +319,10 @@ func TestARemoteSignOutIsOfOneProviderAndOneClient(t *testing.T) {
 // Attack 84 at its address, and 85.
 func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 	for _, alg := range []string{"HS256", "RS256"} {
-		s := newStreet(t, gate("signing_alg "+alg), func(c *authentiqtest.Config) { c.SigningAlg = alg })
+		s := newStreet(t, testrig.GateBlock("signing_alg "+alg), func(c *authentiqtest.Config) { c.SigningAlg = alg })
 		var mu sync.Mutex
 		var idToken string
-		s.provider.SetHooks(authentiqtest.Hooks{IDToken: func(compact string) string {
+		s.Provider.SetHooks(authentiqtest.Hooks{IDToken: func(compact string) string {
 			mu.Lock()
 			defer mu.Unlock()
 			idToken = compact
@@ -341,17 +331,17 @@ func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 		b := s.signedIn()
 		sid := b.sid(s)
 		with := func(name string, value any) string {
-			return s.logoutToken(authentiqtest.Alice, sid, func(c map[string]any) { c[name] = value })
+			return s.LogoutToken(authentiqtest.Alice, sid, func(c map[string]any) { c[name] = value })
 		}
 		without := func(names ...string) string {
-			return s.logoutToken(authentiqtest.Alice, sid, func(c map[string]any) {
+			return s.LogoutToken(authentiqtest.Alice, sid, func(c map[string]any) {
 				for _, name := range names {
 					delete(c, name)
 				}
 			})
 		}
 		const event = "http://schemas.openid.net/event/backchannel-logout"
-		good := s.logoutToken(authentiqtest.Alice, sid)
+		good := s.LogoutToken(authentiqtest.Alice, sid)
 		part := strings.Split(good, ".")
 		other := map[string]string{"HS256": "RS256", "RS256": "ES256"}[alg]
 		now := time.Now().Unix()
@@ -370,12 +360,12 @@ func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 			"an event of null":            {with("events", map[string]any{event: nil}), "events"},
 			"an event that is a list":     {with("events", map[string]any{event: []any{}}), "events"},
 			"an event that is text":       {with("events", map[string]any{event: "x"}), "events"},
-			"events under another case":   {s.logoutToken(authentiqtest.Alice, sid, func(c map[string]any) { c["EVENTS"] = c["events"]; delete(c, "events") }), "events"},
+			"events under another case":   {s.LogoutToken(authentiqtest.Alice, sid, func(c map[string]any) { c["EVENTS"] = c["events"]; delete(c, "events") }), "events"},
 			"a nonce":                     {with("nonce", "x"), "nonce"},
 			"a nonce of null":             {with("nonce", nil), "nonce"},
 			"neither sub nor sid":         {without("sub", "sid"), "sid"},
 			"exp past":                    {with("exp", now-3600), "exp"},
-			"no exp and old":              {s.logoutToken(authentiqtest.Alice, sid, func(c map[string]any) { delete(c, "exp"); c["iat"] = now - 3600 }), "exp"},
+			"no exp and old":              {s.LogoutToken(authentiqtest.Alice, sid, func(c map[string]any) { delete(c, "exp"); c["iat"] = now - 3600 }), "exp"},
 			"no iat":                      {without("iat"), "iat"},
 			"iat of the future":           {with("iat", now+3600), "iat"},
 			"no jti":                      {without("jti"), "jti"},
@@ -406,23 +396,23 @@ func TestALogoutTokenThatIsNotGoodIsRefusedAndEndsNothing(t *testing.T) {
 		if !b.in(s) {
 			t.Errorf("%s: signed out by one of them", alg)
 		}
-		if log := s.logged(); strings.Contains(log, part[1]) {
+		if log := s.Logged(); strings.Contains(log, part[1]) {
 			t.Error("a token is in the log")
 		}
 		// And a logout token signs nobody in.
 		for _, typ := range []string{"logout+jwt", "JWT"} {
-			s.provider.SetHooks(authentiqtest.Hooks{IDToken: func(compact string) string {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDToken: func(compact string) string {
 				c := payloadOf(t, compact)
 				c["events"] = map[string]any{event: map[string]any{}}
 				payload, _ := json.Marshal(c)
-				token, err := s.provider.Sign(alg, tokenHeader(t, compact, typ), payload)
+				token, err := s.Provider.Sign(alg, tokenHeader(t, compact, typ), payload)
 				if err != nil {
 					t.Error(err)
 				}
 				return token
 			}})
 			in := newBrowser(t)
-			if a := in.Get(s.url("/")); a.StatusCode != http.StatusBadGateway || len(flowSession(in, s.url("/"))) > 0 {
+			if a := in.Get(s.URL("/")); a.StatusCode != http.StatusBadGateway || len(flowSession(in, s.URL("/"))) > 0 {
 				t.Errorf("a logout token of type %s signs in: %d", typ, a.StatusCode)
 			}
 		}
@@ -451,9 +441,9 @@ func tokenHeader(t *testing.T, token, typ string) (h map[string]any) {
 func TestALogoutTokenWithoutExpiryIsTakenOfAuthentiqOnly(t *testing.T) {
 	for dialect, want := range map[string]int{"authentiq": http.StatusOK, "oidc": http.StatusBadRequest} {
 		s := newStreet(t, "respond nothing")
-		s.load("authentiq {\nissuer ISSUER\ndialect " + dialect + "\nsigning_alg HS256\nclient_id CLIENT\nclient_secret SECRET\nscope email\n}\nreverse_proxy UPSTREAM\n")
+		s.Load("authentiq {\nissuer ISSUER\ndialect " + dialect + "\nsigning_alg HS256\nclient_id CLIENT\nclient_secret SECRET\nscope email\n}\nreverse_proxy UPSTREAM\n")
 		b := s.signedIn()
-		token := s.logoutToken(authentiqtest.Alice, "", func(c map[string]any) { delete(c, "exp") })
+		token := s.LogoutToken(authentiqtest.Alice, "", func(c map[string]any) { delete(c, "exp") })
 		if a := s.tells(backchannel, url.Values{"logout_token": {token}}); a.StatusCode != want {
 			t.Errorf("%s: %d %s", dialect, a.StatusCode, a.Body)
 		}
@@ -465,16 +455,16 @@ func TestALogoutTokenWithoutExpiryIsTakenOfAuthentiqOnly(t *testing.T) {
 
 // Attack 87.
 func TestLogoutTokensComeAsFormsOnly(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	good := s.logoutToken(authentiqtest.Alice, "")
+	good := s.LogoutToken(authentiqtest.Alice, "")
 	form := url.Values{"logout_token": {good}}.Encode()
 	const formType = "application/x-www-form-urlencoded"
 	var multi bytes.Buffer
 	w := multipart.NewWriter(&multi)
 	_ = w.WriteField("logout_token", good)
 	_ = w.Close()
-	cookies := b.CookieHeader(s.url(backchannel))
+	cookies := b.CookieHeader(s.URL(backchannel))
 	for name, test := range map[string]struct {
 		method, path, mediaType, body string
 		status                        int // at the address for it
@@ -533,7 +523,7 @@ func TestLogoutTokensComeAsFormsOnly(t *testing.T) {
 	if !b.in(s) {
 		t.Fatal("signed out by one of them")
 	}
-	if strings.Contains(s.logged(), strings.Split(good, ".")[1]) {
+	if strings.Contains(s.Logged(), strings.Split(good, ".")[1]) {
 		t.Error("a token is in the log")
 	}
 	// Good ones are taken whoever asks, whatever comes along.
@@ -541,7 +531,7 @@ func TestLogoutTokensComeAsFormsOnly(t *testing.T) {
 		"a charset":           {"Content-Type", "application/x-www-form-urlencoded; charset=UTF-8"},
 		"a type in capitals":  {"Content-Type", "Application/X-WWW-Form-Urlencoded"},
 		"cookies":             {"Cookie", cookies},
-		"another host":        {"Host", "app.localhost:" + s.port},
+		"another host":        {"Host", "app.localhost:" + s.Port},
 		"a browser's headers": {"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Origin", "null", "Accept", "text/html"},
 		"the code of others":  {"Authorization", "Bearer x"},
 	} {
@@ -559,24 +549,24 @@ func TestLogoutTokensComeAsFormsOnly(t *testing.T) {
 func TestARemoteSignOutSurvivesAReload(t *testing.T) {
 	key := sessionKey()
 	options := "session {\nkeys " + key + "\n}\n"
-	s := newStreet(t, gate(options))
+	s := newStreet(t, testrig.GateBlock(options))
 	b, other := s.signedIn(), s.signedIn()
-	s.ends(s.logoutToken("", b.sid(s)))
+	s.ends(s.LogoutToken("", b.sid(s)))
 	for _, more := range []string{"pages off", "unauthenticated deny", "callback_url http://app.localhost:PORT/elsewhere/cb"} {
-		s.load(gate(options + more))
+		s.Load(testrig.GateBlock(options + more))
 		b.Client.CloseIdleConnections()
 		other.Client.CloseIdleConnections()
-		if a := b.Step(s.url("/")); a.StatusCode == http.StatusOK {
+		if a := b.Step(s.URL("/")); a.StatusCode == http.StatusOK {
 			t.Errorf("%s: the session is back", more)
 		}
 	}
-	s.load(gate(options + "pages off"))
+	s.Load(testrig.GateBlock(options + "pages off"))
 	other.Client.CloseIdleConnections()
 	if a := s.tells(backchannel, url.Values{"logout_token": {"x"}}); a.StatusCode != http.StatusBadRequest || !strings.HasPrefix(a.Body, `{"error":"invalid_request"`) {
 		t.Errorf("with pages off: %d %s", a.StatusCode, a.Body)
 	}
-	s.ends(s.logoutToken(authentiqtest.Alice, ""))
-	if other.Step(s.url("/")).StatusCode == http.StatusOK {
+	s.ends(s.LogoutToken(authentiqtest.Alice, ""))
+	if other.Step(s.URL("/")).StatusCode == http.StatusOK {
 		t.Error("with pages off: still signed in")
 	}
 }
@@ -585,7 +575,7 @@ func TestARemoteSignOutSurvivesAReload(t *testing.T) {
 // gate beside, which has keys of its own and lets its sessions last longer.
 func TestARemoteSignOutLastsAsLongAsTheLongestSession(t *testing.T) {
 	s := newStreet(t, "respond nothing")
-	s.loadCaddyfile("http://127.0.0.1:PORT {\n" + gate("session {\nlifetime 10m\n}") + "}\nhttp://other.localhost:PORT {\n" + gate("session {\nlifetime 20d\nkeys "+sessionKey()+"\n}") + "}")
+	s.LoadCaddyfile("http://127.0.0.1:PORT {\n" + testrig.GateBlock("session {\nlifetime 10m\n}") + "}\nhttp://other.localhost:PORT {\n" + testrig.GateBlock("session {\nlifetime 20d\nkeys "+sessionKey()+"\n}") + "}")
 	if got, want := s.app().longestSession, 20*24*time.Hour; got != want {
 		t.Errorf("the longest session is %s, want %s", got, want)
 	}
@@ -593,15 +583,15 @@ func TestARemoteSignOutLastsAsLongAsTheLongestSession(t *testing.T) {
 		t.Errorf("the longest that stored keys seal is %s, want %s", got, want)
 	}
 	here, there := s.signedIn(), newBrowser(t)
-	elsewhere := "http://other.localhost:" + s.port + "/"
+	elsewhere := "http://other.localhost:" + s.Port + "/"
 	there.Get(elsewhere).Seen(t)
-	s.ends(s.logoutToken(authentiqtest.Alice, ""))
+	s.ends(s.LogoutToken(authentiqtest.Alice, ""))
 	if here.in(s) || there.Step(elsewhere).StatusCode == http.StatusOK {
 		t.Error("still signed in")
 	}
 	// A lifetime that is shortened may be lengthened again.
-	s.load(gate("session {\nlifetime 10m\n}"))
-	s.ends(s.logoutToken(authentiqtest.Bob, ""))
+	s.Load(testrig.GateBlock("session {\nlifetime 10m\n}"))
+	s.ends(s.LogoutToken(authentiqtest.Bob, ""))
 	n := 0
 	for e := range s.app().state.revocations.Entries() {
 		if n++; time.Until(time.Unix(e.Until, 0)) < 20*24*time.Hour {
@@ -624,24 +614,24 @@ func TestALogoutTokenThatCanNotBeTakenNowIsAskedForAgain(t *testing.T) {
 		}
 	}
 	t.Run("a provider that was never there", func(t *testing.T) {
-		s := newStreet(t, gate("signing_alg RS256"), func(c *authentiqtest.Config) { c.SigningAlg = "RS256" })
-		token := s.logoutToken(authentiqtest.Alice, "")
-		s.provider.Down()
-		s.load("respond 204\n")
-		s.storage = t.TempDir() // where nothing of it is saved
+		s := newStreet(t, testrig.GateBlock("signing_alg RS256"), func(c *authentiqtest.Config) { c.SigningAlg = "RS256" })
+		token := s.LogoutToken(authentiqtest.Alice, "")
+		s.Provider.Down()
+		s.Load("respond 204\n")
+		s.Storage = t.TempDir() // where nothing of it is saved
 		for _, options := range []string{"signing_alg RS256", "#"} {
-			block := gate(strings.TrimPrefix(options, "#"))
+			block := testrig.GateBlock(strings.TrimPrefix(options, "#"))
 			if options == "#" {
 				block = strings.Replace(block, "dialect       authentiq", "dialect oidc", 1)
 			}
-			s.load(block)
+			s.Load(block)
 			again(s, s.tells(backchannel, url.Values{"logout_token": {token}}), options)
 		}
-		events := s.events(eventLogoutRefused)
+		events := s.Events(eventLogoutRefused)
 		if len(events) != 2 || events[0]["check"] != "discovery" || events[1]["check"] != "discovery" || events[0]["level"] != "error" || events[0]["status"] != 503.0 {
 			t.Errorf("the log has %v", events)
 		}
-		if err := s.provider.Up(); err != nil {
+		if err := s.Provider.Up(); err != nil {
 			t.Fatal(err)
 		}
 		testrig.Await(t, "it is taken", func() bool {
@@ -650,29 +640,29 @@ func TestALogoutTokenThatCanNotBeTakenNowIsAskedForAgain(t *testing.T) {
 	})
 	t.Run("a provider whose keys were never there", func(t *testing.T) {
 		s := newStreet(t, "respond nothing", func(c *authentiqtest.Config) { c.SigningAlg = "RS256" })
-		s.provider.SetHooks(callbackText(authentiqtest.Keys, http.StatusInternalServerError, "text/plain", "x"))
-		s.load(gate("signing_alg RS256"))
-		again(s, s.tells(backchannel, url.Values{"logout_token": {s.logoutToken(authentiqtest.Alice, "")}}), "keys")
-		if events := s.events(eventLogoutRefused); len(events) != 1 || events[0]["check"] != "keys" || events[0]["level"] != "error" {
+		s.Provider.SetHooks(callbackText(authentiqtest.Keys, http.StatusInternalServerError, "text/plain", "x"))
+		s.Load(testrig.GateBlock("signing_alg RS256"))
+		again(s, s.tells(backchannel, url.Values{"logout_token": {s.LogoutToken(authentiqtest.Alice, "")}}), "keys")
+		if events := s.Events(eventLogoutRefused); len(events) != 1 || events[0]["check"] != "keys" || events[0]["level"] != "error" {
 			t.Errorf("the log has %v", events)
 		}
 	})
 	t.Run("a store that keeps nothing", func(t *testing.T) {
 		s := newStreet(t, "respond nothing")
-		s.loadMoody(gate(""))
-		moodOf(s.storage).full.Store(true)
-		again(s, s.tells(backchannel, url.Values{"logout_token": {s.logoutToken(authentiqtest.Alice, "")}}), "store")
-		if events := s.events(eventLogoutRefused); len(events) != 1 || events[0]["check"] != "store" || events[0]["level"] != "error" || len(s.events(eventRemoteSignOut)) != 0 {
+		s.loadMoody(testrig.GateBlock(""))
+		moodOf(s.Storage).full.Store(true)
+		again(s, s.tells(backchannel, url.Values{"logout_token": {s.LogoutToken(authentiqtest.Alice, "")}}), "store")
+		if events := s.Events(eventLogoutRefused); len(events) != 1 || events[0]["check"] != "store" || events[0]["level"] != "error" || len(s.Events(eventRemoteSignOut)) != 0 {
 			t.Errorf("the log has %v", events)
 		}
 	})
 	t.Run("a secret that needs no provider", func(t *testing.T) {
-		s := newStreet(t, gate(""))
+		s := newStreet(t, testrig.GateBlock(""))
 		b := s.signedIn()
-		token := s.logoutToken(authentiqtest.Alice, "")
-		s.provider.Down()
+		token := s.LogoutToken(authentiqtest.Alice, "")
+		s.Provider.Down()
 		s.ends(token)
-		if a := b.Step(s.url("/")); a.StatusCode == http.StatusOK {
+		if a := b.Step(s.URL("/")); a.StatusCode == http.StatusOK {
 			t.Error("still signed in")
 		}
 	})
@@ -683,7 +673,7 @@ func TestALogoutTokenThatCanNotBeTakenNowIsAskedForAgain(t *testing.T) {
 func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 	rs256 := func(c *authentiqtest.Config) { c.SigningAlg = "RS256" }
 	forged := func(s *street, kid string) string {
-		payload := strings.Split(s.logoutToken(authentiqtest.Alice, ""), ".")[1]
+		payload := strings.Split(s.LogoutToken(authentiqtest.Alice, ""), ".")[1]
 		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"logout+jwt","kid":"` + kid + `"}`))
 		return header + "." + payload + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 256))
 	}
@@ -698,9 +688,9 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 		for range 50 {
 			running.Go(func() {
 				for i := int(next.Add(1)); i <= n; i = int(next.Add(1)) {
-					resp, err := client.PostForm(s.url(backchannel), url.Values{"logout_token": {token(i)}})
+					resp, err := client.PostForm(s.URL(backchannel), url.Values{"logout_token": {token(i)}})
 					if err != nil {
-						s.t.Error(err)
+						s.T.Error(err)
 						return
 					}
 					resp.Body.Close()
@@ -713,15 +703,15 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 		running.Wait()
 		return got
 	}
-	keys := func(s *street) int { return s.flowAsked(authentiqtest.Keys) }
+	keys := func(s *street) int { return s.Asked(authentiqtest.Keys) }
 
 	t.Run("while the keys come slowly", func(t *testing.T) {
-		s := newStreet(t, gate("signing_alg RS256"), rs256)
+		s := newStreet(t, testrig.GateBlock("signing_alg RS256"), rs256)
 		b := s.signedIn()
-		known := tokenHeader(t, s.logoutToken("x", ""), "")["kid"].(string)
+		known := tokenHeader(t, s.LogoutToken("x", ""), "")["kid"].(string)
 		h := stalling(authentiqtest.Keys)
 		t.Cleanup(h.release)
-		s.provider.SetHooks(h.hooks)
+		s.Provider.SetHooks(h.hooks)
 		before := keys(s)
 		random := make(chan map[int]int, 1)
 		go func() { random <- flood(s, 1000, func(i int) string { return forged(s, fmt.Sprint("random-", i)) }) }()
@@ -731,7 +721,7 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 			t.Errorf("bad signatures: %v", got)
 		}
 		s.signedIn()
-		s.ends(s.logoutToken("nobody", ""))
+		s.ends(s.LogoutToken("nobody", ""))
 		h.release()
 		got := <-random
 		if got[http.StatusBadRequest]+got[http.StatusServiceUnavailable] != 1000 {
@@ -743,16 +733,16 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 		if !b.in(s) {
 			t.Error("signed out")
 		}
-		for _, event := range s.events(eventLogoutRefused) {
+		for _, event := range s.Events(eventLogoutRefused) {
 			if event["level"] != "info" {
 				t.Fatalf("a stranger has made an alert: %v", event)
 			}
 		}
 	})
 	t.Run("while the keys can not be fetched", func(t *testing.T) {
-		s := newStreet(t, gate("signing_alg RS256"), rs256)
+		s := newStreet(t, testrig.GateBlock("signing_alg RS256"), rs256)
 		b := s.signedIn()
-		s.provider.SetHooks(callbackText(authentiqtest.Keys, http.StatusInternalServerError, "text/plain", "x"))
+		s.Provider.SetHooks(callbackText(authentiqtest.Keys, http.StatusInternalServerError, "text/plain", "x"))
 		before := keys(s)
 		if got := flood(s, 1000, func(i int) string { return forged(s, fmt.Sprint("random-", i)) }); got[http.StatusServiceUnavailable] != 1000 {
 			t.Errorf("unknown keys: %v", got)
@@ -761,17 +751,17 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 			t.Errorf("%d fetches, want one", n)
 		}
 		s.signedIn() // the keys that were known are kept
-		s.ends(s.logoutToken(authentiqtest.Alice, b.sid(s)))
+		s.ends(s.LogoutToken(authentiqtest.Alice, b.sid(s)))
 		if b.in(s) {
 			t.Error("still signed in")
 		}
 	})
 	t.Run("and a rotation is followed", func(t *testing.T) {
-		s := newStreet(t, gate("signing_alg RS256"), rs256)
+		s := newStreet(t, testrig.GateBlock("signing_alg RS256"), rs256)
 		for range 3 {
 			b := s.signedIn()
-			s.provider.RotateKeys()
-			s.ends(s.logoutToken("", b.sid(s)))
+			s.Provider.RotateKeys()
+			s.ends(s.LogoutToken("", b.sid(s)))
 			if b.in(s) {
 				t.Fatal("still signed in")
 			}
@@ -779,7 +769,7 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 	})
 	// One that nobody publishes is no good, and none is worth coming again for.
 	t.Run("a key that is not published", func(t *testing.T) {
-		s := newStreet(t, gate("signing_alg RS256"), rs256)
+		s := newStreet(t, testrig.GateBlock("signing_alg RS256"), rs256)
 		s.signedIn()
 		if a := s.tells(backchannel, url.Values{"logout_token": {forged(s, "random")}}); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("%d", a.StatusCode)
@@ -794,20 +784,20 @@ func TestAFloodOfLogoutTokensHasKeysFetchedOnceAndKeepsNobodyOut(t *testing.T) {
 // framed asks as a frame on the provider's page does, with the cookies of a jar.
 func (b *browser) framed(s *street, query url.Values) testrig.Answer {
 	b.T.Helper()
-	return b.Step(s.url("/authentiq/frontchannel-logout?"+query.Encode()), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site", "Referer", s.issuer)
+	return b.Step(s.URL("/authentiq/frontchannel-logout?"+query.Encode()), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site", "Referer", s.Issuer)
 }
 
 // Attack 88: a frame anywhere in the web may name any session, and ends none but
 // that of its own browser.
 func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 	for _, options := range []string{"", "session {\nsame_site strict\n}", "session {\ncookie mine\n}", "pages off"} {
-		s := newStreet(t, gate(options))
+		s := newStreet(t, testrig.GateBlock(options))
 		b, other := newBrowser(t), newBrowser(t)
 		for _, each := range []*browser{b, other} {
-			each.Get(s.url("/"))
+			each.Get(s.URL("/"))
 		}
 		sid, otherSID := b.sid(s), other.sid(s)
-		good := url.Values{"iss": {s.issuer}, "sid": {sid}}
+		good := url.Values{"iss": {s.Issuer}, "sid": {sid}}
 		change := func(name string, values ...string) url.Values {
 			q := url.Values{"iss": good["iss"], "sid": good["sid"]}
 			if q[name] = values; len(values) == 0 {
@@ -825,10 +815,10 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 		for name, q := range map[string]url.Values{
 			"nothing":                    {},
 			"another issuer":             change("iss", "https://other.example/"),
-			"an issuer without slash":    change("iss", strings.TrimSuffix(s.issuer, "/")),
+			"an issuer without slash":    change("iss", strings.TrimSuffix(s.Issuer, "/")),
 			"no issuer":                  change("iss"),
 			"an empty issuer":            change("iss", ""),
-			"two issuers":                change("iss", s.issuer, s.issuer),
+			"two issuers":                change("iss", s.Issuer, s.Issuer),
 			"another browser's session":  change("sid", otherSID),
 			"no session":                 change("sid"),
 			"an empty session":           change("sid", ""),
@@ -839,7 +829,7 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 			"names in another case":      {"ISS": good["iss"], "SID": good["sid"]},
 			"a query that is too long":   change("x", strings.Repeat("x", maxQuery)),
 			"a session with markup":      change("sid", "<script>alert(1)</script>"),
-			"what is no logout token":    change("sid", s.logoutToken(authentiqtest.Alice, sid)),
+			"what is no logout token":    change("sid", s.LogoutToken(authentiqtest.Alice, sid)),
 			"the session and a NUL byte": change("sid", sid+"\x00"),
 		} {
 			a := b.framed(s, q)
@@ -855,7 +845,7 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 			}
 		}
 		for _, method := range []string{http.MethodPost, http.MethodHead, http.MethodPut} {
-			if a := s.tellsRaw(method, "/authentiq/frontchannel-logout?"+good.Encode(), "", "", "Cookie", b.CookieHeader(s.url(backchannel))); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" {
+			if a := s.tellsRaw(method, "/authentiq/frontchannel-logout?"+good.Encode(), "", "", "Cookie", b.CookieHeader(s.URL(backchannel))); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET" {
 				t.Errorf("%s: %d", method, a.StatusCode)
 			}
 		}
@@ -866,34 +856,34 @@ func TestFrontChannelLogoutEndsTheSessionThatComesAlong(t *testing.T) {
 			t.Errorf("%d revocations were kept for nothing", n)
 		}
 
-		line := ourLine(b, s.url("/"))
+		line := ourLine(b, s.URL("/"))
 		a := b.framed(s, good)
 		if harmless("the good one", a); a.Header.Get("Clear-Site-Data") != `"cache"` {
 			t.Errorf("%q", a.Header)
 		}
-		for _, c := range b.Cookies(s.url("/authentiq/")) {
+		for _, c := range b.Cookies(s.URL("/authentiq/")) {
 			if !strings.HasPrefix(c.Name, "authentiqtest") {
 				t.Errorf("%s is left", c.Name)
 			}
 		}
-		hits := s.echo.Count()
+		hits := s.Echo.Count()
 		copied := s.with(line, "/")
-		if copied.StatusCode == http.StatusOK || s.echo.Count() != hits {
+		if copied.StatusCode == http.StatusOK || s.Echo.Count() != hits {
 			t.Errorf("the copy: %d", copied.StatusCode)
 		}
 		if !other.in(s) {
 			t.Error("another browser's session has ended")
 		}
-		if events := s.events(eventSignOut); len(events) != 1 || events[0]["reason"] != "signed out at the provider" || events[0]["sid"] != sid {
+		if events := s.Events(eventSignOut); len(events) != 1 || events[0]["reason"] != "signed out at the provider" || events[0]["sid"] != sid {
 			t.Errorf("the log has %v", events)
 		}
-		stopCaddy()
+		testrig.StopCaddy()
 	}
 }
 
 // A browser drops a cookie only if the answer names it as it was set.
 func TestFrontChannelLogoutDeletesCookiesAsTheyWereSet(t *testing.T) {
-	s, at := hdrSecure(t, gate("session {\nsame_site none\n}"))
+	s, at := hdrSecure(t, testrig.GateBlock("session {\nsame_site none\n}"))
 	b := newBrowser(t)
 	set := make(map[string]string)
 	shape := func(c *http.Cookie) string {
@@ -905,7 +895,7 @@ func TestFrontChannelLogoutDeletesCookiesAsTheyWereSet(t *testing.T) {
 		}
 	}
 	sid := b.Step(at+"/").Seen(t).Value(t, "X-Authentiq-Sid")
-	a := b.Step(at+"/authentiq/frontchannel-logout?"+url.Values{"iss": {s.issuer}, "sid": {sid}}.Encode(), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site")
+	a := b.Step(at+"/authentiq/frontchannel-logout?"+url.Values{"iss": {s.Issuer}, "sid": {sid}}.Encode(), "Sec-Fetch-Dest", "iframe", "Sec-Fetch-Site", "cross-site")
 	deleted := make(map[string]string)
 	for _, c := range a.Cookies() {
 		if c.MaxAge < 0 && c.Value == "" {
@@ -929,6 +919,6 @@ func TestFrontChannelLogoutRevokesTheRefreshToken(t *testing.T) {
 	s, _ := refreshing(t, "")
 	tokens := tokensOf(s, authentiqtest.Hooks{})
 	b := s.signedIn()
-	b.framed(s, url.Values{"iss": {s.issuer}, "sid": {b.sid(s)}})
-	testrig.Await(t, "the token is revoked", func() bool { return slices.Equal(s.provider.Revoked(), tokens()) })
+	b.framed(s, url.Values{"iss": {s.Issuer}, "sid": {b.sid(s)}})
+	testrig.Await(t, "the token is revoked", func() bool { return slices.Equal(s.Provider.Revoked(), tokens()) })
 }

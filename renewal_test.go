@@ -35,8 +35,7 @@ type visitor struct {
 
 func newVisitor(t *testing.T, g *Gate) *visitor {
 	v := &visitor{t: t, g: g, clock: time.Unix(1_800_000_000, 0)}
-	now := func() time.Time { return v.clock }
-	g.app.now.fake.Store(&now)
+	g.app.now.Set(func() time.Time { return v.clock })
 	v.cookies = sealedFor(t, g, lonePage, profileClaims(t))
 	return v
 }
@@ -62,7 +61,7 @@ func fine(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.Sta
 // renewed reports whether an answer brings a session's cookie.
 func renewed(h http.Header) bool {
 	return slices.ContainsFunc((&http.Response{Header: h}).Cookies(), func(c *http.Cookie) bool {
-		return sessionName.MatchString(c.Name) && c.MaxAge >= 0 && c.Value != ""
+		return testrig.SessionName.MatchString(c.Name) && c.MaxAge >= 0 && c.Value != ""
 	})
 }
 
@@ -78,20 +77,20 @@ func TestASessionEndsWhenItsUserIsAway(t *testing.T) {
 		{"never, if there is no limit", "lifetime 100h\nidle 0", 100*time.Hour - time.Second, 100 * time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.load(gate("session {\n" + test.options + "\n}"))
+			s.Load(testrig.GateBlock("session {\n" + test.options + "\n}"))
 			start := time.Now().Truncate(time.Second)
 			s.setClock(start)
 			b := steadySignIn(s)
-			line := ourLine(b, s.url("/")) // as somebody sends it who does not care for Max-Age
+			line := ourLine(b, s.URL("/")) // as somebody sends it who does not care for Max-Age
 			s.setClock(start.Add(test.lasts))
-			if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+			if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 				t.Errorf("after %s: %d", test.lasts, a.StatusCode)
 			}
 			// What that answer brought is not what this one sends.
 			s.setClock(start.Add(test.ends))
-			hits := s.echo.Count()
-			a := steadyBrowser(t).Step(s.url("/"), "Cookie", line)
-			s.denied(a, hits)
+			hits := s.Echo.Count()
+			a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line)
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusSeeOther || !deleted(a.Header, plainCookie) {
 				t.Errorf("after %s: %d %q", test.ends, a.StatusCode, a.Header["Set-Cookie"])
 			}
@@ -100,13 +99,13 @@ func TestASessionEndsWhenItsUserIsAway(t *testing.T) {
 }
 
 func TestWhoeverIsThereStaysSignedInUntilTheEnd(t *testing.T) {
-	s := newStreet(t, gate("session {\nlifetime 2h\nidle 10m\n}"))
+	s := newStreet(t, testrig.GateBlock("session {\nlifetime 2h\nidle 10m\n}"))
 	start := time.Now().Truncate(time.Second)
 	s.setClock(start)
 	b := steadySignIn(s)
 	for at := 9 * time.Minute; at < 2*time.Hour; at += 9 * time.Minute {
 		s.setClock(start.Add(at))
-		a := b.Step(s.url("/"))
+		a := b.Step(s.URL("/"))
 		if a.StatusCode != http.StatusOK {
 			t.Fatalf("after %s: %d", at, a.StatusCode)
 		}
@@ -122,12 +121,12 @@ func TestWhoeverIsThereStaysSignedInUntilTheEnd(t *testing.T) {
 			t.Errorf("after %s it lasts %d s, want what is left, %d", at, c.MaxAge, left)
 		}
 	}
-	last := ourLine(b, s.url("/"))
+	last := ourLine(b, s.URL("/"))
 	s.setClock(start.Add(2*time.Hour - time.Second))
-	steadyBrowser(t).Step(s.url("/"), "Cookie", last).Seen(t)
+	steadyBrowser(t).Step(s.URL("/"), "Cookie", last).Seen(t)
 	s.setClock(start.Add(2 * time.Hour))
-	hits := s.echo.Count()
-	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", last), hits)
+	hits := s.Echo.Count()
+	s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", last), hits)
 }
 
 func TestACookieIsWrittenAtMostOnceInASixteenth(t *testing.T) {
@@ -218,31 +217,31 @@ func TestAnAnswerThatOthersMayGetBringsNoSession(t *testing.T) {
 }
 
 func TestOnlyAPageBehindTheGateKeepsASessionAlive(t *testing.T) {
-	s := newStreet(t, "@gated not path /open*\n"+strings.Replace(gate(""), "authentiq {", "authentiq @gated {", 1))
+	s := newStreet(t, "@gated not path /open*\n"+strings.Replace(testrig.GateBlock(""), "authentiq {", "authentiq @gated {", 1))
 	b := steadySignIn(s)
-	line := ourLine(b, s.url("/"))
+	line := ourLine(b, s.URL("/"))
 	s.setClock(time.Now().Add(30 * time.Minute))
 	for _, path := range []string{
 		"/authentiq/session", "/authentiq/authentiq.js", "/authentiq/sign-out", "/authentiq/signed-out", "/authentiq/nothing", "/authentiq", "/authentiq/callback",
 		"/authentiq/sign-in", "/open", "/open/more",
 	} {
-		a := steadyBrowser(t).Step(s.url(path), "Cookie", line)
+		a := steadyBrowser(t).Step(s.URL(path), "Cookie", line)
 		if renewed(a.Header) {
 			t.Errorf("%s brings a session: %q", path, a.Header["Set-Cookie"])
 		}
 	}
-	if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); !renewed(a.Header) {
+	if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line); !renewed(a.Header) {
 		t.Errorf("a page brings none: %d %q", a.StatusCode, a.Header["Set-Cookie"])
 	}
 }
 
 func TestNobodyWhoIsKeptOutIsKeptAlive(t *testing.T) {
-	s := newStreet(t, gate(""))
-	line := ourLine(steadySignIn(s), s.url("/"))
+	s := newStreet(t, testrig.GateBlock(""))
+	line := ourLine(steadySignIn(s), s.URL("/"))
 	for _, options := range []string{"require groups admins", "require groups admins\nunauthenticated pass"} {
-		s.load(gate(options))
+		s.Load(testrig.GateBlock(options))
 		s.setClock(time.Now().Add(30 * time.Minute))
-		a := steadyBrowser(t).Step(s.url("/"), "Cookie", line)
+		a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line)
 		if renewed(a.Header) {
 			t.Errorf("%s: %d %q", options, a.StatusCode, a.Header["Set-Cookie"])
 		}
@@ -318,18 +317,18 @@ func TestAnAnswerUnderWayDoesNotBringBackASessionThatHasEnded(t *testing.T) {
 		name string
 		ends func(b *browser)
 	}{
-		{"signed out", func(b *browser) { b.Post(s.url("/authentiq/sign-out")) }},
-		{"signed in anew", func(b *browser) { b.Get(s.url("/authentiq/sign-in")) }},
+		{"signed out", func(b *browser) { b.Post(s.URL("/authentiq/sign-out")) }},
+		{"signed in anew", func(b *browser) { b.Get(s.URL("/authentiq/sign-in")) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.load("authentiq {" + siteOptions + "}\nreverse_proxy " + address)
+			s.Load("authentiq {" + testrig.SiteOptions + "}\nreverse_proxy " + address)
 			b := steadyBrowser(t)
-			b.Get(s.url("/"))
-			line := ourLine(b, s.url("/"))
+			b.Get(s.URL("/"))
+			line := ourLine(b, s.URL("/"))
 			s.setClock(time.Now().Add(10 * time.Minute))
 			late := make(chan testrig.Answer, 1)
 			waiting := newBrowser(t)
-			go func() { late <- waiting.Step(s.url("/slow"), "Cookie", line) }()
+			go func() { late <- waiting.Step(s.URL("/slow"), "Cookie", line) }()
 			select {
 			case <-begun:
 			case <-time.After(15 * time.Second):
@@ -344,17 +343,17 @@ func TestAnAnswerUnderWayDoesNotBringBackASessionThatHasEnded(t *testing.T) {
 			if set := a.Header["Set-Cookie"]; len(set) > 0 {
 				t.Errorf("it brings %q", set)
 			}
-			if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusSeeOther {
+			if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("the session that has ended: %d", a.StatusCode)
 			}
 		})
 	}
 	// The same without an end brings one, or this would say nothing.
-	s.load("authentiq {" + siteOptions + "}\nreverse_proxy " + address)
+	s.Load("authentiq {" + testrig.SiteOptions + "}\nreverse_proxy " + address)
 	b := steadyBrowser(t)
-	b.Get(s.url("/"))
+	b.Get(s.URL("/"))
 	s.setClock(time.Now().Add(10 * time.Minute))
-	if a := b.Step(s.url("/")); !renewed(a.Header) {
+	if a := b.Step(s.URL("/")); !renewed(a.Header) {
 		t.Errorf("an answer brings no session: %q", a.Header["Set-Cookie"])
 	}
 }
@@ -389,8 +388,8 @@ func TestARenewalComesWithEveryKindOfAnswer(t *testing.T) {
 	}
 	for _, encode := range []string{"", "encode gzip {\nminimum_length 1\n}"} {
 		// The second gate has the same session, and nothing to add.
-		for _, gates := range []string{"", "authentiq /gated/* {" + siteOptions + "}\n"} {
-			s.loadWith("", "http://:PORT {\nroute {\n"+encode+"\nauthentiq /gated/* {"+siteOptions+"}\n"+gates+sites.String()+"}\n}")
+		for _, gates := range []string{"", "authentiq /gated/* {" + testrig.SiteOptions + "}\n"} {
+			s.loadWith("", "http://:PORT {\nroute {\n"+encode+"\nauthentiq /gated/* {"+testrig.SiteOptions+"}\n"+gates+sites.String()+"}\n}")
 			session := s.sessionAt(host)
 			s.setClock(time.Now().Add(10 * time.Minute))
 			for i, w := range ways {
@@ -420,7 +419,7 @@ func TestARenewalComesWithEveryKindOfAnswer(t *testing.T) {
 func TestARenewalOpensASocket(t *testing.T) {
 	s := newStreet(t, "respond ok")
 	for _, encode := range []string{"", "encode gzip"} {
-		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+siteOptions+"}\nreverse_proxy UPSTREAM\n}")
+		s.loadWith("", "http://:PORT {\n"+encode+"\nauthentiq {"+testrig.SiteOptions+"}\nreverse_proxy UPSTREAM\n}")
 		session := s.sessionAt("app.localhost")
 		s.setClock(time.Now().Add(10 * time.Minute))
 		a := s.ask("GET", "/socket", "app.localhost", append([]string{session}, socketHeader...), "")

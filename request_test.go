@@ -381,15 +381,15 @@ func TestPathsThatAreOurs(t *testing.T) {
 // It takes a new port: Caddy closes the listeners of the configuration before in
 // the background, and resets the connections that wait there.
 func (s *street) loadWith(globals, sites string) {
-	s.t.Helper()
-	s.port = testnet.Port(s.t)
-	config, err := adapt(s.fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system \"" + s.storage +
-		"\"\nlog {\nlevel DEBUG\noutput file \"" + s.log + "\"\n}\ngrace_period 1s\n" + globals + "\n}\n" + sites))
+	s.T.Helper()
+	s.Port = testnet.Port(s.T)
+	config, err := testrig.Adapt(s.Fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system \"" + s.Storage +
+		"\"\nlog {\nlevel DEBUG\noutput file \"" + s.Log + "\"\n}\ngrace_period 1s\n" + globals + "\n}\n" + sites))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	if err := loadCaddy(config); err != nil {
-		s.t.Fatal(err)
+	if err := testrig.LoadCaddy(config); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
@@ -413,24 +413,24 @@ func cookiePairs(a testrig.Answer) string {
 // finish completes a sign-in that began with an answer of ours, and returns the
 // answer of the callback.
 func (s *street) finish(began testrig.Answer) testrig.Answer {
-	s.t.Helper()
+	s.T.Helper()
 	if began.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("did not begin a sign-in: %d %.200s", began.StatusCode, began.Body)
+		s.T.Fatalf("did not begin a sign-in: %d %.200s", began.StatusCode, began.Body)
 	}
-	back, err := newBrowser(s.t).Step(began.Header.Get("Location")).Location()
+	back, err := newBrowser(s.T).Step(began.Header.Get("Location")).Location()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	return s.raw(rawPage(back.RequestURI(), back.Host, cookiePairs(began)))
+	return s.Raw(rawPage(back.RequestURI(), back.Host, cookiePairs(began)))
 }
 
 func TestSignInComesBackToTheSiteWhateverWasAskedFor(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	g := newTestGate(t, nil)
-	host := "127.0.0.1:" + s.port
+	host := "127.0.0.1:" + s.Port
 	check := func(request, want string) {
 		t.Helper()
-		began := s.raw(request)
+		began := s.Raw(request)
 		if began.StatusCode == http.StatusBadRequest { // Caddy's or ours, and nobody is sent anywhere
 			if want != "" || began.Header.Get("Location") != "" {
 				t.Errorf("%.60q: 400, Location %q", request, began.Header.Get("Location"))
@@ -440,7 +440,7 @@ func TestSignInComesBackToTheSiteWhateverWasAskedFor(t *testing.T) {
 		a := s.finish(began)
 		location := a.Header.Get("Location")
 		if a.StatusCode != http.StatusSeeOther || location == "" {
-			t.Fatalf("%.60q: %d %.200s; log: %v", request, a.StatusCode, a.Body, s.events(eventRefused))
+			t.Fatalf("%.60q: %d %.200s; log: %v", request, a.StatusCode, a.Body, s.Events(eventRefused))
 		}
 		staysOutside(t, g, "http://"+host, location)
 		if want != "" && location != want {
@@ -469,22 +469,22 @@ func TestSignInComesBackToTheSiteWhateverWasAskedFor(t *testing.T) {
 }
 
 func TestAnAbsoluteTargetNamesNoOrigin(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for name, options := range map[string]string{
 		"without callback_url": "insecure_http",
 		"with callback_url":    "callback_url http://app.localhost:PORT/authentiq/callback",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.loadWith("", "http://:PORT {\n"+gate(options)+"}")
+			s.loadWith("", "http://:PORT {\n"+testrig.GateBlock(options)+"}")
 			for _, target := range []string{
 				"http://evil.example/x", "HTTP://evil.example/x", "http://evil.example", "http://evil.example:PORT/authentiq/sign-in?return_to=/x",
 				"https://evil.example/x", "http://app.localhost:PORT@evil.example/x", "http://evil.example//x",
 			} {
 				for _, host := range []string{"app.localhost:PORT", "evil.example"} {
-					hits := s.echo.Count()
-					a := s.raw(rawPage(target, host))
-					s.denied(a, hits)
-					u := landsAt(t, "http://app.localhost:"+s.port, a.Header.Get("Location"))
+					hits := s.Echo.Count()
+					a := s.Raw(rawPage(target, host))
+					s.Denied(a, hits)
+					u := landsAt(t, "http://app.localhost:"+s.Port, a.Header.Get("Location"))
 					if strings.Contains(u.Href(false), "evil.example") || strings.Contains(u.Query(), "evil.example") {
 						t.Errorf("%s, Host %s: Location %q", target, host, u.Href(false))
 					}
@@ -500,16 +500,16 @@ func TestAnAbsoluteTargetNamesNoOrigin(t *testing.T) {
 // redirectURIOf returns the redirect_uri that an answer sends somebody to the
 // provider with, "" for other answers.
 func (s *street) redirectURIOf(a testrig.Answer) string {
-	s.t.Helper()
+	s.T.Helper()
 	u, err := url.Parse(a.Header.Get("Location"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return u.Query().Get("redirect_uri")
 }
 
 func TestHeadersOfAStrangerChangeNoAddress(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	evil := []string{
 		"X-Forwarded-Host: evil.example", "X-Forwarded-Proto: evil_protocol", "X-Forwarded-Port: 444", "X-Forwarded-Prefix: /evil", "X-Forwarded-Server: evil.example",
 		"Forwarded: host=evil.example;proto=http", "X-Original-URL: /evil", "X-Rewrite-URL: /evil", "X-Host: evil.example", "X-Forwarded-Uri: //evil.example/",
@@ -542,11 +542,11 @@ func TestHeadersOfAStrangerChangeNoAddress(t *testing.T) {
 		{"an IPv6 address", "", "", "[::1]:PORT", nil, "http://[::1]:PORT" + callback, 303, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.loadWith(c.globals, "http://:PORT {\n"+gate(c.options)+"}")
-			hits := s.echo.Count()
-			a := s.raw(rawPage("/deep?x=y", c.host, c.header...))
-			s.denied(a, hits)
-			if a.StatusCode != c.status || s.redirectURIOf(a) != s.fill(c.want) || c.to != "" && a.Header.Get("Location") != c.to {
+			s.loadWith(c.globals, "http://:PORT {\n"+testrig.GateBlock(c.options)+"}")
+			hits := s.Echo.Count()
+			a := s.Raw(rawPage("/deep?x=y", c.host, c.header...))
+			s.Denied(a, hits)
+			if a.StatusCode != c.status || s.redirectURIOf(a) != s.Fill(c.want) || c.to != "" && a.Header.Get("Location") != c.to {
 				t.Errorf("%d, Location %q: %.200s", a.StatusCode, a.Header.Get("Location"), a.Body)
 			}
 			if strings.Contains(a.Header.Get("Location"), "evil") || strings.Contains(a.Body, "evil") {
@@ -562,16 +562,16 @@ func TestHeadersOfAStrangerChangeNoAddress(t *testing.T) {
 }
 
 func TestHostsThatAreNoneAreRefused(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "http://:PORT {\n"+gate("insecure_http")+"}")
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("insecure_http")+"}")
 	for _, host := range []string{
 		"", ":PORT", "app.localhost:", "app.localhost:1:2", "app@evil.example", "app.localhost/x", `app.localhost\x`, "app.localhost?x", "app.localhost#x",
 		"[::1", "::1", "[evil.example]", "[fe80::1%25lo]", "app.localhost,evil.example", "app.localhost evil.example", "äpp.localhost", "app%2elocalhost", `"><i>`, strings.Repeat("a", 300),
 	} {
 		for _, target := range []string{"/", "/authentiq/sign-in", "/authentiq/sign-out", "/authentiq/callback?code=x&state=0y"} {
-			hits := s.echo.Count()
-			a := s.raw(rawPage(target, host, "Sec-Fetch-Site: same-origin"))
-			if a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 || s.echo.Count() != hits {
+			hits := s.Echo.Count()
+			a := s.Raw(rawPage(target, host, "Sec-Fetch-Site: same-origin"))
+			if a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" || len(a.Cookies()) > 0 || s.Echo.Count() != hits {
 				t.Errorf("Host %.40q, %s: %d, Location %q", host, target, a.StatusCode, a.Header.Get("Location"))
 			}
 		}
@@ -581,9 +581,9 @@ func TestHostsThatAreNoneAreRefused(t *testing.T) {
 var attribute = regexp.MustCompile(`(?:href|action|src|content)="([^"]*)"`)
 
 func TestSignOutLeadsNowhereElse(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := newBrowser(t)
-	base := s.url("")
+	base := s.URL("")
 	queries := []string{"?rd=//evil.example", "?post_logout_redirect_uri=https://evil.example", "?logout=https://evil.example", "?state=https://evil.example",
 		"?redirect=https://evil.example&next=//evil.example", "?return_to=/a&return_to=//evil.example", "?return_to[]=//evil.example", "?return_to=%2f%2fevil.example", ""}
 	for _, hostile := range hostileReturns {
@@ -615,9 +615,9 @@ func TestSignOutLeadsNowhereElse(t *testing.T) {
 }
 
 func TestALoginStateSaysNothingAndCannotBeChanged(t *testing.T) {
-	s := newStreet(t, gate(""))
-	host := "127.0.0.1:" + s.port
-	began := s.raw(rawPage("/very/secret/page", host))
+	s := newStreet(t, testrig.GateBlock(""))
+	host := "127.0.0.1:" + s.Port
+	began := s.Raw(rawPage("/very/secret/page", host))
 	u, err := began.Location()
 	if err != nil {
 		t.Fatal(err)
@@ -643,7 +643,7 @@ func TestALoginStateSaysNothingAndCannotBeChanged(t *testing.T) {
 		t.Helper()
 		q := next.Query()
 		q.Set("state", state)
-		a := s.raw(rawPage("/authentiq/callback?"+q.Encode(), host, "Cookie: "+cookies[0].Name+"="+cookie))
+		a := s.Raw(rawPage("/authentiq/callback?"+q.Encode(), host, "Cookie: "+cookies[0].Name+"="+cookie))
 		if a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" {
 			t.Fatalf("%s: %d, Location %q", what, a.StatusCode, a.Header.Get("Location"))
 		}
@@ -675,16 +675,16 @@ func TestALoginStateSaysNothingAndCannotBeChanged(t *testing.T) {
 			attempt("another state", value, changed)
 		}
 	}
-	if a := s.raw(rawPage(next.RequestURI(), host, "Cookie: "+cookies[0].Name+"="+value)); a.Header.Get("Location") != "/very/secret/page" {
+	if a := s.Raw(rawPage(next.RequestURI(), host, "Cookie: "+cookies[0].Name+"="+value)); a.Header.Get("Location") != "/very/secret/page" {
 		t.Errorf("unchanged: %d, Location %q", a.StatusCode, a.Header.Get("Location"))
 	}
 }
 
 func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	host := "127.0.0.1:" + s.port
-	session := "Cookie: " + b.CookieHeader(s.url("/"))
+	host := "127.0.0.1:" + s.Port
+	session := "Cookie: " + b.CookieHeader(s.URL("/"))
 	for _, target := range []string{
 		"/authentiq", "/authentiq/", "/authentiq?x", "/authentiq/x", "/authentiq/callback/", "/authentiq/callback/x", "/authentiq//callback?code=a&state=b", "//authentiq/callback",
 		"/authentiq/./callback", "/./authentiq/callback", "/x/../authentiq/callback", "/authentiq/x/../callback", "/authentiq/../authentiq/callback",
@@ -693,10 +693,10 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 		"/authentiq/backchannel-logout/", "/authentiq/Backchannel-Logout", "/authentiq/backchannel-logout/..%2fadmin", "/authentiq/backchannel-logout/../admin", "/authentiq/backchannel_logout", "/authentiq/frontchannel-logout/x", "/authentiq/..%2fcallback", "/authentiq/%2e%2e/x", "/authentiq/callback%09", "/authentiq/callback%3fcode=x", "/authentiq/callback%23",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "HEAD", "OPTIONS", "PROPFIND"} {
-			hits := s.echo.Count()
-			a := s.raw(strings.Replace(rawPage(target, host, session, "Content-Length: 0"), "GET", method, 1))
-			if s.echo.Count() != hits || a.StatusCode < 400 || a.StatusCode >= 500 {
-				t.Errorf("%s %s: %d, reached the upstream: %v", method, target, a.StatusCode, s.echo.Count() != hits)
+			hits := s.Echo.Count()
+			a := s.Raw(strings.Replace(rawPage(target, host, session, "Content-Length: 0"), "GET", method, 1))
+			if s.Echo.Count() != hits || a.StatusCode < 400 || a.StatusCode >= 500 {
+				t.Errorf("%s %s: %d, reached the upstream: %v", method, target, a.StatusCode, s.Echo.Count() != hits)
 			}
 		}
 	}
@@ -704,8 +704,8 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 	for _, target := range []string{
 		"/authentiqs", "/authentiq;x/callback", "/authentiq.x", "/authentiq%252fcallback", "/AUTHENTIQ/callback", "/x/authentiq/callback", "/authentiq%5ccallback", "/authentiq%00/callback", "/%20authentiq/callback", "http:authentiq/callback",
 	} {
-		hits := s.echo.Count()
-		s.denied(s.raw(rawPage(target, host)), hits)
+		hits := s.Echo.Count()
+		s.Denied(s.Raw(rawPage(target, host)), hits)
 	}
 	// The endpoints answer to their own methods only.
 	for target, methods := range map[string]string{
@@ -715,26 +715,26 @@ func TestNearMissesOfAnEndpointAreNeverProxied(t *testing.T) {
 		"/authentiq%2fcallback": "POST", "/%61uthentiq/sign-in": "POST",
 	} {
 		for method := range strings.FieldsSeq(methods) {
-			hits := s.echo.Count()
-			a := s.raw(strings.Replace(rawPage(target, host, session, "Content-Length: 0"), "GET", method, 1))
-			if a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") == "" || s.echo.Count() != hits {
+			hits := s.Echo.Count()
+			a := s.Raw(strings.Replace(rawPage(target, host, session, "Content-Length: 0"), "GET", method, 1))
+			if a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") == "" || s.Echo.Count() != hits {
 				t.Errorf("%s %s: %d, Allow %q", method, target, a.StatusCode, a.Header.Get("Allow"))
 			}
 		}
 	}
 	// An endpoint that is turned off is as if it had never been there.
-	s.loadWith("", "http://:PORT {\n"+gate("session_endpoint off")+"}")
+	s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("session_endpoint off")+"}")
 	for _, method := range []string{"GET", "POST", "OPTIONS"} {
-		hits := s.echo.Count()
-		a := s.raw(strings.Replace(rawPage("/authentiq/session", host, session, "Content-Length: 0"), "GET", method, 1))
-		if a.StatusCode != http.StatusNotFound || s.echo.Count() != hits {
+		hits := s.Echo.Count()
+		a := s.Raw(strings.Replace(rawPage("/authentiq/session", host, session, "Content-Length: 0"), "GET", method, 1))
+		if a.StatusCode != http.StatusNotFound || s.Echo.Count() != hits {
 			t.Errorf("%s session with session_endpoint off: %d", method, a.StatusCode)
 		}
 	}
 }
 
 func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	trusting := "servers {\ntrusted_proxies static 127.0.0.1/32\n}"
 	for _, c := range []struct {
 		name, globals, scheme string
@@ -748,7 +748,7 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 		{"over https with a stranger's headers", "", "https", []string{"X-Forwarded-Proto", "http", "X-Forwarded-Host", "evil.example"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			site := c.scheme + "://app.localhost:PORT {\n" + gate("")
+			site := c.scheme + "://app.localhost:PORT {\n" + testrig.GateBlock("")
 			if c.scheme == "https" {
 				site += "tls internal\n"
 			}
@@ -757,13 +757,13 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 				if c.scheme == "http" {
 					return true
 				}
-				conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true})
+				conn, err := tls.Dial("tcp", "127.0.0.1:"+s.Port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true})
 				if err != nil {
 					return false
 				}
 				return conn.Close() == nil
 			})
-			base := c.scheme + "://app.localhost:" + s.port
+			base := c.scheme + "://app.localhost:" + s.Port
 			b := newBrowser(t)
 			sent := "" // the browser's jar would hold secure cookies back from the plain hop to the proxy
 			seen := map[string]bool{}
@@ -819,7 +819,7 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 			if a := visit(base + "/"); a.StatusCode != http.StatusOK {
 				t.Fatalf("%d", a.StatusCode)
 			}
-			if a := visit(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin"); !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.EndSession)) {
+			if a := visit(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin"); !strings.HasPrefix(a.Header.Get("Location"), s.Provider.EndpointURL(authentiqtest.EndSession)) {
 				t.Errorf("sign-out leads to %q", a.Header.Get("Location"))
 			}
 			visit(base + "/") // with a cookie that no longer opens to anything
@@ -833,18 +833,18 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 }
 
 func TestPlainHTTPOutsideLoopbackIsRefusedWithTheWayOut(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("", "http://:PORT {\n"+gate("")+"}")
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("")+"}")
 	for _, host := range []string{"app.example.com", "10.0.0.1:8080", "localhost.example.com", "127.0.0.1.example.com", "app", "[2001:db8::1]"} {
 		for _, target := range []string{"/", "/authentiq/sign-in"} {
-			hits, before := s.echo.Count(), len(s.events(eventRefused))
-			a := s.raw(rawPage(target, host))
-			s.denied(a, hits)
+			hits, before := s.Echo.Count(), len(s.Events(eventRefused))
+			a := s.Raw(rawPage(target, host))
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "secure connection") || len(a.Cookies()) > 0 {
 				t.Errorf("%s: %d %.300s", host, a.StatusCode, a.Body)
 			}
-			testrig.Await(t, "the log line", func() bool { return len(s.events(eventRefused)) > before })
-			why := fmt.Sprint(s.events(eventRefused)[before]["error"])
+			testrig.Await(t, "the log line", func() bool { return len(s.Events(eventRefused)) > before })
+			why := fmt.Sprint(s.Events(eventRefused)[before]["error"])
 			for _, way := range []string{"https", "trusted_proxies", "callback_url", "insecure_http"} {
 				if !strings.Contains(why, way) {
 					t.Errorf("%s: logged %q without %s", host, why, way)
@@ -855,14 +855,14 @@ func TestPlainHTTPOutsideLoopbackIsRefusedWithTheWayOut(t *testing.T) {
 			}
 		}
 	}
-	s.loadWith("", "http://:PORT {\n"+gate("insecure_http")+"}")
-	if a := s.raw(rawPage("/", "app.example.com")); a.StatusCode != http.StatusSeeOther || s.redirectURIOf(a) != "http://app.example.com/authentiq/callback" {
+	s.loadWith("", "http://:PORT {\n"+testrig.GateBlock("insecure_http")+"}")
+	if a := s.Raw(rawPage("/", "app.example.com")); a.StatusCode != http.StatusSeeOther || s.redirectURIOf(a) != "http://app.example.com/authentiq/callback" {
 		t.Errorf("insecure_http: %d, Location %q", a.StatusCode, a.Header.Get("Location"))
 	}
 }
 
 func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	const (
 		redirected = "303"
 		page       = "401 page"
@@ -889,7 +889,7 @@ func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
 		{"a program that deletes", "DELETE", nil, problem},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			body := ""
 			if strings.Contains(strings.Join(c.header, "\n"), "Content-Length") {
 				body = "a=b"
@@ -899,8 +899,8 @@ func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
 				// A reader that doesn't know of HEAD waits for a body.
 				request = strings.Replace(request, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)
 			}
-			a := s.raw(request)
-			s.denied(a, hits)
+			a := s.Raw(request)
+			s.Denied(a, hits)
 			kind := fmt.Sprint(a.StatusCode)
 			if a.StatusCode == http.StatusUnauthorized {
 				if got := a.Header.Get("WWW-Authenticate"); got != "Authentiq" {
@@ -928,7 +928,7 @@ func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
 			if kind != c.want {
 				t.Errorf("%s, want %s: %.200s", kind, c.want, a.Body)
 			}
-			if kind == redirected && !strings.HasPrefix(a.Header.Get("Location"), s.provider.Issuer) {
+			if kind == redirected && !strings.HasPrefix(a.Header.Get("Location"), s.Provider.Issuer) {
 				t.Errorf("Location %q", a.Header.Get("Location"))
 			}
 		})
@@ -936,25 +936,25 @@ func TestWhoeverHasNoSessionIsAnsweredInHisOwnWay(t *testing.T) {
 }
 
 func TestASessionIsKnownOverAnUpgradeBehindATrustedProxy(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.loadWith("servers {\ntrusted_proxies static 127.0.0.1/32\n}", "http://:PORT {\n"+gate("")+"}")
-	host := "127.0.0.1:" + s.port
-	began := s.raw(rawPage("/", host, "X-Forwarded-Proto: https"))
+	s := newStreet(t, testrig.GateBlock(""))
+	s.loadWith("servers {\ntrusted_proxies static 127.0.0.1/32\n}", "http://:PORT {\n"+testrig.GateBlock("")+"}")
+	host := "127.0.0.1:" + s.Port
+	began := s.Raw(rawPage("/", host, "X-Forwarded-Proto: https"))
 	a := s.finishOver(began, "X-Forwarded-Proto: https")
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	// Traefik says wss where others say https.
-	a = s.raw("GET /socket HTTP/1.1\r\nHost: " + host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-Proto: wss\r\n" + cookiePairs(a) + "\r\n\r\n")
-	if a.StatusCode != http.StatusSwitchingProtocols || s.echo.Count() != hits+1 {
+	a = s.Raw("GET /socket HTTP/1.1\r\nHost: " + host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-Proto: wss\r\n" + cookiePairs(a) + "\r\n\r\n")
+	if a.StatusCode != http.StatusSwitchingProtocols || s.Echo.Count() != hits+1 {
 		t.Errorf("%d: %s", a.StatusCode, a.Body)
 	}
 }
 
 // finishOver is finish behind a proxy that adds header.
 func (s *street) finishOver(began testrig.Answer, header string) testrig.Answer {
-	s.t.Helper()
-	back, err := newBrowser(s.t).Step(began.Header.Get("Location")).Location()
+	s.T.Helper()
+	back, err := newBrowser(s.T).Step(began.Header.Get("Location")).Location()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	return s.raw(rawPage(back.RequestURI(), back.Host, cookiePairs(began), header))
+	return s.Raw(rawPage(back.RequestURI(), back.Host, cookiePairs(began), header))
 }

@@ -51,7 +51,7 @@ func waySite(options string) string {
 	if !strings.Contains(options, "signing_alg") {
 		options += "\nsigning_alg RS256"
 	}
-	return gate(options)
+	return testrig.GateBlock(options)
 }
 
 var (
@@ -162,7 +162,7 @@ func (s *street) wayRefused(t *testing.T, b *browser, a testrig.Answer, mark int
 	if a.StatusCode != status || len(events) != 1 || events[0]["check"] != check || !strings.Contains(fmt.Sprint(events[0]["error"]), why) {
 		t.Errorf("%d %v, want %d for %s with %q\n%.300s", a.StatusCode, events, status, check, why, a.Body)
 	}
-	if names := flowSession(b, s.url("/")); len(names) > 0 || a.Header.Get("Location") != "" || onward(a) != "" {
+	if names := flowSession(b, s.URL("/")); len(names) > 0 || a.Header.Get("Location") != "" || onward(a) != "" {
 		t.Errorf("it leads on, or somebody is in: %q %q", names, a.Header)
 	}
 	if cc := a.Header.Get("Cache-Control"); cc != "no-store" {
@@ -176,7 +176,7 @@ func TestAResponseComesBackInTheWayThatWasAskedFor(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			s.flowLoad(t, waySite(w.options))
 			b := newBrowser(t)
-			callback, response := b.toResponse(s.url("/deep?x=1&y=%26"))
+			callback, response := b.toResponse(s.URL("/deep?x=1&y=%26"))
 			asked := s.flowLast(t, authentiqtest.Authorize).Query
 			mode, kind := w.mode, typeCode
 			if mode == modeQuery {
@@ -189,13 +189,13 @@ func TestAResponseComesBackInTheWayThatWasAskedFor(t *testing.T) {
 				t.Errorf("asked for %q, got %q", asked, slices.Sorted(maps.Keys(response)))
 			}
 			// A form from another site comes without it, so it need not come along.
-			if login := newBrowser(t).Step(s.url("/")).Cookies(); len(login) != 1 || !strings.Contains(login[0].Name, loginInfix) || login[0].SameSite != http.SameSiteLaxMode {
+			if login := newBrowser(t).Step(s.URL("/")).Cookies(); len(login) != 1 || !strings.Contains(login[0].Name, loginInfix) || login[0].SameSite != http.SameSiteLaxMode {
 				t.Errorf("on the way there is %q", login)
 			}
-			redeemed := s.flowAsked(authentiqtest.Token)
+			redeemed := s.Asked(authentiqtest.Token)
 			a := b.deliver(w.mode, callback, response)
 			got := b.arrived(a)
-			if got.Line != "GET /deep?x=1&y=%26 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.flowAsked(authentiqtest.Token) != redeemed+1 {
+			if got.Line != "GET /deep?x=1&y=%26 HTTP/1.1" || got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || s.Asked(authentiqtest.Token) != redeemed+1 {
 				t.Errorf("arrived at %q", got.Line)
 			}
 			var names []string
@@ -209,11 +209,11 @@ func TestAResponseComesBackInTheWayThatWasAskedFor(t *testing.T) {
 				t.Errorf("cookies %q", names)
 			}
 			// What has come once comes to nothing again.
-			if a := b.deliver(w.mode, callback, response); a.StatusCode != http.StatusBadRequest || s.flowAsked(authentiqtest.Token) != redeemed+1 {
+			if a := b.deliver(w.mode, callback, response); a.StatusCode != http.StatusBadRequest || s.Asked(authentiqtest.Token) != redeemed+1 {
 				t.Errorf("a second time: %d", a.StatusCode)
 			}
 			for _, secret := range []string{response.Get("code"), response.Get("state"), response.Get("id_token")} {
-				if secret != "" && strings.Contains(s.logged(), secret) {
+				if secret != "" && strings.Contains(s.Logged(), secret) {
 					t.Errorf("the log has %q", secret)
 				}
 			}
@@ -226,7 +226,7 @@ func TestAResponseComesBackInTheWayThatWasAskedFor(t *testing.T) {
 func TestThePageThatHandsOverIsAsHarmlessAsTheOthers(t *testing.T) {
 	s := wayStreet(t, "response_mode form_post")
 	b := newBrowser(t)
-	callback, response := b.toResponse(s.url("/"))
+	callback, response := b.toResponse(s.URL("/"))
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>`
 	for name, change := range map[string]func() (testrig.Answer, bool){
 		"a form": func() (testrig.Answer, bool) { return b.foreign(callback, response), true },
@@ -313,9 +313,9 @@ func TestOnlyTheConfiguredWayBackIsTaken(t *testing.T) {
 				}
 				s.flowLoad(t, waySite("response_mode "+mode))
 				b := newBrowser(t)
-				callback, response := b.toResponse(s.url("/"))
+				callback, response := b.toResponse(s.URL("/"))
 				fill := func(text string) string { return strings.ReplaceAll(text, "RESPONSE", response.Encode()) }
-				asked, hits := s.flowAsked(authentiqtest.Token), s.echo.Count()
+				asked, hits := s.Asked(authentiqtest.Token), s.Echo.Count()
 				req := testrig.PageRequest(t, callback+"?"+fill(row.query), "Sec-Fetch-Site", "cross-site")
 				req.Method, req.Body = row.method, io.NopCloser(strings.NewReader(fill(row.body)))
 				if row.kind != "" {
@@ -325,7 +325,7 @@ func TestOnlyTheConfiguredWayBackIsTaken(t *testing.T) {
 				if a.StatusCode != row.statuses[i] || len(a.Cookies()) > 0 || a.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("%s: %d %q", mode, a.StatusCode, a.Header)
 				}
-				if s.flowAsked(authentiqtest.Token) != asked || s.echo.Count() != hits || len(flowSession(b, callback)) > 0 {
+				if s.Asked(authentiqtest.Token) != asked || s.Echo.Count() != hits || len(flowSession(b, callback)) > 0 {
 					t.Errorf("%s: something came of it", mode)
 				}
 				// It has used up nothing.
@@ -340,7 +340,7 @@ func TestAHugeFormIsNotRead(t *testing.T) {
 	for _, kind := range []string{"application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
 		sent := new(counted)
 		sent.left.Store(100 << 20)
-		req := testrig.PageRequest(t, s.url("/authentiq/callback"), "Content-Type", kind)
+		req := testrig.PageRequest(t, s.URL("/authentiq/callback"), "Content-Type", kind)
 		req.Method, req.Body, req.ContentLength = http.MethodPost, io.NopCloser(sent), 100<<20
 		resp, err := newBrowser(t).Client.Do(req)
 		if err == nil { // or it has hung up while we were still sending
@@ -381,21 +381,21 @@ func TestOnlyAPageOfThisSiteHandsAResponseOver(t *testing.T) {
 			"another site's page":                {"Sec-Fetch-Site", "cross-site"},
 			"a sibling's page":                   {"Sec-Fetch-Site", "same-site"},
 			"the address bar":                    {"Sec-Fetch-Site", "none"},
-			"another site, that claims ours too": {"Sec-Fetch-Site", "cross-site", "Origin", s.url("")},
+			"another site, that claims ours too": {"Sec-Fetch-Site", "cross-site", "Origin", s.URL("")},
 			"a browser that only says Origin":    {"Origin", "https://evil.example"},
 			"an origin of nothing":               {"Origin", "null"},
 			"nobody":                             {},
 		} {
 			t.Run(mode+" by "+name, func(t *testing.T) {
 				b := newBrowser(t)
-				callback, response := b.toResponse(s.url("/"))
-				mark, asked := s.flowMark(), s.flowAsked(authentiqtest.Token)
+				callback, response := b.toResponse(s.URL("/"))
+				mark, asked := s.flowMark(), s.Asked(authentiqtest.Token)
 				a := b.send(callback, url.Values{handedOver: {response.Encode()}}, header...)
 				s.wayRefused(t, b, a, mark, http.StatusBadRequest, "form", "no page of this site")
-				if s.flowAsked(authentiqtest.Token) != asked {
+				if s.Asked(authentiqtest.Token) != asked {
 					t.Error("the code was redeemed")
 				}
-				b.arrived(b.send(callback, url.Values{handedOver: {response.Encode()}}, "Origin", s.url("")))
+				b.arrived(b.send(callback, url.Values{handedOver: {response.Encode()}}, "Origin", s.URL("")))
 			})
 		}
 	}
@@ -428,11 +428,11 @@ func TestWhatIsHandedOverIsReadAsStrictlyAsAQuery(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBrowser(t)
-			callback, response := b.toResponse(s.url("/"))
-			mark, asked := s.flowMark(), s.flowAsked(authentiqtest.Token)
+			callback, response := b.toResponse(s.URL("/"))
+			mark, asked := s.flowMark(), s.Asked(authentiqtest.Token)
 			a := b.handOver(callback, row.change(response.Encode()))
 			s.wayRefused(t, b, a, mark, http.StatusBadRequest, row.check, "")
-			if s.flowAsked(authentiqtest.Token) != asked || strings.Contains(a.Body, "<script") {
+			if s.Asked(authentiqtest.Token) != asked || strings.Contains(a.Body, "<script") {
 				t.Errorf("a code was redeemed, or: %s", a.Body)
 			}
 			b.arrived(b.deliver(modeFragment, callback, response))
@@ -455,7 +455,7 @@ func TestInEveryWayBackTheSameAttacksFail(t *testing.T) {
 			}
 		}
 	}
-	issuer, bad := s.provider.Issuer, http.StatusBadRequest
+	issuer, bad := s.Provider.Issuer, http.StatusBadRequest
 	for _, row := range []struct {
 		name   string
 		change func(t *testing.T, b *browser, q url.Values)
@@ -475,11 +475,11 @@ func TestInEveryWayBackTheSameAttacksFail(t *testing.T) {
 		{"no code", set("code", "-"), bad, "code"},
 		{"no state", set("state", "-"), bad, "state"},
 		{"the state of another browser", func(t *testing.T, _ *browser, q url.Values) {
-			_, other := newBrowser(t).toResponse(s.url("/"))
+			_, other := newBrowser(t).toResponse(s.URL("/"))
 			q.Set("state", other.Get("state"))
 		}, bad, "state"},
 		{"a whole response of another browser: a login of the attacker's", func(t *testing.T, _ *browser, q url.Values) {
-			_, other := newBrowser(t).toResponse(s.url("/"))
+			_, other := newBrowser(t).toResponse(s.URL("/"))
 			clear(q)
 			maps.Copy(q, other)
 		}, bad, "state"},
@@ -492,12 +492,12 @@ func TestInEveryWayBackTheSameAttacksFail(t *testing.T) {
 			for _, w := range ways {
 				s.flowLoad(t, waySite(w.options))
 				b := newBrowser(t)
-				callback, response := b.toResponse(s.url("/"))
+				callback, response := b.toResponse(s.URL("/"))
 				row.change(t, b, response)
-				mark, asked := s.flowMark(), s.flowAsked(authentiqtest.Token)
+				mark, asked := s.flowMark(), s.Asked(authentiqtest.Token)
 				a := b.deliver(w.mode, callback, response)
 				s.wayRefused(t, b, a, mark, row.status, row.check, "")
-				if s.flowAsked(authentiqtest.Token) != asked {
+				if s.Asked(authentiqtest.Token) != asked {
 					t.Errorf("%s: the code was sent to the provider", w.name)
 				}
 			}
@@ -508,29 +508,29 @@ func TestInEveryWayBackTheSameAttacksFail(t *testing.T) {
 	t.Run("an injected code", func(t *testing.T) {
 		for _, w := range ways {
 			s.flowLoad(t, waySite(w.options))
-			_, victim := newBrowser(t).toResponse(s.url("/"))
+			_, victim := newBrowser(t).toResponse(s.URL("/"))
 			for name, with := range map[string][]string{"the code alone": {"code"}, "the code and its ID token": {"code", "id_token"}} {
 				b := newBrowser(t)
-				callback, response := b.toResponse(s.url("/"))
+				callback, response := b.toResponse(s.URL("/"))
 				for _, parameter := range with {
 					if victim.Has(parameter) {
 						response.Set(parameter, victim.Get(parameter))
 					}
 				}
-				mark, asked := s.flowMark(), s.flowAsked(authentiqtest.Token)
+				mark, asked := s.flowMark(), s.Asked(authentiqtest.Token)
 				a := b.deliver(w.mode, callback, response)
 				check := "token request"
 				if w.front() {
 					if check = "c_hash"; len(with) > 1 {
 						check = "nonce"
 					}
-					if s.flowAsked(authentiqtest.Token) != asked {
+					if s.Asked(authentiqtest.Token) != asked {
 						t.Errorf("%s, %s: the code was redeemed", w.name, name)
 					}
 				}
 				s.wayRefused(t, b, a, mark, bad, check, "")
 				if !w.front() {
-					_, victim = newBrowser(t).toResponse(s.url("/")) // whoever presents a code uses it up
+					_, victim = newBrowser(t).toResponse(s.URL("/")) // whoever presents a code uses it up
 				}
 			}
 		}
@@ -550,19 +550,19 @@ func TestInEveryWayBackNoCodeGetsToAnotherProvider(t *testing.T) {
 			options := strings.ReplaceAll(w.options, "signing_alg RS256\n", "") + "\nsigning_alg RS256\n"
 			s.flowLoad(t, "route {\n"+strings.ReplaceAll(matchingGates(evil, "/first*", "/second*"), "headers ", options+"headers ")+"reverse_proxy UPSTREAM\n}")
 			b := newBrowser(t)
-			_, honest := b.toResponse(s.url("/first"))
-			callback, ours := b.toResponse(s.url("/second"))
+			_, honest := b.toResponse(s.URL("/first"))
+			callback, ours := b.toResponse(s.URL("/second"))
 			mixed := url.Values{}
 			maps.Copy(mixed, honest)
 			mixed.Set("state", ours.Get("state"))
-			asked := s.flowAsked(authentiqtest.Token)
+			asked := s.Asked(authentiqtest.Token)
 			for what, response := range map[string]url.Values{"the honest one's response": honest, "with the state of the other": mixed} {
 				mark := s.flowMark()
 				a := b.deliver(w.mode, callback, response)
 				check := map[bool]string{true: "state", false: "iss"}[what == "the honest one's response"]
 				s.wayRefused(t, b, a, mark, http.StatusBadRequest, check, "")
 			}
-			if got := len(evil.Requests(authentiqtest.Token)); got != 0 || s.flowAsked(authentiqtest.Token) != asked {
+			if got := len(evil.Requests(authentiqtest.Token)); got != 0 || s.Asked(authentiqtest.Token) != asked {
 				t.Errorf("a token endpoint was asked: %d", got)
 			}
 		})
@@ -578,11 +578,11 @@ func TestInEveryWayBackTheEarlierSessionEnds(t *testing.T) {
 			t.Run(sameSite+" "+w.name, func(t *testing.T) {
 				s.flowLoad(t, waySite(w.options+"\nsession {\nsame_site "+sameSite+"\n}"))
 				b := newBrowser(t)
-				callback, response := b.toResponse(s.url("/one"))
+				callback, response := b.toResponse(s.URL("/one"))
 				b.arrived(b.deliver(w.mode, callback, response))
-				copied := b.CookieHeader(s.url("/"))
+				copied := b.CookieHeader(s.URL("/"))
 				mark := s.flowMark()
-				callback, response = b.toResponse(s.url("/authentiq/sign-in?return_to=/two"))
+				callback, response = b.toResponse(s.URL("/authentiq/sign-in?return_to=/two"))
 				a := b.deliver(w.mode, callback, response)
 				if got := b.arrived(a); got.Line != "GET /two HTTP/1.1" {
 					t.Errorf("arrived at %q", got.Line)
@@ -591,7 +591,7 @@ func TestInEveryWayBackTheEarlierSessionEnds(t *testing.T) {
 					t.Errorf("ended: %v", ended)
 				}
 				thief := newBrowser(t)
-				if a := thief.Step(s.url("/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
+				if a := thief.Step(s.URL("/"), "Cookie", copied); a.StatusCode != http.StatusSeeOther {
 					t.Errorf("the copy of the old session works: %d", a.StatusCode)
 				}
 				if sameSite == "strict" && onward(a) == "" {
@@ -637,7 +637,7 @@ func TestACodeIsRedeemedOnlyAfterItsIDTokenHasPassed(t *testing.T) {
 			alg := change(header, c)
 			header["alg"] = alg
 			payload, _ = json.Marshal(c)
-			token, err := s.provider.Sign(alg, header, payload)
+			token, err := s.Provider.Sign(alg, header, payload)
 			if err != nil {
 				t.Error(err)
 			}
@@ -677,16 +677,16 @@ func TestACodeIsRedeemedOnlyAfterItsIDTokenHasPassed(t *testing.T) {
 		{"it is a logout token", frontClaim("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}), "events"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.provider.SetHooks(row.hooks)
-			defer s.provider.SetHooks(authentiqtest.Hooks{})
+			s.Provider.SetHooks(row.hooks)
+			defer s.Provider.SetHooks(authentiqtest.Hooks{})
 			for _, mode := range []string{modeFormPost, modeFragment} {
 				s.flowLoad(t, waySite(hybrid+"response_mode "+mode))
 				b := newBrowser(t)
-				callback, response := b.toResponse(s.url("/"))
-				mark, asked := s.flowMark(), s.flowAsked(authentiqtest.Token)
+				callback, response := b.toResponse(s.URL("/"))
+				mark, asked := s.flowMark(), s.Asked(authentiqtest.Token)
 				a := b.deliver(mode, callback, response)
 				s.wayRefused(t, b, a, mark, http.StatusBadRequest, row.check, "")
-				if s.flowAsked(authentiqtest.Token) != asked {
+				if s.Asked(authentiqtest.Token) != asked {
 					t.Errorf("%s: the code was redeemed", mode)
 				}
 			}
@@ -707,52 +707,52 @@ func TestACodeIsRedeemedOnlyAfterItsIDTokenHasPassed(t *testing.T) {
 		}}, "c_hash"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.provider.SetHooks(row.hooks)
-			defer s.provider.SetHooks(authentiqtest.Hooks{})
+			s.Provider.SetHooks(row.hooks)
+			defer s.Provider.SetHooks(authentiqtest.Hooks{})
 			b := newBrowser(t)
 			s.flowLoad(t, waySite(hybrid))
-			callback, response := b.toResponse(s.url("/"))
+			callback, response := b.toResponse(s.URL("/"))
 			mark := s.flowMark()
 			s.wayRefused(t, b, b.deliver(modeFragment, callback, response), mark, http.StatusBadGateway, row.check, "")
 		})
 	}
 	t.Run("its iss will do for that of the response", func(t *testing.T) {
-		s.provider.SetHooks(authentiqtest.Hooks{AuthorizationResponse: func(q url.Values) { q.Del("iss") }})
-		defer s.provider.SetHooks(authentiqtest.Hooks{})
+		s.Provider.SetHooks(authentiqtest.Hooks{AuthorizationResponse: func(q url.Values) { q.Del("iss") }})
+		defer s.Provider.SetHooks(authentiqtest.Hooks{})
 		s.flowLoad(t, waySite(hybrid))
 		b := newBrowser(t)
-		callback, response := b.toResponse(s.url("/"))
+		callback, response := b.toResponse(s.URL("/"))
 		b.arrived(b.deliver(modeFragment, callback, response))
 	})
 	t.Run("what the code brings says who it is", func(t *testing.T) {
-		s.provider.SetHooks(frontHooks(func(c map[string]any) {
+		s.Provider.SetHooks(frontHooks(func(c map[string]any) {
 			c["email"], c["email_verified"], c["nickname"] = "front@example.com", true, "front"
 		}))
-		defer s.provider.SetHooks(authentiqtest.Hooks{})
+		defer s.Provider.SetHooks(authentiqtest.Hooks{})
 		s.flowLoad(t, waySite(hybrid))
 		b := newBrowser(t)
-		callback, response := b.toResponse(s.url("/"))
+		callback, response := b.toResponse(s.URL("/"))
 		got := b.arrived(b.deliver(modeFragment, callback, response))
 		if got.Value(t, "X-Authentiq-Email") != "alice@example.com" || slices.Contains(got.Values("X-Authentiq-Nickname"), "front") {
 			t.Errorf("%q", owned(got))
 		}
 	})
 	t.Run("tokens that nobody has asked for are passed over", func(t *testing.T) {
-		s.provider.SetHooks(authentiqtest.Hooks{AuthorizationResponse: func(q url.Values) {
+		s.Provider.SetHooks(authentiqtest.Hooks{AuthorizationResponse: func(q url.Values) {
 			q.Set("access_token", "stolen")
 			q.Set("token_type", "Bearer")
 			q.Set("session_state", "x")
 		}})
-		defer s.provider.SetHooks(authentiqtest.Hooks{})
+		defer s.Provider.SetHooks(authentiqtest.Hooks{})
 		for _, mode := range []string{modeFormPost, modeFragment} {
 			s.flowLoad(t, waySite(hybrid+"response_mode "+mode))
 			b := newBrowser(t)
-			callback, response := b.toResponse(s.url("/"))
+			callback, response := b.toResponse(s.URL("/"))
 			b.arrived(b.deliver(mode, callback, response))
 		}
 		s.flowLoad(t, waySite("response_mode fragment"))
 		b := newBrowser(t)
-		callback, response := b.toResponse(s.url("/"))
+		callback, response := b.toResponse(s.URL("/"))
 		response.Set("id_token", "e30.e30.")
 		b.arrived(b.deliver(modeFragment, callback, response))
 	})
@@ -783,12 +783,12 @@ func TestNobodyIsSentToAProviderThatDoesNotAnswerAsAsked(t *testing.T) {
 		{"a code alone", "", discovery(types, []string{"id_token"}), ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.provider.SetHooks(row.hooks)
+			s.Provider.SetHooks(row.hooks)
 			s.flowRediscover(t, waySite(row.options))
 			mark := s.flowMark()
 			b := newBrowser(t)
 			for _, path := range []string{"/", "/authentiq/sign-in"} {
-				a := b.Step(s.url(path))
+				a := b.Step(s.URL(path))
 				if row.check == "" {
 					if a.StatusCode != http.StatusSeeOther {
 						t.Errorf("%d %s", a.StatusCode, a.Body)
@@ -809,16 +809,16 @@ func TestNobodyIsSentToAProviderThatDoesNotAnswerAsAsked(t *testing.T) {
 
 func TestGatesOfOneClientThatAreAnsweredInDifferentWaysAreWarnedOf(t *testing.T) {
 	const warning = "gates of one client have different response_mode or response_type: where they are on one site, its first gate refuses what comes back for the others"
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	two := func(options string) string {
-		return "http://127.0.0.1:PORT {\n" + gate("") + strings.Replace(gate(options), "authentiq {", "authentiq /admin/* {", 1) + "}"
+		return "http://127.0.0.1:PORT {\n" + testrig.GateBlock("") + strings.Replace(testrig.GateBlock(options), "authentiq {", "authentiq /admin/* {", 1) + "}"
 	}
-	s.loadCaddyfile(two("response_mode query"))
-	if e := s.events(warning); len(e) > 0 {
+	s.LoadCaddyfile(two("response_mode query"))
+	if e := s.Events(warning); len(e) > 0 {
 		t.Errorf("warned of the same: %v", e)
 	}
-	s.loadCaddyfile(two("response_mode form_post"))
-	if e := s.events(warning); len(e) != 1 || e[0]["level"] != "warn" {
+	s.LoadCaddyfile(two("response_mode form_post"))
+	if e := s.Events(warning); len(e) != 1 || e[0]["level"] != "warn" {
 		t.Errorf("the log has %v", e)
 	}
 }

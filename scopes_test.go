@@ -85,15 +85,15 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 	} {
 		serve := func(t *testing.T, scope string) {
 			t.Helper()
-			s.load("authentiq {\nissuer ISSUER\n" + options + "\nclient_id CLIENT\nclient_secret SECRET\nsession_endpoint full\nscope " + scope + "\n}\nreverse_proxy UPSTREAM")
-			s.provider.ResetRequests()
+			s.Load("authentiq {\nissuer ISSUER\n" + options + "\nclient_id CLIENT\nclient_secret SECRET\nsession_endpoint full\nscope " + scope + "\n}\nreverse_proxy UPSTREAM")
+			s.Provider.ResetRequests()
 		}
 		for _, row := range scopeRows() {
 			t.Run(dialect+" "+row.scope, func(t *testing.T) {
-				s.provider.SetHooks(authentiqtest.Hooks{})
+				s.Provider.SetHooks(authentiqtest.Hooks{})
 				serve(t, row.scope)
 				b := s.signedIn()
-				got := b.Get(s.url("/")).Seen(t)
+				got := b.Get(s.URL("/")).Seen(t)
 				for name, want := range row.headers {
 					if value := got.Value(t, name); value != want {
 						t.Errorf("%s: %q, want %q", name, value, want)
@@ -105,7 +105,7 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 					}
 				}
 				var hash, want map[string]any
-				if err := json.Unmarshal([]byte(b.fetch(s.url("/authentiq/session")).Body), &hash); err != nil {
+				if err := json.Unmarshal([]byte(b.fetch(s.URL("/authentiq/session")).Body), &hash); err != nil {
 					t.Fatal(err)
 				}
 				if err := json.Unmarshal([]byte(row.hash), &want); err != nil {
@@ -118,7 +118,7 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 				}
 				for _, mark := range row.marks {
 					word := row.scope + "~" + mark
-					s.provider.SetHooks(authentiqtest.Hooks{})
+					s.Provider.SetHooks(authentiqtest.Hooks{})
 					serve(t, word)
 					s.signedIn()
 					travels := "openid " + word
@@ -129,11 +129,11 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 						t.Errorf("%s travels as %q, want %q", word, asked, travels)
 					}
 					if strings.Contains(mark, "r") {
-						s.provider.SetHooks(without(row.strip...))
+						s.Provider.SetHooks(without(row.strip...))
 						s.keepsOut(t, word+": not shared")
 					}
 					if strings.Contains(mark, "s") {
-						s.provider.SetHooks(claim(row.strip[0]+"_verified", false))
+						s.Provider.SetHooks(claim(row.strip[0]+"_verified", false))
 						s.keepsOut(t, word+": not verified")
 					}
 				}
@@ -145,9 +145,9 @@ func TestEveryScopeGoesFromTheCaddyfileToTheApplication(t *testing.T) {
 // keepsOut fails the test if somebody new gets in.
 func (s *street) keepsOut(t *testing.T, why string) testrig.Answer {
 	t.Helper()
-	hits := s.echo.Count()
-	a := newBrowser(t).Get(s.url("/"))
-	s.denied(a, hits)
+	hits := s.Echo.Count()
+	a := newBrowser(t).Get(s.URL("/"))
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusForbidden {
 		t.Errorf("%s: %d, want 403: %.500s", why, a.StatusCode, a.Body)
 	}
@@ -166,7 +166,7 @@ func TestAScopeOfTheProvidersOwnCanBeRequired(t *testing.T) {
 				c.Users, c.Scopes = users, map[string][]string{"staff": {"employee_number", "org"}}
 			})
 			b := s.signedIn()
-			if got := b.Get(s.url("/")).Seen(t).Value(t, "X-Number"); got != "4711" {
+			if got := b.Get(s.URL("/")).Seen(t).Value(t, "X-Number"); got != "4711" {
 				t.Errorf("X-Number is %q", got)
 			}
 			want := "openid aq:name staff"
@@ -189,21 +189,21 @@ func TestAScopeOfTheProvidersOwnCanBeRequired(t *testing.T) {
 					delete(c, "employee_number")
 				}},
 			} {
-				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: change.IDTokenClaims, Userinfo: change.IDTokenClaims})
+				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: change.IDTokenClaims, Userinfo: change.IDTokenClaims})
 				page := s.keepsOut(t, name)
 				if !strings.Contains(page.Body, "“staff” has to be shared.") {
 					t.Errorf("%s: the page: %.900s", name, page.Body)
 				}
 			}
-			denied := s.events(eventDenied)
+			denied := s.Events(eventDenied)
 			if text := string(mustJSON(t, denied)); !strings.Contains(text, "scope staff: missing employee_number, org.unit") || strings.Contains(text, "4711") {
 				t.Errorf("the log: %s", text)
 			}
 
 			// On every request, and not only at sign-in: the session is from before the rule.
-			s.provider.SetHooks(authentiqtest.Hooks{})
-			s.load(strings.Replace(site, "employee_number org.unit", "employee_number department", 1))
-			if a := b.Get(s.url("/")); a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "“staff” has to be shared.") {
+			s.Provider.SetHooks(authentiqtest.Hooks{})
+			s.Load(strings.Replace(site, "employee_number org.unit", "employee_number department", 1))
+			if a := b.Get(s.URL("/")); a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "“staff” has to be shared.") {
 				t.Errorf("a session without what is required now: %d %.300s", a.StatusCode, a.Body)
 			}
 		})
@@ -215,27 +215,27 @@ func TestAScopeOfTheProvidersOwnCanBeRequired(t *testing.T) {
 func TestAScopeThatOnlyTheSecondGateRequiresIsFetchedForIt(t *testing.T) {
 	users := authentiqtest.DemoUsers()
 	users[0].Claims["employee_number"] = "4711"
-	common := strings.Replace(siteOptions, "scope         aq:name email phone address aq:location", "", 1)
+	common := strings.Replace(testrig.SiteOptions, "scope         aq:name email phone address aq:location", "", 1)
 	s := newStreet(t, "authentiq /app/* {"+common+"scope aq:name\n}\nauthentiq /admin/* {"+common+"scope aq:name staff~r\nscope_claims staff employee_number\nheader X-Number employee_number\n}\nreverse_proxy UPSTREAM", func(c *authentiqtest.Config) {
 		c.Users, c.Scopes = users, map[string][]string{"staff": {"employee_number"}}
 	})
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { delete(c, "employee_number") }})
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { delete(c, "employee_number") }})
 	b := newBrowser(t)
-	if got := b.Get(s.url("/admin/")).Seen(t).Value(t, "X-Number"); got != "4711" {
+	if got := b.Get(s.URL("/admin/")).Seen(t).Value(t, "X-Number"); got != "4711" {
 		t.Errorf("X-Number is %q", got)
 	}
-	if n := s.flowAsked(authentiqtest.Userinfo); n != 1 {
+	if n := s.Asked(authentiqtest.Userinfo); n != 1 {
 		t.Errorf("userinfo was asked %d times", n)
 	}
 	// Where nothing is missing, nor does it have to be asked.
-	s.provider.SetHooks(authentiqtest.Hooks{})
-	newBrowser(t).Get(s.url("/admin/")).Seen(t)
-	if n := s.flowAsked(authentiqtest.Userinfo); n != 1 {
+	s.Provider.SetHooks(authentiqtest.Hooks{})
+	newBrowser(t).Get(s.URL("/admin/")).Seen(t)
+	if n := s.Asked(authentiqtest.Userinfo); n != 1 {
 		t.Errorf("userinfo was asked %d times", n)
 	}
 	// Who signs in for the first gate alone spares the provider the question.
-	newBrowser(t).Get(s.url("/app/")).Seen(t)
-	if n := s.flowAsked(authentiqtest.Userinfo); n != 1 {
+	newBrowser(t).Get(s.URL("/app/")).Seen(t)
+	if n := s.Asked(authentiqtest.Userinfo); n != 1 {
 		t.Errorf("userinfo was asked %d times", n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func TestAnEncryptedTokenBesideTheCodeIsOpenedAndVerified(t *testing.T) {
@@ -19,7 +20,7 @@ func TestAnEncryptedTokenBesideTheCodeIsOpenedAndVerified(t *testing.T) {
 			s := wayStreet(t, "response_type code id_token\nresponse_mode "+mode+"\nencryption_key "+keyFile(t, newEC()))
 			s.encrypts("ECDH-ES+A256KW", "A256GCM")
 			b := newBrowser(t)
-			callback, response := b.toResponse(s.url("/deep"))
+			callback, response := b.toResponse(s.URL("/deep"))
 			if strings.Count(response.Get("id_token"), ".") != 4 {
 				t.Fatalf("beside the code came %.60q", response.Get("id_token"))
 			}
@@ -28,16 +29,16 @@ func TestAnEncryptedTokenBesideTheCodeIsOpenedAndVerified(t *testing.T) {
 			}
 
 			// What was not encrypted is not taken, nor one of another sign-in, which opens.
-			if err := s.provider.SetEncryption(nil); err != nil {
+			if err := s.Provider.SetEncryption(nil); err != nil {
 				t.Fatal(err)
 			}
 			b = newBrowser(t)
-			callback, plain := b.toResponse(s.url("/deep"))
+			callback, plain := b.toResponse(s.URL("/deep"))
 			mark := s.flowMark()
 			s.wayRefused(t, b, b.deliver(mode, callback, plain), mark, http.StatusBadRequest, "decryption", "is not encrypted")
 			s.encrypts("ECDH-ES+A256KW", "A256GCM")
 			b = newBrowser(t)
-			callback, swapped := b.toResponse(s.url("/deep"))
+			callback, swapped := b.toResponse(s.URL("/deep"))
 			swapped.Set("id_token", response.Get("id_token"))
 			mark = s.flowMark()
 			s.wayRefused(t, b, b.deliver(mode, callback, swapped), mark, http.StatusBadRequest, "nonce", "")
@@ -46,10 +47,10 @@ func TestAnEncryptedTokenBesideTheCodeIsOpenedAndVerified(t *testing.T) {
 }
 
 func TestTheIDTokenThatAnApplicationGetsIsTheSignedOne(t *testing.T) {
-	s := newStreet(t, gate("encryption_key "+keyFile(t, newEC())+"\nheader X-Token {id_token}\nsession {\ntokens on\n}"))
+	s := newStreet(t, testrig.GateBlock("encryption_key "+keyFile(t, newEC())+"\nheader X-Token {id_token}\nsession {\ntokens on\n}"))
 	s.encrypts("ECDH-ES", "A128GCM")
 	b := s.signedIn()
-	token := b.Get(s.url("/")).Seen(t).Value(t, "X-Token")
+	token := b.Get(s.URL("/")).Seen(t).Value(t, "X-Token")
 	if strings.Count(token, ".") != 2 {
 		t.Errorf("the application gets %.60q", token)
 	}
@@ -63,18 +64,18 @@ func TestAHintIsTakenBackInEveryWay(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			s := wayStreet(t, w.options)
 			b := newBrowser(t)
-			callback, response := b.toResponse(s.url("/"))
+			callback, response := b.toResponse(s.URL("/"))
 			b.arrived(b.deliver(w.mode, callback, response))
-			b.without(s, sessionName.MatchString)
+			b.without(s, testrig.SessionName.MatchString)
 			refuse := true
-			s.provider.SetHooks(authentiqtest.Hooks{AuthorizationResponse: func(q url.Values) {
+			s.Provider.SetHooks(authentiqtest.Hooks{AuthorizationResponse: func(q url.Values) {
 				if refuse {
 					q.Del("code")
 					q.Del("id_token")
 					q.Set("error", "login_required")
 				}
 			}})
-			callback, response = b.toResponse(s.url("/deep?x=1"))
+			callback, response = b.toResponse(s.URL("/deep?x=1"))
 			if s.flowLast(t, authentiqtest.Authorize).Query.Get("login_hint") == "" {
 				t.Fatal("no hint was sent")
 			}
@@ -90,7 +91,7 @@ func TestAHintIsTakenBackInEveryWay(t *testing.T) {
 			if next != "/deep?x=1" {
 				t.Fatalf("it goes on to %q: %d %.300s", next, a.StatusCode, a.Body)
 			}
-			callback, response = b.toResponse(s.url(next))
+			callback, response = b.toResponse(s.URL(next))
 			if hint := s.flowLast(t, authentiqtest.Authorize).Query.Get("login_hint"); hint != "" {
 				t.Errorf("the hint %q is sent again", hint)
 			}

@@ -143,9 +143,9 @@ func sealedSession(t testing.TB, g *Gate, address string, s *session) []carried 
 
 // steadySignIn is a steadyBrowser that has signed in to the street's site.
 func steadySignIn(s *street) *browser {
-	s.t.Helper()
-	b := steadyBrowser(s.t)
-	b.Get(s.url("/")).Seen(s.t)
+	s.T.Helper()
+	b := steadyBrowser(s.T)
+	b.Get(s.URL("/")).Seen(s.T)
 	return b
 }
 
@@ -347,27 +347,27 @@ func TestASealedPayloadOfAnotherKindIsNoSession(t *testing.T) {
 }
 
 func TestATamperedCookieCostsOneRoundTripAndNoMore(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
-	u, _ := url.Parse(s.url("/"))
-	good := cookiesSession(b, s.url("/"))[0]
+	u, _ := url.Parse(s.URL("/"))
+	good := cookiesSession(b, s.URL("/"))[0]
 	b.Client.Jar.SetCookies(u, []*http.Cookie{{Name: good.Name, Value: flipped(good.Value, 50), Path: "/"}})
 
-	a := b.Get(s.url("/again"))
+	a := b.Get(s.URL("/again"))
 	if got := a.Seen(t); got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 		t.Errorf("landed as %q", owned(got))
 	}
 	if len(b.Visited) != 4 { // page, provider, callback, page
 		t.Errorf("went to %q", b.Visited)
 	}
-	if now := cookiesSession(b, s.url("/")); len(now) != 1 || len(ourCookies(b, s.url("/"))) != 2 || now[0].Value == good.Value {
+	if now := cookiesSession(b, s.URL("/")); len(now) != 1 || len(ourCookies(b, s.URL("/"))) != 2 || now[0].Value == good.Value {
 		t.Errorf("cookies now: %q", now)
 	}
 
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	for _, size := range []int{15 << 10, 64 << 10, 1 << 20} {
-		a := s.raw("GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: close\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nCookie: authentiq=" + strings.Repeat("A", size) + "\r\n\r\n")
-		if a.StatusCode >= 500 || a.StatusCode < 300 || s.echo.Count() != hits {
+		a := s.Raw("GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: close\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nCookie: authentiq=" + strings.Repeat("A", size) + "\r\n\r\n")
+		if a.StatusCode >= 500 || a.StatusCode < 300 || s.Echo.Count() != hits {
 			t.Errorf("%d bytes: status %d", size, a.StatusCode)
 		}
 	}
@@ -375,9 +375,9 @@ func TestATamperedCookieCostsOneRoundTripAndNoMore(t *testing.T) {
 }
 
 func (s *street) noPanic() {
-	s.t.Helper()
-	if log := s.logged(); strings.Contains(log, "panic") {
-		s.t.Error("the log tells of a panic")
+	s.T.Helper()
+	if log := s.Logged(); strings.Contains(log, "panic") {
+		s.T.Error("the log tells of a panic")
 	}
 }
 
@@ -494,46 +494,46 @@ func TestTwoGatesWithOneKeyDoNotShareSessions(t *testing.T) {
 		}
 		`
 	}
-	s.load(one("a", "CLIENT") + one("b", "another"))
+	s.Load(one("a", "CLIENT") + one("b", "another"))
 	b := steadyBrowser(t)
-	b.Get(s.url("/a/page")).Seen(t)
-	b.Get(s.url("/a/page")).Seen(t) // remembered by the first gate
+	b.Get(s.URL("/a/page")).Seen(t)
+	b.Get(s.URL("/a/page")).Seen(t) // remembered by the first gate
 	for _, address := range []string{
-		s.url("/b/page"),
-		strings.Replace(s.url("/a/page"), "127.0.0.1", "app.localhost", 1),
-		strings.Replace(s.url("/a/page"), "127.0.0.1", "other.localhost", 1),
+		s.URL("/b/page"),
+		strings.Replace(s.URL("/a/page"), "127.0.0.1", "app.localhost", 1),
+		strings.Replace(s.URL("/a/page"), "127.0.0.1", "other.localhost", 1),
 	} {
-		hits := s.echo.Count()
-		s.denied(steadyBrowser(t).Step(address, "Cookie", ourLine(b, s.url("/"))), hits)
+		hits := s.Echo.Count()
+		s.Denied(steadyBrowser(t).Step(address, "Cookie", ourLine(b, s.URL("/"))), hits)
 	}
 }
 
 func TestEverySignInGetsASessionOfItsOwn(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.provider.SignInAs(authentiqtest.Bob)
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SignInAs(authentiqtest.Bob)
 	mallory := steadySignIn(s)
-	planted := ourLine(mallory, s.url("/"))
+	planted := ourLine(mallory, s.URL("/"))
 
 	// The victim's browser carries Mallory's session, and its owner signs in.
 	victim := steadyBrowser(t)
-	u, _ := url.Parse(s.url("/"))
-	victim.Client.Jar.SetCookies(u, ourCookies(mallory, s.url("/")))
-	s.provider.SignInAs(authentiqtest.Alice)
-	if got := victim.Get(s.url("/authentiq/sign-in?return_to=/mine")).Seen(t); got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
+	u, _ := url.Parse(s.URL("/"))
+	victim.Client.Jar.SetCookies(u, ourCookies(mallory, s.URL("/")))
+	s.Provider.SignInAs(authentiqtest.Alice)
+	if got := victim.Get(s.URL("/authentiq/sign-in?return_to=/mine")).Seen(t); got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice {
 		t.Errorf("the victim is %q", owned(got))
 	}
-	if now := ourLine(victim, s.url("/")); now == planted || strings.Count(now, "=") == 0 {
+	if now := ourLine(victim, s.URL("/")); now == planted || strings.Count(now, "=") == 0 {
 		t.Errorf("the session is still the planted one: %q", now)
 	}
-	hits := s.echo.Count()
-	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", planted), hits)
+	hits := s.Echo.Count()
+	s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", planted), hits)
 
 	// The same user again: the identifier changes, and the old copy is over.
-	before := ourLine(victim, s.url("/"))
-	victim.Get(s.url("/authentiq/sign-in")).Seen(t)
-	hits = s.echo.Count()
-	s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", before), hits)
-	victim.Get(s.url("/")).Seen(t)
+	before := ourLine(victim, s.URL("/"))
+	victim.Get(s.URL("/authentiq/sign-in")).Seen(t)
+	hits = s.Echo.Count()
+	s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", before), hits)
+	victim.Get(s.URL("/")).Seen(t)
 }
 
 // Going on with the session of before would be going on as somebody who has not
@@ -576,17 +576,17 @@ func TestASignInThatFailsEndsTheSessionThatWasThere(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newStreet(t, gate("require email *@example.com"))
+			s := newStreet(t, testrig.GateBlock("require email *@example.com"))
 			b := steadySignIn(s)
-			before := ourLine(b, s.url("/"))
-			test.fail(s.provider)
-			hits := s.echo.Count()
-			a := b.Get(s.url("/authentiq/sign-in"))
+			before := ourLine(b, s.URL("/"))
+			test.fail(s.Provider)
+			hits := s.Echo.Count()
+			a := b.Get(s.URL("/authentiq/sign-in"))
 			if a.StatusCode != test.status {
 				t.Errorf("status %d, want %d: %.300s", a.StatusCode, test.status, a.Body)
 			}
-			s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", before), hits)
-			for _, left := range ourCookies(b, s.url("/")) {
+			s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", before), hits)
+			for _, left := range ourCookies(b, s.URL("/")) {
 				if left.Name != plainCookie+whoSuffix { // who was here, which is no session
 					t.Errorf("the browser still carries %.80q", left)
 				}
@@ -597,13 +597,13 @@ func TestASignInThatFailsEndsTheSessionThatWasThere(t *testing.T) {
 
 // Or a link on any page of the web could sign people out.
 func TestACallbackThatNobodyAskedForLeavesTheSessionAlone(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
 	for _, query := range []string{"", "?code=x&state=0AAAA", "?error=access_denied&state=0AAAAAAAAAAAAAAAAAAAAAA", "?state=", "?state=9x", "?code=x", "?state=a&state=b"} {
-		if a := b.Get(s.url("/authentiq/callback" + query)); a.StatusCode != http.StatusBadRequest {
+		if a := b.Get(s.URL("/authentiq/callback" + query)); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: status %d", query, a.StatusCode)
 		}
-		b.Step(s.url("/")).Seen(t)
+		b.Step(s.URL("/")).Seen(t)
 	}
 }
 
@@ -652,34 +652,34 @@ func TestTwoSessionsAtOnceCountAsNone(t *testing.T) {
 }
 
 func TestACopyOfACookieIsOverAfterSignOut(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
 	other := steadySignIn(s)
-	kept := ourLine(b, s.url("/"))
-	if a := b.Post(s.url("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
+	kept := ourLine(b, s.URL("/"))
+	if a := b.Post(s.URL("/authentiq/sign-out")); a.StatusCode != http.StatusOK {
 		t.Fatalf("signing out: %d", a.StatusCode)
 	}
-	if left := ourLine(b, s.url("/")); left != "" {
+	if left := ourLine(b, s.URL("/")); left != "" {
 		t.Errorf("the browser still has %.60q", left)
 	}
 	upgrade := "GET /socket HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: "
 	over := func() {
 		t.Helper()
-		hits := s.echo.Count()
-		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept), hits)
-		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", kept, "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"), hits)
-		a := s.raw(upgrade + kept + "\r\n\r\n")
-		s.denied(a, hits)
+		hits := s.Echo.Count()
+		s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", kept), hits)
+		s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", kept, "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"), hits)
+		a := s.Raw(upgrade + kept + "\r\n\r\n")
+		s.Denied(a, hits)
 		if a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("the upgrade got %d", a.StatusCode)
 		}
 	}
 	over()
-	s.load(gate("")) // a reload
+	s.Load(testrig.GateBlock("")) // a reload
 	over()
-	s.load(gate("clock_skew 30s")) // and one that changes the gate
+	s.Load(testrig.GateBlock("clock_skew 30s")) // and one that changes the gate
 	over()
-	if a := s.raw(upgrade + ourLine(other, s.url("/")) + "\r\n\r\n"); a.StatusCode != http.StatusSwitchingProtocols {
+	if a := s.Raw(upgrade + ourLine(other, s.URL("/")) + "\r\n\r\n"); a.StatusCode != http.StatusSwitchingProtocols {
 		t.Errorf("another session of the same user ended too: %d", a.StatusCode)
 	}
 }
@@ -715,17 +715,17 @@ func TestSealingTheSameTwiceGivesNothingInCommon(t *testing.T) {
 }
 
 func TestNothingInACookieCanBeRead(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadyBrowser(t)
-	b.Step(s.url("/secret-page?token=secret-query")) // a sign-in that is left under way
-	b.Get(s.url("/other-page")).Seen(t)
-	line := ourLine(b, s.url("/"))
+	b.Step(s.URL("/secret-page?token=secret-query")) // a sign-in that is left under way
+	b.Get(s.URL("/other-page")).Seen(t)
+	line := ourLine(b, s.URL("/"))
 	if !strings.Contains(line, plainCookie+"=") || !strings.Contains(line, loginInfix) {
 		t.Fatalf("not both kinds are there: %.100q", line)
 	}
 	secrets := []string{
 		"alice", "Alice", "Whitfield", "example.com", "+1207", "Portland", "mobile", "Maine", "43.6591", "America/New_York",
-		authentiqtest.Alice, s.provider.Issuer, s.provider.ClientID(), s.provider.ClientSecret(), "127.0.0.1",
+		authentiqtest.Alice, s.Provider.Issuer, s.Provider.ClientID(), s.Provider.ClientSecret(), "127.0.0.1",
 		"secret-page", "secret-query", "eyJ", "email", "verified",
 	}
 	var look func(text string, layers int)
@@ -932,55 +932,55 @@ func noisy(bytes int) string {
 }
 
 func TestClaimsThatFitIntoCookiesWork(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, size := range []int{1000, 4000, 5000, 1000} {
 		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) {
 			text := noisy(size - 700) // what else there is takes the rest
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = []string{text} }})
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = []string{text} }})
 			b := steadySignIn(s)
-			b.Get(s.url("/again")).Seen(t)
+			b.Get(s.URL("/again")).Seen(t)
 			if len(b.Visited) != 1 {
 				t.Errorf("the second page took %q", b.Visited)
 			}
 		})
 	}
 	t.Run("fewer after more", func(t *testing.T) {
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
 		b := steadySignIn(s)
-		if n := len(cookiesSession(b, s.url("/"))); n != 3 {
+		if n := len(cookiesSession(b, s.URL("/"))); n != 3 {
 			t.Errorf("%d cookies, want 3", n)
 		}
-		s.provider.SetHooks(authentiqtest.Hooks{})
-		b.Get(s.url("/authentiq/sign-in")).Seen(t)
-		if now := cookiesSession(b, s.url("/")); len(now) != 1 || len(ourCookies(b, s.url("/"))) != 2 || now[0].Name != plainCookie {
+		s.Provider.SetHooks(authentiqtest.Hooks{})
+		b.Get(s.URL("/authentiq/sign-in")).Seen(t)
+		if now := cookiesSession(b, s.URL("/")); len(now) != 1 || len(ourCookies(b, s.URL("/"))) != 2 || now[0].Name != plainCookie {
 			t.Errorf("left are %v", now)
 		}
-		if got := b.Get(s.url("/")); len(b.Visited) != 1 || got.StatusCode != http.StatusOK {
+		if got := b.Get(s.URL("/")); len(b.Visited) != 1 || got.StatusCode != http.StatusOK {
 			t.Errorf("the next page took %q", b.Visited)
 		}
 	})
 }
 
 func TestClaimsThatDoNotFitAreNamed(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, size := range []int{12_000, 40_000, 400_000} {
 		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["groups"], c["permissions"] = noisy(size*2/3), noisy(size/3)
 			}})
-			before := len(s.events(eventRefused))
+			before := len(s.Events(eventRefused))
 			b := steadyBrowser(t)
-			a := b.Get(s.url("/"))
+			a := b.Get(s.URL("/"))
 			if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.Header.Get("Content-Type"), "text/html") {
 				t.Errorf("%d %s", a.StatusCode, a.Header.Get("Content-Type"))
 			}
 			if len(b.Visited) > 4 {
 				t.Errorf("went round and round: %d addresses", len(b.Visited))
 			}
-			if left := ourLine(b, s.url("/")); left != "" {
+			if left := ourLine(b, s.URL("/")); left != "" {
 				t.Errorf("%d bytes of cookies stay", len(left))
 			}
-			events := s.events(eventRefused)[before:]
+			events := s.Events(eventRefused)[before:]
 			if len(events) != 1 {
 				t.Fatalf("%d refusals in the log", len(events))
 			}
@@ -1007,19 +1007,19 @@ func TestClaimsThatDoNotFitAreNamed(t *testing.T) {
 const caddyHeaders = 16 << 10
 
 func TestAllCookiesTogetherFitIntoARequest(t *testing.T) {
-	s := newStreet(t, gate(""))
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
+	s := newStreet(t, testrig.GateBlock(""))
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["groups"] = noisy(4500) }})
 	b := steadySignIn(s)
 	for i := range 3 * loginSlots {
-		a := b.Step(s.url("/authentiq/sign-in?return_to=/" + strconv.Itoa(i) + strings.Repeat("p", 700+40*i)))
+		a := b.Step(s.URL("/authentiq/sign-in?return_to=/" + strconv.Itoa(i) + strings.Repeat("p", 700+40*i)))
 		if a.StatusCode != http.StatusSeeOther {
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
 		}
-		if size := len(ourLine(b, s.url("/"))); size > caddyHeaders-1<<10 {
+		if size := len(ourLine(b, s.URL("/"))); size > caddyHeaders-1<<10 {
 			t.Errorf("after %d sign-ins cookies take %d bytes", i+1, size)
 		}
 	}
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 }
 
 // parallelLoads opens pages at the same time, as a browser does that restores
@@ -1056,28 +1056,28 @@ func TestManyPagesAtOnceDoNotLockTheBrowserOut(t *testing.T) {
 		{"with addresses of middle length", 40, 400, caddyHeaders - 4<<10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newStreet(t, gate(""))
+			s := newStreet(t, testrig.GateBlock(""))
 			b := steadyBrowser(t)
 			var addresses []string
 			for i := range test.loads {
-				addresses = append(addresses, s.url("/"+strconv.Itoa(i)+"/"+strings.Repeat("p", test.path)))
+				addresses = append(addresses, s.URL("/"+strconv.Itoa(i)+"/"+strings.Repeat("p", test.path)))
 			}
 			parallelLoads(t, b, addresses)
-			if n := len(ourCookies(b, s.url("/"))); n > loginSlots {
+			if n := len(ourCookies(b, s.URL("/"))); n > loginSlots {
 				t.Errorf("%d cookies", n)
 			}
-			size := len(ourLine(b, s.url("/")))
+			size := len(ourLine(b, s.URL("/")))
 			t.Logf("%d bytes of cookies", size)
 			if size > test.limit {
 				t.Errorf("cookies take %d bytes, want at most %d", size, test.limit)
 			}
 			b.Client.CheckRedirect = steadyBrowser(t).Client.CheckRedirect
-			got := b.Get(s.url("/the-one-that-is-finished")).Seen(t)
+			got := b.Get(s.URL("/the-one-that-is-finished")).Seen(t)
 			if !strings.HasPrefix(got.Line, "GET /the-one-that-is-finished ") {
 				t.Errorf("landed at %.80q", got.Line)
 			}
 			left := 0
-			for _, c := range ourCookies(b, s.url("/")) {
+			for _, c := range ourCookies(b, s.URL("/")) {
 				if strings.Contains(c.Name, loginInfix) {
 					left += len(c.Name) + len(c.Value)
 				}
@@ -1091,21 +1091,21 @@ func TestManyPagesAtOnceDoNotLockTheBrowserOut(t *testing.T) {
 
 // The browser's own clock and Max-Age decide nothing.
 func TestASessionEndsWhenItsSealSays(t *testing.T) {
-	s := newStreet(t, gate("session {\nlifetime 1h\n}"))
+	s := newStreet(t, testrig.GateBlock("session {\nlifetime 1h\n}"))
 	start := time.Now().Truncate(time.Second)
 	s.setClock(start)
 	b := steadySignIn(s)
-	line := ourLine(b, s.url("/"))
+	line := ourLine(b, s.URL("/"))
 	at := func(now time.Time, lasts bool) {
 		t.Helper()
 		s.setClock(now)
 		for range 2 {
-			hits := s.echo.Count()
-			a := steadyBrowser(t).Step(s.url("/"), "Cookie", line)
+			hits := s.Echo.Count()
+			a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line)
 			if lasts && a.StatusCode != http.StatusOK {
 				t.Errorf("at %s: %d, want the upstream", now.Sub(start), a.StatusCode)
 			} else if !lasts {
-				s.denied(a, hits)
+				s.Denied(a, hits)
 			}
 		}
 	}
@@ -1119,16 +1119,16 @@ func TestASessionEndsWhenItsSealSays(t *testing.T) {
 	at(start.Add(-time.Hour), true)  // it went back: nobody is thrown out
 	at(start.Add(time.Hour), false)
 
-	s.load(gate("session {\nlifetime 10m\n}"))
+	s.Load(testrig.GateBlock("session {\nlifetime 10m\n}"))
 	at(start.Add(10*time.Minute-time.Second), true)
 	at(start.Add(10*time.Minute), false)
-	s.load(gate("session {\nlifetime 100h\n}"))
+	s.Load(testrig.GateBlock("session {\nlifetime 100h\n}"))
 	at(start.Add(time.Hour-time.Second), true)
 	at(start.Add(time.Hour), false) // a longer lifetime is for new sessions
 }
 
 func TestTimesOfATokenAreReadStrictly(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	for _, test := range []struct {
 		name, claim, value string
 		in                 bool
@@ -1150,12 +1150,12 @@ func TestTimesOfATokenAreReadStrictly(t *testing.T) {
 		{"issued in the far future", "iat", "1e18", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c[test.claim] = json.RawMessage(test.value) }})
-			hits := s.echo.Count()
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c[test.claim] = json.RawMessage(test.value) }})
+			hits := s.Echo.Count()
 			b := steadyBrowser(t)
-			a := b.Get(s.url("/"))
+			a := b.Get(s.URL("/"))
 			if !test.in {
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				if a.StatusCode != http.StatusBadGateway {
 					t.Errorf("status %d", a.StatusCode)
 				}
@@ -1163,18 +1163,18 @@ func TestTimesOfATokenAreReadStrictly(t *testing.T) {
 			}
 			// Whatever a token says, our session has our own end.
 			a.Seen(t)
-			line := ourLine(b, s.url("/"))
+			line := ourLine(b, s.URL("/"))
 			s.setClock(time.Now().Add(13 * time.Hour))
-			defer func() { s.app().now.fake.Store(nil) }()
-			hits = s.echo.Count()
-			s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", line), hits)
+			defer func() { s.app().now.Set(nil) }()
+			hits = s.Echo.Count()
+			s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", line), hits)
 		})
 	}
 	s.noPanic()
 }
 
 func TestASignInHasToBeFinishedInTime(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	start := time.Now().Truncate(time.Second)
 	for _, test := range []struct {
 		name  string
@@ -1191,13 +1191,13 @@ func TestASignInHasToBeFinishedInTime(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s.setClock(start)
 			b := steadyBrowser(t)
-			callback := b.ToCallback(s.url("/"))
+			callback := b.ToCallback(s.URL("/"))
 			// The token is of now for whichever clock the gate has.
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["iat"], c["exp"] = start.Add(test.later).Unix(), start.Add(test.later+time.Minute).Unix()
 			}})
 			s.setClock(start.Add(test.later))
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			a := b.Step(callback)
 			if test.works {
 				if a.StatusCode != http.StatusSeeOther || !slices.ContainsFunc(a.Cookies(), func(c *http.Cookie) bool { return c.Name == plainCookie && c.MaxAge > 0 }) {
@@ -1205,11 +1205,11 @@ func TestASignInHasToBeFinishedInTime(t *testing.T) {
 				}
 				return
 			}
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Body, "/authentiq/sign-in") {
 				t.Errorf("%d without a way on: %.200s", a.StatusCode, a.Body)
 			}
-			if left := ourLine(b, s.url("/")); left != "" {
+			if left := ourLine(b, s.URL("/")); left != "" {
 				t.Errorf("%.60q stays", left)
 			}
 		})
@@ -1217,28 +1217,28 @@ func TestASignInHasToBeFinishedInTime(t *testing.T) {
 }
 
 func TestRulesAreAppliedToSessionsThatExist(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := steadySignIn(s)
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 	for _, stricter := range []string{
 		"require email *@example.net", "require groups admins", "require name \"Somebody Else\"", "require sub nobody",
 	} {
-		s.load(gate(stricter))
+		s.Load(testrig.GateBlock(stricter))
 		for range 2 {
-			hits := s.echo.Count()
-			a := b.Step(s.url("/"))
-			s.denied(a, hits)
+			hits := s.Echo.Count()
+			a := b.Step(s.URL("/"))
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusForbidden {
 				t.Errorf("%s: status %d", stricter, a.StatusCode)
 			}
 		}
 	}
-	s.load("authentiq {" + strings.Replace(siteOptions, "email", "email~rs aq:username~r", 1) + "}\nreverse_proxy UPSTREAM")
-	if a := b.Step(s.url("/")); a.StatusCode != http.StatusForbidden {
+	s.Load("authentiq {" + strings.Replace(testrig.SiteOptions, "email", "email~rs aq:username~r", 1) + "}\nreverse_proxy UPSTREAM")
+	if a := b.Step(s.URL("/")); a.StatusCode != http.StatusForbidden {
 		t.Errorf("a scope that is required now: status %d", a.StatusCode)
 	}
-	s.load(gate("require email *@example.com")) // and the session is still there
-	b.Step(s.url("/")).Seen(t)
+	s.Load(testrig.GateBlock("require email *@example.com")) // and the session is still there
+	b.Step(s.URL("/")).Seen(t)
 }
 
 func TestNothingRandomRepeatsOrIsShort(t *testing.T) {
@@ -1451,24 +1451,24 @@ func TestWhatIsInTheStoreIsNoCookie(t *testing.T) {
 // A session that is to be small keeps what the gate itself needs.
 func TestASessionKeepsTheClaimsThatAreNamedAndNeeded(t *testing.T) {
 	s := newStreet(t, "respond ok")
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 		c["groups"], c["roles"], c["upn"] = []string{"staff"}, []string{"editor"}, "alice@corp"
 		c["desk"] = map[string]any{"floor": "7", "room": "12"}
 		c["department"], c["filler"], c["website"] = "research", noisy(1500), "https://example.com"
 	}})
 	kept := func(options string) claims.Claims {
 		t.Helper()
-		s.load("authentiq {" + siteOptions + options + "\n}\nreverse_proxy UPSTREAM")
+		s.Load("authentiq {" + testrig.SiteOptions + options + "\n}\nreverse_proxy UPSTREAM")
 		b := steadySignIn(s)
 		var g *Gate
-		line := ourLine(b, s.url("/"))
+		line := ourLine(b, s.URL("/"))
 		ring, err := s.app().sealingKeys(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		g = loneGateAt(t, nil, s.issuer, func(o *Options) { o.ClientID = s.client })
+		g = loneGateAt(t, nil, s.Issuer, func(o *Options) { o.ClientID = s.ClientID })
 		g.keys = ring
-		opened := opened(t, g, prepared(s.url("/"), line))
+		opened := opened(t, g, prepared(s.URL("/"), line))
 		if opened == nil {
 			t.Fatal("the cookie does not open")
 		}
@@ -1511,20 +1511,20 @@ func TestASessionKeepsTheClaimsThatAreNamedAndNeeded(t *testing.T) {
 
 // Fewer claims are a way out for those whose provider says too much.
 func TestClaimsThatDoNotFitCanBeLeftOut(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	text := noisy(9000)
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["permissions"] = text }})
-	a := steadyBrowser(t).Get(s.url("/"))
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["permissions"] = text }})
+	a := steadyBrowser(t).Get(s.URL("/"))
 	if a.StatusCode != http.StatusBadGateway || !strings.Contains(a.Body, "permissions") || strings.Contains(a.Body, text[:30]) || strings.Contains(a.Body, "bytes") {
 		t.Errorf("the page: %d %.2000s", a.StatusCode, a.Body)
 	}
-	if strings.Contains(s.logged(), text[:30]) {
+	if strings.Contains(s.Logged(), text[:30]) {
 		t.Error("the log has the value of a claim")
 	}
-	s.load(gate("session {\nclaims email\n}"))
+	s.Load(testrig.GateBlock("session {\nclaims email\n}"))
 	b := steadySignIn(s)
-	if n := len(ourLine(b, s.url("/"))); n > maxCookie+3000 { // with the hint, if it fits
+	if n := len(ourLine(b, s.URL("/"))); n > maxCookie+3000 { // with the hint, if it fits
 		t.Errorf("the cookies take %d bytes", n)
 	}
-	b.Step(s.url("/")).Seen(t)
+	b.Step(s.URL("/")).Seen(t)
 }

@@ -42,7 +42,7 @@ func endpointOf(s *authentiqtest.Signer) string {
 // says makes Alice's claims, besides her own, those of plain, with what sources
 // say of the claims in names.
 func (s *street) says(plain map[string]any, names map[string]string, sources map[string]any) {
-	s.t.Helper()
+	s.T.Helper()
 	alice := authentiqtest.DemoUsers()[0]
 	for name, value := range plain {
 		if alice.Claims[name] = value; value == nil {
@@ -52,25 +52,25 @@ func (s *street) says(plain map[string]any, names map[string]string, sources map
 	if names != nil {
 		alice.Claims = authentiqtest.Vouched(alice.Claims, names, sources)
 	}
-	if err := s.provider.SetUsers([]authentiqtest.User{alice}); err != nil {
-		s.t.Fatal(err)
+	if err := s.Provider.SetUsers([]authentiqtest.User{alice}); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
 // one is a claim with one source.
 func (s *street) one(claim string, source any) {
-	s.t.Helper()
+	s.T.Helper()
 	s.says(nil, map[string]string{claim: "src1"}, map[string]any{"src1": source})
 }
 
 // notBelieved returns the checks of the claims that the log says are not believed.
 func (s *street) notBelieved(claim string) (checks []string) {
-	s.t.Helper()
-	for _, e := range s.events(eventNotBelieved) {
+	s.T.Helper()
+	for _, e := range s.Events(eventNotBelieved) {
 		if e["claim"] == claim {
 			checks = append(checks, fmt.Sprint(e["check"]))
 			if e["level"] != "warn" {
-				s.t.Errorf("at level %v", e["level"])
+				s.T.Errorf("at level %v", e["level"])
 			}
 		}
 	}
@@ -82,19 +82,19 @@ const employee = "employee_number"
 func TestAClaimThatATrustedSignerHasSignedIsForwardedWithItsName(t *testing.T) {
 	hr := signerAt(t)
 	jwt := hr.Sign(map[string]any{employee: "E-4711", "grade": json.Number("7"), "salary": "secret"})
-	s := newStreet(t, gate(trusting(hr, employee+" grade", endpointOf(hr))+"header X-Employee employee_number\nheader X-Grade grade\nheaders oidc-claim\nrequire employee_number E-4711\nsession_endpoint full\n"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee+" grade", endpointOf(hr))+"header X-Employee employee_number\nheader X-Grade grade\nheaders oidc-claim\nrequire employee_number E-4711\nsession_endpoint full\n"))
 	for name, source := range map[string]any{"aggregated": authentiqtest.Aggregated(jwt), "distributed": hr.Distributed(jwt)} {
 		for where, hide := range map[string]func(map[string]any){"in the ID token": nil, "at userinfo": func(c map[string]any) {
 			delete(c, "_claim_names")
 			delete(c, "_claim_sources")
 		}} {
 			t.Run(name+", "+where, func(t *testing.T) {
-				s.t = t
-				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: hide})
+				s.T = t
+				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: hide})
 				s.says(nil, map[string]string{employee: "src1", "grade": "src1", "salary": "src1"}, map[string]any{"src1": source})
 				b := s.signedIn()
 				for range 2 { // as it was gathered, and as it was sealed
-					got := b.Get(s.url("/")).Seen(t)
+					got := b.Get(s.URL("/")).Seen(t)
 					for header, want := range map[string]string{
 						"X-Employee": "E-4711", "X-Employee-Signer": hr.Issuer, "X-Grade": "7", "X-Grade-Signer": hr.Issuer,
 						"Oidc_claim_employee_number": "E-4711", "Oidc_claim_employee_number_signer": hr.Issuer,
@@ -113,7 +113,7 @@ func TestAClaimThatATrustedSignerHasSignedIsForwardedWithItsName(t *testing.T) {
 				var page struct {
 					Extra struct{ Signers map[string]string }
 				}
-				if err := json.Unmarshal([]byte(b.Get(s.url("/authentiq/session")).Body), &page); err != nil || page.Extra.Signers[employee] != hr.Issuer {
+				if err := json.Unmarshal([]byte(b.Get(s.URL("/authentiq/session")).Body), &page); err != nil || page.Extra.Signers[employee] != hr.Issuer {
 					t.Errorf("GET session: %v %v", page, err)
 				}
 			})
@@ -127,11 +127,11 @@ func TestAClaimThatATrustedSignerHasSignedIsForwardedWithItsName(t *testing.T) {
 	}
 	for _, r := range hr.Requests(authentiqtest.SignerClaims) {
 		token := strings.TrimPrefix(r.Authorization, "Bearer ")
-		if token == r.Authorization || strings.Contains(s.logged(), token) {
+		if token == r.Authorization || strings.Contains(s.Logged(), token) {
 			t.Error("the access token is no Bearer token, or in the log")
 		}
 	}
-	for _, e := range s.events(eventNotBelieved) {
+	for _, e := range s.Events(eventNotBelieved) {
 		if text := fmt.Sprint(e); strings.Contains(text, "secret") || strings.Contains(text, "E-4711") || strings.Contains(text, jwt) {
 			t.Errorf("a value is in the log: %s", text)
 		}
@@ -152,7 +152,7 @@ type attack struct {
 
 func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 	hr, other, bank := signerAt(t), signerAt(t), signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee+" email email_verified", endpointOf(hr))+trusting(bank, "iban")+
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee+" email email_verified", endpointOf(hr))+trusting(bank, "iban")+
 		"header X-Employee employee_number\nheader X-Iban iban\nheaders oidc-claim"))
 	payload := func(changes map[string]any) []byte {
 		now := time.Now()
@@ -169,13 +169,13 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 		return map[string]any{"src1": map[string]any{"endpoint": endpoint, "access_token": hr.Distributed(hr.Sign(map[string]any{employee: "E-1"}))["access_token"]}}
 	}
 	forged := func(alg string, key any, header map[string]any) string {
-		token, err := s.provider.SignWith(key, alg, header, payload(nil))
+		token, err := s.Provider.SignWith(key, alg, header, payload(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return token
 	}
-	ofProvider, err := s.provider.Sign("HS256", nil, payload(map[string]any{"iss": s.issuer, "aud": s.client}))
+	ofProvider, err := s.Provider.Sign("HS256", nil, payload(map[string]any{"iss": s.Issuer, "aud": s.ClientID}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 		{"one signer's JWT with another claim of it", "claim", nil, mapped, one(hr.Sign(map[string]any{"iban": "DE1"}))},
 		{"no algorithm", "alg", nil, mapped, one(forged("none", nil, nil))},
 		{"an HMAC with the public key", "alg", nil, mapped, one(forged("HS256", string(mustJSON(t, es)), map[string]any{"alg": "HS256", "kid": es["kid"]}))},
-		{"an HMAC with the client's secret", "alg", nil, mapped, one(forged("HS256", s.secret, nil))},
+		{"an HMAC with the client's secret", "alg", nil, mapped, one(forged("HS256", s.ClientSecret, nil))},
 		{"a signature that was changed", "signature", nil, mapped, one(good[:len(good)-8] + "AAAAAAAA")},
 		{"a key that the token brings", "signature", nil, mapped, one(other.SignAs("ES256", map[string]any{"alg": "ES256", "jwk": other.JWKS()["keys"].([]any)[6]}, payload(nil)))},
 		{"a key that the token says where to find", "signature", nil, mapped, one(other.SignAs("ES256", map[string]any{"alg": "ES256", "jku": other.URL(authentiqtest.SignerKeys), "x5u": other.URL("/x5u")}, payload(nil)))},
@@ -222,7 +222,7 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 		{"a JWT that is not valid yet", "nbf", nil, mapped, one(hr.Sign(map[string]any{"iat": nil, "nbf": time.Now().Add(time.Hour).Unix(), employee: "E-1"}))},
 		{"a JWT for somebody else", "aud", nil, mapped, one(hr.Sign(map[string]any{"aud": "another", employee: "E-1"}))},
 		{"a JWT for nobody", "aud", nil, mapped, one(hr.Sign(map[string]any{"aud": []string{}, employee: "E-1"}))},
-		{"an ID token of the signer", "nonce", nil, mapped, one(hr.Sign(map[string]any{"aud": s.client, "nonce": "n", employee: "E-1"}))},
+		{"an ID token of the signer", "nonce", nil, mapped, one(hr.Sign(map[string]any{"aud": s.ClientID, "nonce": "n", employee: "E-1"}))},
 		{"a logout token of the signer", "events", nil, mapped, one(hr.Sign(map[string]any{"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}, employee: "E-1"}))},
 		{"an ID token of the provider's", "signer", nil, mapped, one(ofProvider)},
 		{"a member that is there twice", "payload", nil, mapped, one(hr.SignAs("ES256", nil, []byte(strings.Replace(string(payload(nil)), "{", `{"`+employee+`":"E-0",`, 1))))},
@@ -248,11 +248,11 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 		{"an endpoint in capitals", "endpoint", nil, mapped, at(strings.Replace(own, "http://", "HTTP://", 1))},
 	} {
 		t.Run(a.name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			s.says(a.plain, a.names, a.sources)
 			hits := len(other.Requests("")) + len(bank.Requests(authentiqtest.SignerClaims))
 			before := len(s.notBelieved(employee))
-			got := s.signedIn().Get(s.url("/")).Seen(t)
+			got := s.signedIn().Get(s.URL("/")).Seen(t)
 			for _, header := range []string{"X-Employee", "X-Employee-Signer", "OIDC_CLAIM_employee_number", "OIDC_CLAIM_employee_number_signer"} {
 				if v := got.Values(header); len(v) > 0 {
 					t.Errorf("%s: %q", header, v)
@@ -274,7 +274,7 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 			t.Errorf("asked with %q", r.Authorization)
 		}
 	}
-	if strings.Contains(s.logged(), good) {
+	if strings.Contains(s.Logged(), good) {
 		t.Error("a JWT is in the log")
 	}
 }
@@ -282,8 +282,8 @@ func TestAClaimFromAnybodyElseIsLeftOutAndLogged(t *testing.T) {
 // signedInAs has Alice sign in anew and returns what the application sees of her.
 func (s *street) signedInAs(t *testing.T) testrig.Seen {
 	t.Helper()
-	s.t = t
-	return s.signedIn().Get(s.url("/")).Seen(t)
+	s.T = t
+	return s.signedIn().Get(s.URL("/")).Seen(t)
 }
 
 // wantNone fails the test if any of the headers is there.
@@ -298,7 +298,7 @@ func wantNone(t *testing.T, got testrig.Seen, headers ...string) {
 
 func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, "employee_number email email_verified phone_number")+"headers oidc-claim"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, "employee_number email email_verified phone_number")+"headers oidc-claim"))
 	all := func(claims map[string]any) (map[string]string, map[string]any) {
 		names := make(map[string]string)
 		for name := range claims {
@@ -314,7 +314,7 @@ func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 		s.says(nil, names, sources)
 		got := s.signedInAs(t)
 		for header, want := range map[string]string{
-			"X-Authentiq-Subject": authentiqtest.Alice, "X-Authentiq-Issuer": s.issuer, "X-Authentiq-Name": "Alice Jane Whitfield",
+			"X-Authentiq-Subject": authentiqtest.Alice, "X-Authentiq-Issuer": s.Issuer, "X-Authentiq-Name": "Alice Jane Whitfield",
 			"X-Authentiq-Email": "boss@example.com", "X-Authentiq-Email-Verified": "true", "X-Authentiq-Email-Signer": hr.Issuer,
 			"X-Authentiq-Phone": "+1", "X-Authentiq-Phone-Verified": "false", "X-Authentiq-Phone-Signer": hr.Issuer,
 		} {
@@ -355,7 +355,7 @@ func TestASignerNeitherSaysWhoSomebodyIsNorWhatItMayNot(t *testing.T) {
 func TestNamesWithDotsLeadPastNoSignature(t *testing.T) {
 	hr := signerAt(t)
 	const dotted = "https://hr.example.com/number"
-	s := newStreet(t, strings.Replace(gate(trusting(hr, dotted+" staff")+"header X-Number "+dotted+"\nheader X-Grade staff.grade"),
+	s := newStreet(t, strings.Replace(testrig.GateBlock(trusting(hr, dotted+" staff")+"header X-Number "+dotted+"\nheader X-Grade staff.grade"),
 		"reverse_proxy", "respond /who \"{http.auth.user._claim_names."+dotted+"} {http.auth.user._claim_names.staff}.\"\nreverse_proxy", 1))
 	t.Run("an object where the name is split", func(t *testing.T) {
 		s.says(map[string]any{"https://hr": map[string]any{"example": map[string]any{"com/number": "E-1"}}}, nil, nil)
@@ -371,11 +371,11 @@ func TestNamesWithDotsLeadPastNoSignature(t *testing.T) {
 	t.Run("signed, it is there", func(t *testing.T) {
 		s.one(dotted, authentiqtest.Aggregated(hr.Sign(map[string]any{dotted: "E-2"})))
 		b := s.signedIn()
-		got := b.Get(s.url("/")).Seen(t)
+		got := b.Get(s.URL("/")).Seen(t)
 		if got.Value(t, "X-Number") != "E-2" || got.Value(t, "X-Number-Signer") != hr.Issuer {
 			t.Errorf("%q", got.Headers)
 		}
-		if a := b.Get(s.url("/who")); a.Body != hr.Issuer+" ." {
+		if a := b.Get(s.URL("/who")); a.Body != hr.Issuer+" ." {
 			t.Errorf("the placeholders give %q", a.Body)
 		}
 	})
@@ -383,7 +383,7 @@ func TestNamesWithDotsLeadPastNoSignature(t *testing.T) {
 
 func TestOneClaimMayHaveSeveralSigners(t *testing.T) {
 	hr, holding := signerAt(t), signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee)+trusting(holding, employee)+"header X-Employee employee_number"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee)+trusting(holding, employee)+"header X-Employee employee_number"))
 	for _, signer := range []*authentiqtest.Signer{hr, holding} {
 		s.says(nil, map[string]string{employee: "b"}, map[string]any{
 			"a": authentiqtest.Aggregated("x.y.z"), "b": authentiqtest.Aggregated(signer.Sign(map[string]any{employee: "E-1"})),
@@ -396,11 +396,11 @@ func TestOneClaimMayHaveSeveralSigners(t *testing.T) {
 
 func TestTheSourceOfTheIDTokenWins(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee+" grade")+"header X-Employee employee_number\nrequire grade"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee+" grade")+"header X-Employee employee_number\nrequire grade"))
 	source := func(employeeNumber string) map[string]any {
 		return map[string]any{"src1": authentiqtest.Aggregated(hr.Sign(map[string]any{employee: employeeNumber, "grade": "7"}))}
 	}
-	s.provider.SetHooks(authentiqtest.Hooks{
+	s.Provider.SetHooks(authentiqtest.Hooks{
 		IDTokenClaims: func(c map[string]any) {
 			c["_claim_names"], c["_claim_sources"] = map[string]string{employee: "src1"}, source("of the token")
 		},
@@ -416,7 +416,7 @@ func TestTheSourceOfTheIDTokenWins(t *testing.T) {
 func TestWhatATrustedEndpointAnswersIsBounded(t *testing.T) {
 	hr, other := signerAt(t), signerAt(t)
 	second := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee, endpointOf(hr))+trusting(second, employee)+"header X-Employee employee_number"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee, endpointOf(hr))+trusting(second, employee)+"header X-Employee employee_number"))
 	jwt := hr.Sign(map[string]any{employee: "E-1"})
 	answer := func(status int, mediaType, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -454,7 +454,7 @@ func TestWhatATrustedEndpointAnswersIsBounded(t *testing.T) {
 				}
 				return c.answer
 			})
-			s.t = t
+			s.T = t
 			s.one(employee, hr.Distributed(jwt))
 			before := len(s.notBelieved(employee))
 			wantNone(t, s.signedInAs(t), "X-Employee", "X-Employee-Signer")
@@ -470,7 +470,7 @@ func TestWhatATrustedEndpointAnswersIsBounded(t *testing.T) {
 
 func TestASlowEndpointDelaysASignInByABound(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, "a b c d e", endpointOf(hr))+"header X-E e"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, "a b c d e", endpointOf(hr))+"header X-E e"))
 	hr.SetHandler(func(path string, next http.Handler) http.Handler {
 		if path != authentiqtest.SignerClaims {
 			return next
@@ -499,7 +499,7 @@ func TestASignerThatIsDownKeepsNobodyOut(t *testing.T) {
 	hr := authentiqtest.NewSigner()
 	jwt := hr.Sign(map[string]any{employee: "E-1"})
 	hr.Close()
-	s := newStreet(t, gate(trusting(hr, employee)+"header X-Employee employee_number"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee)+"header X-Employee employee_number"))
 	s.one(employee, authentiqtest.Aggregated(jwt))
 	for range 2 {
 		wantNone(t, s.signedInAs(t), "X-Employee", "X-Employee-Signer")
@@ -507,8 +507,8 @@ func TestASignerThatIsDownKeepsNobodyOut(t *testing.T) {
 	if checks := s.notBelieved(employee); !slices.Equal(checks, []string{"keys", "keys"}) {
 		t.Errorf("the log says %q", checks)
 	}
-	s.load(gate(trusting(hr, employee) + "require employee_number"))
-	a := newBrowser(t).Get(s.url("/"))
+	s.Load(testrig.GateBlock(trusting(hr, employee) + "require employee_number"))
+	a := newBrowser(t).Get(s.URL("/"))
 	if a.StatusCode != http.StatusForbidden {
 		t.Errorf("a rule about it lets in: %d", a.StatusCode)
 	}
@@ -516,7 +516,7 @@ func TestASignerThatIsDownKeepsNobodyOut(t *testing.T) {
 
 func TestKeysOfASignerAreFetchedOnceAndAgainWhenItRotates(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee)+"header X-Employee employee_number"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee)+"header X-Employee employee_number"))
 	if n := len(hr.Requests("")); n != 0 {
 		t.Errorf("asked %d times before anybody needed it", n)
 	}
@@ -528,7 +528,7 @@ func TestKeysOfASignerAreFetchedOnceAndAgainWhenItRotates(t *testing.T) {
 		}
 	}
 	believed(true)
-	s.load(gate("clock_skew 10s\n" + trusting(hr, employee) + "header X-Employee employee_number"))
+	s.Load(testrig.GateBlock("clock_skew 10s\n" + trusting(hr, employee) + "header X-Employee employee_number"))
 	believed(true)
 	if n := len(hr.Requests(authentiqtest.SignerKeys)); n != 1 {
 		t.Errorf("the keys were fetched %d times, over a reload", n)
@@ -550,7 +550,7 @@ func TestKeysOfASignerAreFetchedOnceAndAgainWhenItRotates(t *testing.T) {
 	if n := len(hr.Requests(authentiqtest.SignerKeys)); n != 3 {
 		t.Errorf("the keys were fetched %d times, want once for all strangers", n)
 	}
-	stopCaddy()
+	testrig.StopCaddy()
 	if n := poolSize(signerPool); n != 0 {
 		t.Errorf("%d signers are kept after the stop", n)
 	}
@@ -558,7 +558,7 @@ func TestKeysOfASignerAreFetchedOnceAndAgainWhenItRotates(t *testing.T) {
 
 func TestKeysOfASignerMayBeInAFile(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(fmt.Sprintf("trust_signer %s {\nclaims employee_number\njwks_file %s\nsigning_alg ES256\n}\nheader X-Employee employee_number", hr.Issuer, textFile(t, string(mustJSON(t, hr.JWKS()))))))
+	s := newStreet(t, testrig.GateBlock(fmt.Sprintf("trust_signer %s {\nclaims employee_number\njwks_file %s\nsigning_alg ES256\n}\nheader X-Employee employee_number", hr.Issuer, textFile(t, string(mustJSON(t, hr.JWKS()))))))
 	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
 	if got := s.signedInAs(t); got.Value(t, "X-Employee") != "E-1" || got.Value(t, "X-Employee-Signer") != hr.Issuer {
 		t.Errorf("%q", got.Headers)
@@ -575,9 +575,9 @@ func TestKeysOfASignerMayBeInAFile(t *testing.T) {
 
 func TestForgedNamesOfSignersDoNotReachTheUpstream(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee+" email groups")+"header X-Employee employee_number\nheaders remote-user oidc-claim\nuser_claim employee_number"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee+" email groups")+"header X-Employee employee_number\nheaders remote-user oidc-claim\nuser_claim employee_number"))
 	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
-	cookie := s.signedIn().CookieHeader(s.url("/"))
+	cookie := s.signedIn().CookieHeader(s.URL("/"))
 	names := []string{"X-Employee-Signer", "Remote-User-Signer", "Remote-Email-Signer", "Remote-Groups-Signer", "X-Authentiq-Email-Signer", "OIDC_CLAIM_employee_number_signer", "OIDC_CLAIM_email_signer"}
 	var lines, trailers string
 	for _, name := range names {
@@ -593,7 +593,7 @@ func TestForgedNamesOfSignersDoNotReachTheUpstream(t *testing.T) {
 		{"with a session", "Cookie: " + cookie + "\r\n", map[string]string{"X-Employee-Signer": hr.Issuer, "Remote-User-Signer": hr.Issuer, "Oidc_claim_employee_number_signer": hr.Issuer}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := s.raw("POST / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n" + c.cookie + "Sec-Fetch-Site: same-origin\r\nConnection: close, " + strings.Join(names, ", ") + "\r\n" + lines +
+			a := s.Raw("POST / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n" + c.cookie + "Sec-Fetch-Site: same-origin\r\nConnection: close, " + strings.Join(names, ", ") + "\r\n" + lines +
 				"Transfer-Encoding: chunked\r\nTrailer: " + names[0] + "\r\n\r\n1\r\nx\r\n0\r\n" + trailers + "\r\n")
 			got := a.Seen(t)
 			if text := fmt.Sprint(got.Headers, got.Trailer); strings.Contains(text, "forged") {
@@ -623,7 +623,7 @@ func TestAClaimIsAsFreshAsTheLastRecheck(t *testing.T) {
 	later := func() testrig.Seen {
 		t.Helper()
 		s.pass(clock, 6*time.Minute)
-		return b.Get(s.url("/")).Seen(t)
+		return b.Get(s.URL("/")).Seen(t)
 	}
 	want := func(got testrig.Seen, number string) {
 		t.Helper()
@@ -653,26 +653,26 @@ func TestAClaimIsAsFreshAsTheLastRecheck(t *testing.T) {
 
 func TestASessionFromAGateThatTrustsNobodyBringsNoUnsignedClaim(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate("header X-Employee employee_number"))
+	s := newStreet(t, testrig.GateBlock("header X-Employee employee_number"))
 	// The provider writes as a session does who has signed what.
 	s.says(map[string]any{employee: "E-1"}, map[string]string{employee: hr.Issuer}, nil)
 	b := s.signedIn()
-	if v := b.Get(s.url("/")).Seen(t).Value(t, "X-Employee"); v != "E-1" {
+	if v := b.Get(s.URL("/")).Seen(t).Value(t, "X-Employee"); v != "E-1" {
 		t.Errorf("before, it is %q", v)
 	}
 	if checks := s.notBelieved(employee); !slices.Equal(checks, []string{"signer"}) {
 		t.Errorf("that somebody else has signed it, where nobody is trusted, is logged as %q", checks)
 	}
-	s.load(gate(trusting(hr, employee) + "header X-Employee employee_number"))
-	wantNone(t, b.Get(s.url("/")).Seen(t), "X-Employee", "X-Employee-Signer")
-	s.load(gate(trusting(hr, employee) + "require employee_number"))
-	hits := s.echo.Count()
-	s.denied(b.Get(s.url("/")), hits)
+	s.Load(testrig.GateBlock(trusting(hr, employee) + "header X-Employee employee_number"))
+	wantNone(t, b.Get(s.URL("/")).Seen(t), "X-Employee", "X-Employee-Signer")
+	s.Load(testrig.GateBlock(trusting(hr, employee) + "require employee_number"))
+	hits := s.Echo.Count()
+	s.Denied(b.Get(s.URL("/")), hits)
 }
 
 func TestOnlyWhatASessionKeepsIsFetched(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee+" grade", endpointOf(hr))+"header X-Employee employee_number\nsession {\nclaims name\n}"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee+" grade", endpointOf(hr))+"header X-Employee employee_number\nsession {\nclaims name\n}"))
 	s.says(nil, map[string]string{employee: "a", "grade": "b"}, map[string]any{
 		"a": hr.Distributed(hr.Sign(map[string]any{employee: "E-1"})), "b": hr.Distributed(hr.Sign(map[string]any{"grade": "7"})),
 	})
@@ -686,8 +686,8 @@ func TestOnlyWhatASessionKeepsIsFetched(t *testing.T) {
 
 func TestAJWTThatIsTooLargeIsLeftOut(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, gate(trusting(hr, employee+" grade")+"header X-Employee employee_number\nrequire grade"))
-	s.provider.SetHooks(authentiqtest.Hooks{Userinfo: func(c map[string]any) {
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee+" grade")+"header X-Employee employee_number\nrequire grade"))
+	s.Provider.SetHooks(authentiqtest.Hooks{Userinfo: func(c map[string]any) {
 		c["_claim_names"] = map[string]string{employee: "a", "grade": "b"}
 		c["_claim_sources"] = map[string]any{
 			"a": authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1", "filler": strings.Repeat("x", 64<<10)})),
@@ -831,10 +831,10 @@ func TestACertifiedProviderPassesOnWhatOthersSign(t *testing.T) {
 	}
 	_, got = s.signsIn(t, "ignores", "bob")
 	wantNone(t, got, "X-Employee", "X-Grade")
-	hits := s.echo.Count()
+	hits := s.Echo.Count()
 	b := newBrowser(t)
 	a, _ := b.walk(b.Get(s.at("asks", "/")), "bob")
-	s.denied(a, hits)
+	s.Denied(a, hits)
 }
 
 // What the issuers of two signed claims take in a cookie.
@@ -857,28 +857,28 @@ func TestWhatASignerSaysCountsOnlyWhereItIsTrusted(t *testing.T) {
 	partner, hr := signerAt(t), signerAt(t)
 	for name, line := range map[string]string{"nobody is trusted": "", "another is": trusting(hr, employee)} {
 		t.Run(name, func(t *testing.T) {
-			s := newStreet(t, "authentiq /partner/* {"+siteOptions+trusting(partner, "email email_verified groups")+"\n}\n"+
-				"authentiq /admin/* {"+siteOptions+line+"require email ceo@corp.example\n}\n"+
-				"authentiq /staff/* {"+siteOptions+line+"require groups admin\n}\nreverse_proxy UPSTREAM\n")
+			s := newStreet(t, "authentiq /partner/* {"+testrig.SiteOptions+trusting(partner, "email email_verified groups")+"\n}\n"+
+				"authentiq /admin/* {"+testrig.SiteOptions+line+"require email ceo@corp.example\n}\n"+
+				"authentiq /staff/* {"+testrig.SiteOptions+line+"require groups admin\n}\nreverse_proxy UPSTREAM\n")
 			s.says(nil, map[string]string{"email": "a", "email_verified": "a", "groups": "a"}, map[string]any{
 				"a": authentiqtest.Aggregated(partner.Sign(map[string]any{"email": "ceo@corp.example", "email_verified": true, "groups": []string{"admin"}})),
 			})
 			for _, address := range []string{"/admin/x", "/staff/x"} {
-				hits := s.echo.Count()
-				s.denied(newBrowser(t).Get(s.url(address)), hits)
+				hits := s.Echo.Count()
+				s.Denied(newBrowser(t).Get(s.URL(address)), hits)
 				b := newBrowser(t)
-				b.Get(s.url("/partner/x")).Seen(t)
-				hits = s.echo.Count()
-				s.denied(b.Get(s.url(address)), hits)
+				b.Get(s.URL("/partner/x")).Seen(t)
+				hits = s.Echo.Count()
+				s.Denied(b.Get(s.URL(address)), hits)
 			}
 		})
 	}
-	s := newStreet(t, gate(trusting(hr, employee)+"header X-Employee employee_number\nrequire employee_number E-1"))
+	s := newStreet(t, testrig.GateBlock(trusting(hr, employee)+"header X-Employee employee_number\nrequire employee_number E-1"))
 	s.one(employee, authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"})))
 	b := s.signedIn()
-	s.load(gate("header X-Employee employee_number\nrequire employee_number E-1"))
-	hits := s.echo.Count()
-	s.denied(b.Get(s.url("/")), hits)
+	s.Load(testrig.GateBlock("header X-Employee employee_number\nrequire employee_number E-1"))
+	hits := s.Echo.Count()
+	s.Denied(b.Get(s.URL("/")), hits)
 }
 
 func TestThatAnAddressIsVerifiedStaysWithNoOtherAddress(t *testing.T) {
@@ -901,16 +901,16 @@ func TestThatAnAddressIsVerifiedStaysWithNoOtherAddress(t *testing.T) {
 		"a": source, "b": authentiqtest.Aggregated(hr.Sign(map[string]any{"email": "ceo@corp.example", "email_verified": false})),
 	})
 	s.pass(clock, 6*time.Minute)
-	hits := s.echo.Count()
-	s.denied(b.Get(s.url("/")), hits)
+	hits := s.Echo.Count()
+	s.Denied(b.Get(s.URL("/")), hits)
 }
 
 func TestTheSignerOfAnEarlierGatesClaimIsNotThatOfALaterOnes(t *testing.T) {
 	hr := signerAt(t)
-	s := newStreet(t, "authentiq {"+siteOptions+trusting(hr, employee)+"header X-Employee employee_number\n}\n"+
-		"authentiq {"+siteOptions+"path_prefix /two\nuserinfo always\nsession {\ncookie two\n}\nheader X-Employee employee_number\n}\nreverse_proxy UPSTREAM\n")
+	s := newStreet(t, "authentiq {"+testrig.SiteOptions+trusting(hr, employee)+"header X-Employee employee_number\n}\n"+
+		"authentiq {"+testrig.SiteOptions+"path_prefix /two\nuserinfo always\nsession {\ncookie two\n}\nheader X-Employee employee_number\n}\nreverse_proxy UPSTREAM\n")
 	s.says(map[string]any{employee: "E-2"}, map[string]string{employee: "a"}, map[string]any{"a": authentiqtest.Aggregated(hr.Sign(map[string]any{employee: "E-1"}))})
-	got := newBrowser(t).Get(s.url("/")).Seen(t)
+	got := newBrowser(t).Get(s.URL("/")).Seen(t)
 	if v := got.Value(t, "X-Employee"); v != "E-2" {
 		t.Errorf("the later gate says %q", v)
 	}

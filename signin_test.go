@@ -26,23 +26,23 @@ import (
 )
 
 func TestSignInProvesEachCodeWithAVerifierOfItsOwn(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	seen := make(map[string]bool)
 	for name, methods := range map[string]any{
 		"S256 is offered": []string{"S256"}, "nothing is said": nil, "only plain is offered": []string{"plain"},
 		"plain is preferred": []string{"plain", "S256"}, "nothing is offered": []string{}, "it is no list": "plain",
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) {
 				delete(doc, "code_challenge_methods_supported")
 				if methods != nil {
 					doc["code_challenge_methods_supported"] = methods
 				}
 			}})
-			s.flowRediscover(t, gate(""))
+			s.flowRediscover(t, testrig.GateBlock(""))
 			for range 2 {
 				b := newBrowser(t)
-				callback := b.ToCallback(s.url("/"))
+				callback := b.ToCallback(s.URL("/"))
 				login := callbackSlot(t, b, callback)
 				b.Get(callback).Seen(t)
 				q := s.flowLast(t, authentiqtest.Authorize).Query
@@ -57,7 +57,7 @@ func TestSignInProvesEachCodeWithAVerifierOfItsOwn(t *testing.T) {
 					}
 					seen[secret] = true
 				}
-				if strings.Contains(fmt.Sprint(q, callback, b.Visited), verifier) || strings.Contains(s.logged(), verifier) {
+				if strings.Contains(fmt.Sprint(q, callback, b.Visited), verifier) || strings.Contains(s.Logged(), verifier) {
 					t.Error("the verifier is in an address or in the log")
 				}
 				// Nor can it be read in what the browser keeps.
@@ -82,19 +82,19 @@ func TestSignInProvesEachCodeWithAVerifierOfItsOwn(t *testing.T) {
 }
 
 func TestProviderThatIsDownStopsNewSignInsAndNothingElse(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	s.provider.Down()
-	s.flowRediscover(t, gate("")) // Caddy starts
-	testrig.Await(t, "the trouble is logged", func() bool { return len(s.events(eventProviderTrouble)) > 0 })
+	s.Provider.Down()
+	s.flowRediscover(t, testrig.GateBlock("")) // Caddy starts
+	testrig.Await(t, "the trouble is logged", func() bool { return len(s.Events(eventProviderTrouble)) > 0 })
 
-	if sub := b.Get(s.url("/live")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+	if sub := b.Get(s.URL("/live")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 		t.Errorf("the session was lost: %q", sub)
 	}
 	for _, path := range []string{"/", "/deep?x=1", "/authentiq/sign-in"} {
 		stranger := newBrowser(t)
 		began := time.Now()
-		a := s.callbackRefused(t, stranger, s.url(path), http.StatusServiceUnavailable, "discovery", "")
+		a := s.callbackRefused(t, stranger, s.URL(path), http.StatusServiceUnavailable, "discovery", "")
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("%s took %s", path, took)
 		}
@@ -103,29 +103,29 @@ func TestProviderThatIsDownStopsNewSignInsAndNothingElse(t *testing.T) {
 		}
 	}
 	// A script that has no session hears the same as ever.
-	if a := newBrowser(t).Step(s.url("/api"), "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"); a.StatusCode != http.StatusUnauthorized {
+	if a := newBrowser(t).Step(s.URL("/api"), "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a script got %d", a.StatusCode)
 	}
 
-	if err := s.provider.Up(); err != nil {
+	if err := s.Provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	testrig.Await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK })
+	testrig.Await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).Get(s.URL("/")).StatusCode == http.StatusOK })
 
 	// It goes down again while somebody is there.
 	stranger := newBrowser(t)
-	callback := stranger.ToCallback(s.url("/"))
-	s.provider.Down()
+	callback := stranger.ToCallback(s.URL("/"))
+	s.Provider.Down()
 	s.callbackRefused(t, stranger, callback, http.StatusServiceUnavailable, "token request", "")
-	b.Get(s.url("/live")).Seen(t)
-	if err := s.provider.Up(); err != nil {
+	b.Get(s.URL("/live")).Seen(t)
+	if err := s.Provider.Up(); err != nil {
 		t.Fatal(err)
 	}
-	newBrowser(t).Get(s.url("/")).Seen(t)
+	newBrowser(t).Get(s.URL("/")).Seen(t)
 }
 
 func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
 	for name, trouble := range map[string]http.HandlerFunc{
 		"broken":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
@@ -136,15 +136,15 @@ func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.provider.SetHooks(callbackAnswer(authentiqtest.Discovery, trouble))
-			s.flowRediscover(t, gate(""))
-			asked := s.flowAsked(authentiqtest.Discovery)
+			s.Provider.SetHooks(callbackAnswer(authentiqtest.Discovery, trouble))
+			s.flowRediscover(t, testrig.GateBlock(""))
+			asked := s.Asked(authentiqtest.Discovery)
 			client := newBrowser(t).Client
 			client.Jar, client.CheckRedirect = nil, func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			began := time.Now()
 			var all sync.WaitGroup
 			for range 200 {
-				req := testrig.PageRequest(t, s.url("/"))
+				req := testrig.PageRequest(t, s.URL("/"))
 				all.Go(func() {
 					resp, err := client.Do(req)
 					if err != nil {
@@ -163,18 +163,18 @@ func TestManyRequestsAskAProviderInTroubleNoMoreThanOne(t *testing.T) {
 				t.Errorf("took %s", took)
 			}
 			// Those of the background alone, which pause longer each time.
-			if more := s.flowAsked(authentiqtest.Discovery) - asked; more > 3+int(took/time.Second) {
+			if more := s.Asked(authentiqtest.Discovery) - asked; more > 3+int(took/time.Second) {
 				t.Errorf("discovery was asked %d times", more)
 			}
-			b.Get(s.url("/live")).Seen(t)
-			s.provider.SetHooks(authentiqtest.Hooks{})
+			b.Get(s.URL("/live")).Seen(t)
+			s.Provider.SetHooks(authentiqtest.Hooks{})
 			if name == "hanging" {
-				s.provider.Down() // who hangs is hung up on
-				if err := s.provider.Up(); err != nil {
+				s.Provider.Down() // who hangs is hung up on
+				if err := s.Provider.Up(); err != nil {
 					t.Fatal(err)
 				}
 			}
-			testrig.Await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).Get(s.url("/")).StatusCode == http.StatusOK })
+			testrig.Await(t, "sign-ins work again by themselves", func() bool { return newBrowser(t).Get(s.URL("/")).StatusCode == http.StatusOK })
 		})
 	}
 }
@@ -217,7 +217,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	const site = "authentiq {\nissuer ISSUER\ndialect authentiq\nclient_id CLIENT\nclient_secret {env.AUTHENTIQ_OF_THE_TEST}\nrequire email\n}\nreverse_proxy UPSTREAM\n"
 	s := newStreet(t, site, func(c *authentiqtest.Config) { c.ClientSecret = secret })
 	k := &signInSecrets{all: map[string]string{secret: "client_secret"}}
-	k.add("client_secret in Basic", base64.StdEncoding.EncodeToString([]byte(s.provider.ClientID()+":"+secret)))
+	k.add("client_secret in Basic", base64.StdEncoding.EncodeToString([]byte(s.Provider.ClientID()+":"+secret)))
 
 	tokens := func(m map[string]any) {
 		k.add("access token", m["access_token"].(string))
@@ -279,22 +279,22 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 			if name == "userinfo fails" {
 				hooks.IDTokenClaims = func(c map[string]any) { delete(c, "email") }
 			}
-			s.provider.SetHooks(hooks)
+			s.Provider.SetHooks(hooks)
 			b := browser(t)
-			callback := b.ToCallback(s.url("/deep"))
+			callback := b.ToCallback(s.URL("/deep"))
 			login := callbackSlot(t, b, callback)
 			for _, a := range []testrig.Answer{
 				b.Step(callback),
 				b.Step(callback),
 				b.Step(callback, "Cookie", login.Name+"="+login.Value),
-				b.Get(s.url("/again")),
+				b.Get(s.URL("/again")),
 				b.Step(callback + "&code=twice"),
-				b.Step(flowQuery(t, b.ToCallback(s.url("/authentiq/sign-in")), func(q url.Values) { q.Set("iss", "https://evil.example/") })),
-				b.Step(flowQuery(t, b.ToCallback(s.url("/authentiq/sign-in")), func(q url.Values) {
+				b.Step(flowQuery(t, b.ToCallback(s.URL("/authentiq/sign-in")), func(q url.Values) { q.Set("iss", "https://evil.example/") })),
+				b.Step(flowQuery(t, b.ToCallback(s.URL("/authentiq/sign-in")), func(q url.Values) {
 					q.Set("error", "access_denied")
 					q.Set("error_description", q.Get("code")+secret)
 				})),
-				b.Step(s.url("/authentiq/callback/near?") + strings.SplitN(callback, "?", 2)[1]),
+				b.Step(s.URL("/authentiq/callback/near?") + strings.SplitN(callback, "?", 2)[1]),
 			} {
 				for value, what := range k.all {
 					if strings.Contains(a.Body, value) && !strings.Contains(a.Body, testrig.EchoMark) {
@@ -305,17 +305,17 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 			req := testrig.PageRequest(t, callback)
 			req.Method = http.MethodPost
 			b.Do(req)
-			b.Post(s.url("/authentiq/sign-out?return_to=/bye"))
+			b.Post(s.URL("/authentiq/sign-out?return_to=/bye"))
 		})
 	}
 	// One more with what a reload and an unknown session leave.
-	s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: tokens})
+	s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: tokens})
 	b := browser(t)
-	b.Get(s.url("/")).Seen(t)
-	s.load(site)
-	b.Step(s.url("/"), "Cookie", b.CookieHeader(s.url("/"))+"x")
+	b.Get(s.URL("/")).Seen(t)
+	s.Load(site)
+	b.Step(s.URL("/"), "Cookie", b.CookieHeader(s.URL("/"))+"x")
 
-	for _, asked := range s.provider.Requests("") {
+	for _, asked := range s.Provider.Requests("") {
 		k.add("state", asked.Query.Get("state"))
 		k.add("nonce", asked.Query.Get("nonce"))
 		k.add("code", asked.Form.Get("code"))
@@ -324,7 +324,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 		k.add("credentials", bearer)
 	}
 	kinds := make(map[string]int)
-	log := s.logged()
+	log := s.Logged()
 	for value, what := range k.all {
 		kinds[what]++
 		for _, form := range []string{value, url.QueryEscape(value), strings.ReplaceAll(value, "=", "\\u003d")} {
@@ -339,7 +339,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 			t.Errorf("no %s was collected, so nothing was tested", what)
 		}
 	}
-	if !strings.Contains(log, `"level":"debug"`) || !strings.Contains(log, "handled request") || !slices.ContainsFunc(s.events(eventSignIn), func(e map[string]any) bool { return e["sub"] == authentiqtest.Alice }) {
+	if !strings.Contains(log, `"level":"debug"`) || !strings.Contains(log, "handled request") || !slices.ContainsFunc(s.Events(eventSignIn), func(e map[string]any) bool { return e["sub"] == authentiqtest.Alice }) {
 		t.Error("the log is not that of a Caddy that logs everything")
 	}
 }

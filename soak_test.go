@@ -325,12 +325,12 @@ func (s *soak) awaitOneListener() {
 	}
 	testrig.Await(s.t, "one listener is left", func() bool {
 		n := 0
-		for _, table := range tcpTables {
-			for c := range connections(s.proc(), table) {
-				if !c.listens {
+		for _, table := range testrig.TCPTables {
+			for c := range testrig.Connections(s.proc(), table) {
+				if !c.Listens {
 					break // those that do come first, and the rest may be long
 				}
-				if c.local == s.port {
+				if c.Local == s.port {
 					n++
 				}
 			}

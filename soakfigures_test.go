@@ -263,10 +263,10 @@ func (s *soak) descriptors() (open, provider int) {
 	}
 	_, port, _ := net.SplitHostPort(strings.Trim(strings.TrimPrefix(s.provider.Issuer, "http:"), "/"))
 	toProvider := make(map[string]bool)
-	for _, table := range tcpTables {
-		for c := range connections(s.proc(), table) {
-			if c.remote == port {
-				toProvider["socket:["+c.inode+"]"] = true
+	for _, table := range testrig.TCPTables {
+		for c := range testrig.Connections(s.proc(), table) {
+			if c.Remote == port {
+				toProvider["socket:["+c.Inode+"]"] = true
 			}
 		}
 	}

@@ -352,7 +352,7 @@ func (c *client) opens(name string, req *http.Request, h *held) bool {
 		c.s.wrong("%s: the end is missing: …%q", name, a.Body[max(0, len(a.Body)-100):])
 	}
 	for _, cookie := range a.Cookies() {
-		if sessionName.MatchString(cookie.Name) && cookie.MaxAge > 0 {
+		if testrig.SessionName.MatchString(cookie.Name) && cookie.MaxAge > 0 {
 			line := cookie.Name + "=" + cookie.Value
 			h.newest.Store(&line)
 		}
@@ -624,7 +624,7 @@ func (c *client) toCallback(p person) (back func() (testrig.Answer, *held, bool)
 		h := &held{person: p}
 		for _, cookie := range a.Cookies() {
 			switch line := cookie.Name + "=" + cookie.Value; {
-			case sessionName.MatchString(cookie.Name) && cookie.MaxAge > 0:
+			case testrig.SessionName.MatchString(cookie.Name) && cookie.MaxAge > 0:
 				h.line = line
 			case cookie.MaxAge > 0:
 				h.hint = line

@@ -23,7 +23,7 @@ import (
 // partOfSite is a site that wants a session, and more below /admin. The first gate
 // answers at the callback for both.
 func partOfSite(more string, session ...string) string {
-	common := siteOptions + strings.Join(session, "\n")
+	common := testrig.SiteOptions + strings.Join(session, "\n")
 	return "authentiq {" + common + "\n}\nauthentiq /admin/* {" + common + "\n" + more + "\n}\nreverse_proxy UPSTREAM\n"
 }
 
@@ -39,7 +39,7 @@ func stepUpStreet(t *testing.T, block string) (*street, *both) {
 // asked returns the parameters of the authorization requests since the provider
 // was last reset.
 func (s *street) asked() (all []url.Values) {
-	for _, r := range s.provider.Requests(authentiqtest.Authorize) {
+	for _, r := range s.Provider.Requests(authentiqtest.Authorize) {
 		all = append(all, r.Query)
 	}
 	return all
@@ -70,22 +70,22 @@ func TestAPartOfASiteWantsASignInOfLate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, clock := stepUpStreet(t, partOfSite("require_fresh 10m"))
 			b := newBrowser(t)
-			load(b, s.url("/")).Seen(t)
-			s.provider.ResetRequests()
-			load(b, s.url(deep)).Seen(t)
+			load(b, s.URL("/")).Seen(t)
+			s.Provider.ResetRequests()
+			load(b, s.URL(deep)).Seen(t)
 			s.pass(clock, 9*time.Minute)
-			load(b, s.url(deep)).Seen(t)
+			load(b, s.URL(deep)).Seen(t)
 			if asked := s.asked(); len(asked) != 0 {
 				t.Errorf("fresh, and sent to the provider: %q", asked)
 			}
-			old := b.CookieHeader(s.url("/"))
+			old := b.CookieHeader(s.URL("/"))
 
 			s.pass(clock, 2*time.Minute)
-			load(b, s.url("/")).Seen(t)
+			load(b, s.URL("/")).Seen(t)
 			if asked := s.asked(); len(asked) != 0 {
 				t.Errorf("the rest of the site wants a session only, and asked the provider: %q", asked)
 			}
-			got := load(b, s.url(deep)).Seen(t)
+			got := load(b, s.URL(deep)).Seen(t)
 			if got.Line != "GET "+deep+" HTTP/1.1" {
 				t.Errorf("arrived at %q", got.Line)
 			}
@@ -96,17 +96,17 @@ func TestAPartOfASiteWantsASignInOfLate(t *testing.T) {
 				t.Errorf("became %q", got.Value(t, "X-Authentiq-Subject"))
 			}
 			// The session of before has ended, in copies too.
-			if a := newBrowser(t).Step(s.url("/"), "Cookie", old); a.StatusCode != http.StatusSeeOther {
+			if a := newBrowser(t).Step(s.URL("/"), "Cookie", old); a.StatusCode != http.StatusSeeOther {
 				t.Errorf("a copy of the old cookie: %d", a.StatusCode)
 			}
 
 			// Freshness does not last because it was there once.
-			load(b, s.url(deep)).Seen(t)
+			load(b, s.URL(deep)).Seen(t)
 			s.pass(clock, 12*time.Minute)
-			if a := b.fetch(s.url(deep)); a.StatusCode != http.StatusUnauthorized {
+			if a := b.fetch(s.URL(deep)); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("twelve minutes later: %d", a.StatusCode)
 			}
-			load(b, s.url(deep)).Seen(t)
+			load(b, s.URL(deep)).Seen(t)
 			if asked := s.asked(); len(asked) != 2 {
 				t.Errorf("%d authorization requests, want another one", len(asked)-1)
 			}
@@ -115,21 +115,21 @@ func TestAPartOfASiteWantsASignInOfLate(t *testing.T) {
 }
 
 func TestWhoeverComesWithoutASessionIsAskedForAllAtOnce(t *testing.T) {
-	s, clock := stepUpStreet(t, "authentiq /admin/* {"+siteOptions+"require_fresh 10m\nrequire_acr gold silver\n}\nreverse_proxy UPSTREAM")
+	s, clock := stepUpStreet(t, "authentiq /admin/* {"+testrig.SiteOptions+"require_fresh 10m\nrequire_acr gold silver\n}\nreverse_proxy UPSTREAM")
 	b := newBrowser(t)
-	b.Get(s.url("/admin/")).Seen(t)
+	b.Get(s.URL("/admin/")).Seen(t)
 	s.pass(clock, 2*time.Hour) // away for too long: gone here, still known to the provider
-	s.provider.ResetRequests()
-	if got := b.Get(s.url("/admin/x?a=1")).Seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
+	s.Provider.ResetRequests()
+	if got := b.Get(s.URL("/admin/x?a=1")).Seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
 		t.Errorf("arrived at %q", got.Line)
 	}
 	if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" || asked[0].Get("acr_values") != "gold silver" {
 		t.Errorf("asked the provider for %q", asked)
 	}
 	// A script's user too.
-	address := signInOf(t, newBrowser(t).fetch(s.url("/admin/x")))
-	s.provider.ResetRequests()
-	newBrowser(t).Get(s.url(address))
+	address := signInOf(t, newBrowser(t).fetch(s.URL("/admin/x")))
+	s.Provider.ResetRequests()
+	newBrowser(t).Get(s.URL(address))
 	if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" {
 		t.Errorf("asked the provider for %q", asked)
 	}
@@ -138,10 +138,10 @@ func TestWhoeverComesWithoutASessionIsAskedForAllAtOnce(t *testing.T) {
 // What auth_param asks for is the operator's own words.
 func TestAChallengeQuotesWhatItSays(t *testing.T) {
 	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nauth_param acr_values `a\"b c\\d`"))
-	s.provider.SetHooks(claim("acr", `a"b`))
+	s.Provider.SetHooks(claim("acr", `a"b`))
 	b := s.signedIn()
 	s.pass(clock, 20*time.Minute)
-	a := b.fetch(s.url("/admin/x"))
+	a := b.fetch(s.URL("/admin/x"))
 	const want = `Authentiq error="insufficient_user_authentication", max_age="600", acr_values="a\"b c\\d"`
 	if got := a.Header.Get("WWW-Authenticate"); a.StatusCode != http.StatusUnauthorized || got != want {
 		t.Errorf("%d with %s, want %s", a.StatusCode, got, want)
@@ -178,12 +178,12 @@ func TestProgramsAreToldThatTheirUserHasToSignInAgain(t *testing.T) {
 		"a page that is prefetched": {http.MethodGet, []string{"Sec-Purpose", "prefetch"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hits := s.echo.Count()
-			s.provider.ResetRequests()
-			req := testrig.PageRequest(t, s.url("/admin/x?a=1"), test.header...)
+			hits := s.Echo.Count()
+			s.Provider.ResetRequests()
+			req := testrig.PageRequest(t, s.URL("/admin/x?a=1"), test.header...)
 			req.Method = test.method
 			a := b.Do(req)
-			s.denied(a, hits)
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusUnauthorized || a.Header.Get("WWW-Authenticate") != challenge {
 				t.Errorf("%d %q", a.StatusCode, a.Header.Get("WWW-Authenticate"))
 			}
@@ -202,25 +202,25 @@ func TestProgramsAreToldThatTheirUserHasToSignInAgain(t *testing.T) {
 			}
 		})
 	}
-	b.Get(s.url("/")).Seen(t) // whoever is signed in stays so
+	b.Get(s.URL("/")).Seen(t) // whoever is signed in stays so
 
 	// The address in the answer helps, though another gate is at it.
-	s.provider.ResetRequests()
-	b.Get(s.url(signInOf(t, b.fetch(s.url("/admin/x"))) + "&return_to=/app")).Seen(t)
+	s.Provider.ResetRequests()
+	b.Get(s.URL(signInOf(t, b.fetch(s.URL("/admin/x"))) + "&return_to=/app")).Seen(t)
 	if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != "600" || asked[0].Get("acr_values") != "gold silver" {
 		t.Errorf("asked the provider for %q", asked)
 	}
-	b.fetch(s.url("/admin/x")).Seen(t)
+	b.fetch(s.URL("/admin/x")).Seen(t)
 }
 
 func TestGETSessionSaysThatTheUserHasToSignInAgain(t *testing.T) {
-	s, clock := stepUpStreet(t, gate("require_fresh 10m"))
+	s, clock := stepUpStreet(t, testrig.GateBlock("require_fresh 10m"))
 	b := s.signedIn()
-	if a := b.fetch(s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
+	if a := b.fetch(s.URL("/authentiq/session")); a.StatusCode != http.StatusOK {
 		t.Errorf("fresh: %d %s", a.StatusCode, a.Body)
 	}
 	s.pass(clock, 11*time.Minute)
-	a := b.fetch(s.url("/authentiq/session"))
+	a := b.fetch(s.URL("/authentiq/session"))
 	if want := `Authentiq error="insufficient_user_authentication", max_age="600"`; a.StatusCode != http.StatusUnauthorized || a.Header.Get("WWW-Authenticate") != want {
 		t.Errorf("%d %q", a.StatusCode, a.Header)
 	}
@@ -229,15 +229,15 @@ func TestGETSessionSaysThatTheUserHasToSignInAgain(t *testing.T) {
 	}
 	signInOf(t, a)
 	// The plain address of the gate that wants it leads in too.
-	b.Get(s.url("/authentiq/sign-in")).Seen(t)
-	if a := b.fetch(s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
+	b.Get(s.URL("/authentiq/sign-in")).Seen(t)
+	if a := b.fetch(s.URL("/authentiq/session")); a.StatusCode != http.StatusOK {
 		t.Errorf("signed in again: %d %s", a.StatusCode, a.Body)
 	}
 
 	// A gate that wants a session only knows who there is.
-	s.load(partOfSite("require_fresh 10m"))
+	s.Load(partOfSite("require_fresh 10m"))
 	s.pass(clock, 11*time.Minute)
-	if a := b.fetch(s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
+	if a := b.fetch(s.URL("/authentiq/session")); a.StatusCode != http.StatusOK {
 		t.Errorf("at the other gate: %d %s", a.StatusCode, a.Body)
 	}
 }
@@ -247,9 +247,9 @@ func TestUnauthenticatedHoldsForWhoHasToSignInAgain(t *testing.T) {
 		s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nunauthenticated deny"))
 		b := s.signedIn()
 		s.pass(clock, 11*time.Minute)
-		hits := s.echo.Count()
-		a := b.Get(s.url("/admin/x?a=1"))
-		if a.StatusCode != http.StatusUnauthorized || s.echo.Count() != hits {
+		hits := s.Echo.Count()
+		a := b.Get(s.URL("/admin/x?a=1"))
+		if a.StatusCode != http.StatusUnauthorized || s.Echo.Count() != hits {
 			t.Fatalf("%d %.300s", a.StatusCode, a.Body)
 		}
 		if got := b.follow(a, labelSignIn).Seen(t); got.Line != "GET /admin/x?a=1 HTTP/1.1" {
@@ -257,12 +257,12 @@ func TestUnauthenticatedHoldsForWhoHasToSignInAgain(t *testing.T) {
 		}
 	})
 	t.Run("pass", func(t *testing.T) {
-		s, clock := stepUpStreet(t, gate("require_fresh 10m\nunauthenticated pass"))
+		s, clock := stepUpStreet(t, testrig.GateBlock("require_fresh 10m\nunauthenticated pass"))
 		b := newBrowser(t)
-		b.Get(s.url("/authentiq/sign-in?return_to=/x")).Seen(t).Value(t, "X-Authentiq-Subject")
+		b.Get(s.URL("/authentiq/sign-in?return_to=/x")).Seen(t).Value(t, "X-Authentiq-Subject")
 		s.pass(clock, 11*time.Minute)
-		s.provider.ResetRequests()
-		if owned := owned(b.Get(s.url("/x")).Seen(t)); len(owned) != 0 {
+		s.Provider.ResetRequests()
+		if owned := owned(b.Get(s.URL("/x")).Seen(t)); len(owned) != 0 {
 			t.Errorf("too long ago, and passed with %q", owned)
 		}
 		if len(s.asked()) != 0 {
@@ -299,18 +299,18 @@ func TestAProviderThatDoesNotShowItIsAskedOnce(t *testing.T) {
 			s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire_acr gold silver"))
 			b := s.signedIn()
 			s.pass(clock, 11*time.Minute)
-			old, hits := b.CookieHeader(s.url("/")), s.echo.Count()
-			s.provider.ResetRequests()
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { test.change(c, clock.now()) }})
-			a := b.Get(s.url("/admin/x"))
-			s.denied(a, hits)
+			old, hits := b.CookieHeader(s.URL("/")), s.Echo.Count()
+			s.Provider.ResetRequests()
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { test.change(c, clock.now()) }})
+			a := b.Get(s.URL("/admin/x"))
+			s.Denied(a, hits)
 			if a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, "did not show that you did") {
 				t.Errorf("%d %.900s", a.StatusCode, a.Body)
 			}
 			if asked := s.asked(); len(asked) != 1 {
 				t.Errorf("%d authorization requests", len(asked))
 			}
-			events := s.events(eventRefused)
+			events := s.Events(eventRefused)
 			if len(events) != 1 || events[0]["check"] != test.check || events[0]["status"] != 403.0 || events[0]["level"] != "info" {
 				t.Errorf("the log: %v", events)
 			} else if !strings.Contains(a.Body, fmt.Sprint(events[0]["reference"])) {
@@ -320,14 +320,14 @@ func TestAProviderThatDoesNotShowItIsAskedOnce(t *testing.T) {
 			if !strings.Contains(a.Body, "you are signed out here") {
 				t.Errorf("the page does not say that the session has ended: %.900s", a.Body)
 			}
-			for who, a := range map[string]testrig.Answer{"the browser": b.Step(s.url("/")), "a copy": newBrowser(t).Step(s.url("/"), "Cookie", old)} {
+			for who, a := range map[string]testrig.Answer{"the browser": b.Step(s.URL("/")), "a copy": newBrowser(t).Step(s.URL("/"), "Cookie", old)} {
 				if a.StatusCode != http.StatusSeeOther {
 					t.Errorf("%s is still signed in: %d", who, a.StatusCode)
 				}
 			}
 			// Nothing of it keeps anybody from the rest of the site.
-			s.provider.SetHooks(authentiqtest.Hooks{})
-			b.Get(s.url("/")).Seen(t)
+			s.Provider.SetHooks(authentiqtest.Hooks{})
+			b.Get(s.URL("/")).Seen(t)
 		})
 	}
 }
@@ -347,14 +347,14 @@ func TestFreshnessHasTheSkewThatIsConfigured(t *testing.T) {
 		"no skew, five seconds ahead":   {"require_fresh 1m\nclock_skew 0s", -5 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStreet(t, gate(test.options))
+			s := newStreet(t, testrig.GateBlock(test.options))
 			// Both clocks stand: what is counted is the age alone.
 			now := time.Now()
 			s.setClock(now)
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["iat"], c["auth_time"] = now.Unix(), now.Add(-test.age).Unix()
 			}})
-			a := newBrowser(t).Get(s.url("/"))
+			a := newBrowser(t).Get(s.URL("/"))
 			if test.ok {
 				a.Seen(t)
 			} else if a.StatusCode != http.StatusForbidden {
@@ -368,14 +368,14 @@ func TestNobodyElseSaysHowFreshASignInHasToBe(t *testing.T) {
 	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire_acr gold", "allow_param login_hint prompt"))
 	b := s.signedIn()
 	s.pass(clock, 11*time.Minute)
-	sealed, err := url.Parse(signInOf(t, b.fetch(s.url("/admin/x"))))
+	sealed, err := url.Parse(signInOf(t, b.fetch(s.URL("/admin/x"))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	good := sealed.Query().Get("demand")
 	flipped := []byte(good)
 	flipped[len(flipped)/2] ^= 1
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { // as if nobody had been asked for anything
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { // as if nobody had been asked for anything
 		c["auth_time"] = clock.now().Add(-11*time.Minute - 30*time.Second).Unix()
 		delete(c, "acr")
 	}})
@@ -383,23 +383,23 @@ func TestNobodyElseSaysHowFreshASignInHasToBe(t *testing.T) {
 		"max_age and acr_values":     {"max_age": {"99999999"}, "acr_values": {"bronze"}},
 		"a demand of one's own":      {"demand": {"max_age=99999999"}},
 		"a demand that was changed":  {"demand": {string(flipped)}},
-		"another sealed value":       {"demand": {b.Cookies(s.url("/"))[0].Value}},
+		"another sealed value":       {"demand": {b.Cookies(s.URL("/"))[0].Value}},
 		"two demands":                {"demand": {"x", good}},
 		"require_fresh and the like": {"require_fresh": {"400d"}, "require_acr": {"bronze"}, "fresh": {"1"}},
 		"a prompt":                   {"prompt": {"none"}, "login_hint": {"x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b.Get(s.url("/")) // in, if not as asked
-			s.provider.ResetRequests()
+			b.Get(s.URL("/")) // in, if not as asked
+			s.Provider.ResetRequests()
 			query.Set("return_to", "/")
-			b.Get(s.url("/authentiq/sign-in?" + query.Encode())).Seen(t)
+			b.Get(s.URL("/authentiq/sign-in?" + query.Encode())).Seen(t)
 			if asked := s.asked(); len(asked) != 1 || asked[0].Has("max_age") || asked[0].Has("acr_values") {
 				t.Errorf("asked the provider for %q", asked)
 			}
-			hits := s.echo.Count()
+			hits := s.Echo.Count()
 			for range 2 {
-				a := b.fetch(s.url("/admin/x"))
-				s.denied(a, hits)
+				a := b.fetch(s.URL("/admin/x"))
+				s.Denied(a, hits)
 				if a.StatusCode != http.StatusUnauthorized {
 					t.Errorf("entered after a sign-in that showed nothing: %d", a.StatusCode)
 				}
@@ -407,8 +407,8 @@ func TestNobodyElseSaysHowFreshASignInHasToBe(t *testing.T) {
 		})
 	}
 	// The demand is what a gate has sealed, and is held to at the callback.
-	b.Get(s.url("/")).Seen(t)
-	if a := b.Get(s.url("/authentiq/sign-in?" + url.Values{"demand": {good}}.Encode())); a.StatusCode != http.StatusForbidden {
+	b.Get(s.URL("/")).Seen(t)
+	if a := b.Get(s.URL("/authentiq/sign-in?" + url.Values{"demand": {good}}.Encode())); a.StatusCode != http.StatusForbidden {
 		t.Errorf("a demand that was not met: %d", a.StatusCode)
 	}
 }
@@ -418,11 +418,11 @@ func TestTheCallbackHoldsEachSignInToItsOwnDemand(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 11*time.Minute)
 	old := func(c map[string]any) { c["auth_time"] = clock.now().Add(-11*time.Minute - 30*time.Second).Unix() }
-	s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: old})
-	hits := s.echo.Count()
+	s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: old})
+	hits := s.Echo.Count()
 
 	// Two sign-ins of one browser: one for /admin, one for nothing in particular.
-	strict, plain := b.ToCallback(s.url("/admin/x")), b.ToCallback(s.url("/authentiq/sign-in?return_to=/admin/x"))
+	strict, plain := b.ToCallback(s.URL("/admin/x")), b.ToCallback(s.URL("/authentiq/sign-in?return_to=/admin/x"))
 	swapped := func(address, from string) string {
 		u, _ := url.Parse(address)
 		other, _ := url.Parse(from)
@@ -432,26 +432,26 @@ func TestTheCallbackHoldsEachSignInToItsOwnDemand(t *testing.T) {
 		return u.String()
 	}
 	a := b.Step(swapped(strict, plain)) // the state of one with the code of the other
-	s.denied(a, hits)
+	s.Denied(a, hits)
 	if a = b.Step(plain); a.StatusCode != http.StatusBadRequest {
 		t.Errorf("a state that was used: %d", a.StatusCode)
 	}
 
 	// The one that asked for nothing makes a session, which is none for /admin.
 	b = newBrowser(t)
-	a = b.Step(b.ToCallback(s.url("/authentiq/sign-in?return_to=/admin/x")))
+	a = b.Step(b.ToCallback(s.URL("/authentiq/sign-in?return_to=/admin/x")))
 	if a.StatusCode != http.StatusSeeOther {
 		t.Fatalf("a sign-in without a demand: %d", a.StatusCode)
 	}
-	a = b.Step(s.url("/admin/x"))
-	s.denied(a, hits)
+	a = b.Step(s.URL("/admin/x"))
+	s.Denied(a, hits)
 	next, err := a.Location()
 	if err != nil || next.Query().Get("max_age") != "600" {
 		t.Errorf("it does for /admin: %d %v", a.StatusCode, next)
 	}
 	// The one with the demand does not.
-	a = b.Get(s.url("/admin/x"))
-	s.denied(a, hits)
+	a = b.Get(s.URL("/admin/x"))
+	s.Denied(a, hits)
 	if a.StatusCode != http.StatusForbidden {
 		t.Errorf("a sign-in that did not meet its demand: %d", a.StatusCode)
 	}
@@ -474,17 +474,17 @@ func TestTheStricterOfAuthParamAndRequireWins(t *testing.T) {
 			started := clock.now()
 			// The first gate's session shows next to nothing, and is no reason to be kept
 			// out for good.
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["auth_time"] = started.Add(-2 * time.Hour).Unix()
 				c["acr"] = "silver"
 			}})
 			b := s.signedIn()
-			s.provider.ResetRequests()
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.ResetRequests()
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				c["auth_time"] = clock.now().Unix()
 				c["acr"] = "gold"
 			}})
-			b.Get(s.url("/admin/x")).Seen(t)
+			b.Get(s.URL("/admin/x")).Seen(t)
 			if asked := s.asked(); len(asked) != 1 || asked[0].Get("max_age") != test.age || asked[0].Get("acr_values") != test.acr {
 				t.Errorf("asked the provider for %q", asked)
 			}
@@ -493,14 +493,14 @@ func TestTheStricterOfAuthParamAndRequireWins(t *testing.T) {
 				if claim == "auth_time" && test.age == "" || claim == "acr" && test.acr == "" {
 					continue
 				}
-				s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 					c["auth_time"], c["acr"] = clock.now().Unix(), "gold"
 					c[claim] = value
 				}})
 				b := newBrowser(t)
-				b.Get(s.url("/")).Seen(t)
-				s.provider.ResetRequests()
-				if a := b.Get(s.url("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 1 {
+				b.Get(s.URL("/")).Seen(t)
+				s.Provider.ResetRequests()
+				if a := b.Get(s.URL("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 1 {
 					t.Errorf("%s %v: %d, asked %d times: %.200s", claim, value, a.StatusCode, len(s.asked()), a.Body)
 				}
 			}
@@ -516,7 +516,7 @@ func TestARefreshMakesNoSignInFresher(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire_acr gold", "session {\nrefresh on\n}"))
 			var refreshed atomic.Bool
-			s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
+			s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) {
 				if !refreshed.Load() {
 					c["acr"] = "silver"
 					first(c)
@@ -530,12 +530,12 @@ func TestARefreshMakesNoSignInFresher(t *testing.T) {
 			b := s.signedIn()
 			refreshed.Store(true)
 			s.pass(clock, 11*time.Minute)
-			before := len(s.provider.Requests(authentiqtest.Token))
-			b.Get(s.url("/")).Seen(t)
-			if n := len(s.provider.Requests(authentiqtest.Token)); n != before+1 {
+			before := len(s.Provider.Requests(authentiqtest.Token))
+			b.Get(s.URL("/")).Seen(t)
+			if n := len(s.Provider.Requests(authentiqtest.Token)); n != before+1 {
 				t.Fatalf("%d refreshes", n-before)
 			}
-			if a := b.fetch(s.url("/admin/x")); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.Header.Get("WWW-Authenticate"), "insufficient_user_authentication") {
+			if a := b.fetch(s.URL("/admin/x")); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.Header.Get("WWW-Authenticate"), "insufficient_user_authentication") {
 				t.Errorf("after the refresh: %d %q", a.StatusCode, a.Header)
 			}
 		})
@@ -549,7 +549,7 @@ func TestAProviderThatKnowsNoMaxAgeCanBeToldWithAPrompt(t *testing.T) {
 		"require_fresh 10m\nauth_param prompt login": http.StatusOK,
 	} {
 		s, clock := stepUpStreet(t, partOfSite(options))
-		s.provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+		s.Provider.SetHooks(authentiqtest.Hooks{Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if q := r.URL.Query(); e == authentiqtest.Authorize {
 					q.Del("max_age")
@@ -560,7 +560,7 @@ func TestAProviderThatKnowsNoMaxAgeCanBeToldWithAPrompt(t *testing.T) {
 		}})
 		b := s.signedIn()
 		s.pass(clock, 12*time.Minute)
-		if a := b.Get(s.url("/admin/x")); a.StatusCode != status {
+		if a := b.Get(s.URL("/admin/x")); a.StatusCode != status {
 			t.Errorf("%q: %d, want %d: %.300s", options, a.StatusCode, status, a.Body)
 		}
 	}
@@ -571,11 +571,11 @@ func TestWhoIsKeptOutIsNotSentToSignInAgain(t *testing.T) {
 	s, clock := stepUpStreet(t, partOfSite("require_fresh 10m\nrequire email *@staff.example"))
 	b := s.signedIn()
 	s.pass(clock, 11*time.Minute)
-	s.provider.ResetRequests()
-	if a := b.Get(s.url("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 0 {
+	s.Provider.ResetRequests()
+	if a := b.Get(s.URL("/admin/x")); a.StatusCode != http.StatusForbidden || len(s.asked()) != 0 {
 		t.Errorf("%d, asked %d times", a.StatusCode, len(s.asked()))
 	}
-	b.Get(s.url("/")).Seen(t)
+	b.Get(s.URL("/")).Seen(t)
 }
 
 // stepUpCertified is a certified provider, and a site with two gates.
@@ -583,7 +583,7 @@ func stepUpCertified(t *testing.T, settings map[string]any, more string) *certif
 	t.Helper()
 	s := newCertifiedStreet(t, certifiedConfig{Settings: settings}, map[string]certifiedSite{"app": {}})
 	gate := fmt.Sprintf("issuer ISSUER\nclient_id app\nclient_secret %q\n", s.provider.client("app")["client_secret"])
-	s.loadCaddyfile("http://app.localhost:PORT {\nauthentiq {\n" + gate + "}\nauthentiq /admin/* {\n" + gate + more + "\n}\nreverse_proxy UPSTREAM\n}\n")
+	s.LoadCaddyfile("http://app.localhost:PORT {\nauthentiq {\n" + gate + "}\nauthentiq /admin/* {\n" + gate + more + "\n}\nreverse_proxy UPSTREAM\n}\n")
 	return s
 }
 

@@ -33,35 +33,35 @@ func keyIDOf(line string) string {
 
 // sealingID is the key that seals now.
 func (s *street) sealingID() string {
-	s.t.Helper()
-	ring, err := s.app().sealingKeys(s.t.Context())
+	s.T.Helper()
+	ring, err := s.app().sealingKeys(s.T.Context())
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return ring.sealing().id
 }
 
 func TestARotationSignsNobodyOut(t *testing.T) {
-	s := newStreet(t, gate(quickRotation))
+	s := newStreet(t, testrig.GateBlock(quickRotation))
 	first := steadySignIn(s)
-	everybody := []string{ourLine(first, s.url("/"))}
+	everybody := []string{ourLine(first, s.URL("/"))}
 	underWay := steadyBrowser(t)
-	callback := underWay.ToCallback(s.url("/mine"))
+	callback := underWay.ToCallback(s.URL("/mine"))
 	for range 3 {
 		before := s.sealingID()
 		testrig.Await(t, "another key seals", func() bool {
-			if a := first.Step(s.url("/")); a.StatusCode != http.StatusOK {
+			if a := first.Step(s.URL("/")); a.StatusCode != http.StatusOK {
 				t.Fatalf("signed out by a rotation: %d", a.StatusCode)
 			}
 			return s.sealingID() != before
 		})
-		newer := ourLine(steadySignIn(s), s.url("/"))
+		newer := ourLine(steadySignIn(s), s.URL("/"))
 		if id := keyIDOf(newer); id == before {
 			t.Errorf("%s still seals", id)
 		}
 		everybody = append(everybody, newer)
 		for i, line := range everybody {
-			if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+			if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 				t.Errorf("who came as number %d is signed out: %d", i, a.StatusCode)
 			}
 		}
@@ -69,18 +69,18 @@ func TestARotationSignsNobodyOut(t *testing.T) {
 	if got := underWay.Get(callback).Seen(t); !strings.HasPrefix(got.Line, "GET /mine ") {
 		t.Errorf("a sign-in that began three keys ago ended at %q", got.Line)
 	}
-	if n := len(s.events(eventKeysTrouble)); n > 0 {
+	if n := len(s.Events(eventKeysTrouble)); n > 0 {
 		t.Errorf("there was trouble %d times", n)
 	}
-	made := s.events(eventKeyMade)
+	made := s.Events(eventKeyMade)
 	if len(made) < 4 || made[1]["generation"] != 2.0 {
 		t.Errorf("the log tells of %v", made)
 	}
 	// After a restart, or on a machine that starts now, all keys are there.
-	stopCaddy()
-	s.load(gate(quickRotation))
+	testrig.StopCaddy()
+	s.Load(testrig.GateBlock(quickRotation))
 	for i, line := range everybody {
-		if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+		if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 			t.Errorf("after a restart, who came as number %d is signed out: %d", i, a.StatusCode)
 		}
 	}
@@ -89,35 +89,35 @@ func TestARotationSignsNobodyOut(t *testing.T) {
 // otherMachine is a gate of another machine on the storage of s, with that
 // machine's key of now.
 func (s *street) otherMachine(g keystore.Generation) *Gate {
-	s.t.Helper()
-	return loneGateAt(s.t, nil, s.issuer, func(o *Options) {
-		o.ClientID, o.ClientSecret = s.client, s.secret
+	s.T.Helper()
+	return loneGateAt(s.T, nil, s.Issuer, func(o *Options) {
+		o.ClientID, o.ClientSecret = s.ClientID, s.ClientSecret
 		o.Session.Keys = []string{base64.StdEncoding.EncodeToString(g.Secret)}
 	})
 }
 
 // addKey makes a key in the storage of s, as another machine does.
 func (s *street) addKey() keystore.Generation {
-	s.t.Helper()
-	other := &keystore.Store{Storage: &certmagic.FileStorage{Path: s.storage}, Now: time.Now, Longest: defaultLifetime}
-	all, err := other.Rotate(s.t.Context())
+	s.T.Helper()
+	other := &keystore.Store{Storage: &certmagic.FileStorage{Path: s.Storage}, Now: time.Now, Longest: defaultLifetime}
+	all, err := other.Rotate(s.T.Context())
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return all[0]
 }
 
 func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 	s := newStreet(t, "respond ok")
-	s.loadMoody(gate(""))
-	mine := ourLine(steadySignIn(s), s.url("/"))
-	m := moodOf(s.storage)
+	s.loadMoody(testrig.GateBlock(""))
+	mine := ourLine(steadySignIn(s), s.URL("/"))
+	m := moodOf(s.Storage)
 
 	// Its clock is ahead, so it seals with a key that is not known here yet.
 	there := s.otherMachine(s.addKey())
-	line := cookieLine(sealedFor(t, there, s.url("/"), profileClaims(t))...)
+	line := cookieLine(sealedFor(t, there, s.URL("/"), profileClaims(t))...)
 	before := m.lists.Load()
-	if a := steadyBrowser(t).Step(s.url("/"), "Cookie", line); a.StatusCode != http.StatusOK {
+	if a := steadyBrowser(t).Step(s.URL("/"), "Cookie", line); a.StatusCode != http.StatusOK {
 		t.Fatalf("a session of another machine: %d", a.StatusCode)
 	}
 	if n := m.lists.Load() - before; n == 0 || n > 2 {
@@ -128,9 +128,9 @@ func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 	before = m.lists.Load()
 	for range 200 {
 		made := plainCookie + "=" + base64.RawURLEncoding.EncodeToString(randomBytes(6))[:keyIDLength] + strings.Repeat("A", 400)
-		hits := s.echo.Count()
-		s.denied(steadyBrowser(t).Step(s.url("/"), "Cookie", made), hits)
-		steadyBrowser(t).Step(s.url("/"), "Cookie", mine).Seen(t)
+		hits := s.Echo.Count()
+		s.Denied(steadyBrowser(t).Step(s.URL("/"), "Cookie", made), hits)
+		steadyBrowser(t).Step(s.URL("/"), "Cookie", mine).Seen(t)
 	}
 	if n := m.lists.Load() - before; n > 0 {
 		t.Errorf("while the cool-down lasts the storage was asked %d times", n)
@@ -141,7 +141,7 @@ func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 		before = m.lists.Load()
 		for range 20 {
 			made := plainCookie + "=" + base64.RawURLEncoding.EncodeToString(randomBytes(6))[:keyIDLength] + strings.Repeat("A", 400)
-			steadyBrowser(t).Step(s.url("/"), "Cookie", made)
+			steadyBrowser(t).Step(s.URL("/"), "Cookie", made)
 		}
 		if n := m.lists.Load() - before; n > 2 { // one look lists once, or twice if it makes a key
 			t.Errorf("cool-down %d: the storage was asked %d times", i, n)
@@ -151,19 +151,19 @@ func TestAKeyOfAnotherMachineIsLookedForOnce(t *testing.T) {
 
 func TestMadeUpKeysDelayNobodyWhileTheStorageHangs(t *testing.T) {
 	s := newStreet(t, "respond ok")
-	s.loadMoody(gate(""))
+	s.loadMoody(testrig.GateBlock(""))
 	b := steadySignIn(s)
-	mine := ourLine(b, s.url("/"))
-	release := moodOf(s.storage).hang()
+	mine := ourLine(b, s.URL("/"))
+	release := moodOf(s.Storage).hang()
 	defer release()
 	made := plainCookie + "=AAAAAA" + strings.Repeat("A", 400)
 	first := make(chan testrig.Answer, 1)
 	waiting := newBrowser(t)
-	go func() { first <- waiting.Step(s.url("/"), "Cookie", made) }()
-	testrig.Await(t, "the storage is asked", func() bool { return moodOf(s.storage).hanging.Load() > 0 })
+	go func() { first <- waiting.Step(s.URL("/"), "Cookie", made) }()
+	testrig.Await(t, "the storage is asked", func() bool { return moodOf(s.Storage).hanging.Load() > 0 })
 	// Whose key is known is answered while that one waits.
 	for range 50 {
-		steadyBrowser(t).Step(s.url("/"), "Cookie", mine).Seen(t)
+		steadyBrowser(t).Step(s.URL("/"), "Cookie", mine).Seen(t)
 	}
 	steadySignIn(s)
 	select {
@@ -181,26 +181,26 @@ func TestAStorageThatGoesAwaySignsNobodyOut(t *testing.T) {
 		name string
 		goes func(s *street)
 	}{
-		{"it fails", func(s *street) { m := moodOf(s.storage); m.list.Store(true); m.load.Store(true) }},
-		{"it can't be locked", func(s *street) { moodOf(s.storage).lock.Store(true) }},
-		{"it is read-only", func(s *street) { moodOf(s.storage).store.Store(true) }},
+		{"it fails", func(s *street) { m := moodOf(s.Storage); m.list.Store(true); m.load.Store(true) }},
+		{"it can't be locked", func(s *street) { moodOf(s.Storage).lock.Store(true) }},
+		{"it is read-only", func(s *street) { moodOf(s.Storage).store.Store(true) }},
 		{"it is no longer mounted", func(s *street) {
-			if err := os.Rename(filepath.Join(s.storage, "authentiq"), filepath.Join(s.t.TempDir(), "kept")); err != nil {
-				s.t.Fatal(err)
+			if err := os.Rename(filepath.Join(s.Storage, "authentiq"), filepath.Join(s.T.TempDir(), "kept")); err != nil {
+				s.T.Fatal(err)
 			}
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStreet(t, "respond ok")
-			s.loadMoody(gate(quickRotation))
+			s.loadMoody(testrig.GateBlock(quickRotation))
 			b := steadySignIn(s)
 			test.goes(s)
-			testrig.Await(t, "the failure is in the log", func() bool { return len(s.events(eventKeysTrouble)) > 0 })
+			testrig.Await(t, "the failure is in the log", func() bool { return len(s.Events(eventKeysTrouble)) > 0 })
 			for range 20 {
-				b.Step(s.url("/")).Seen(t)
+				b.Step(s.URL("/")).Seen(t)
 			}
 			steadySignIn(s) // nor does it keep anybody out
-			if n := len(s.events(eventKeysTrouble)); n != 1 {
+			if n := len(s.Events(eventKeysTrouble)); n != 1 {
 				t.Errorf("it is told %d times", n)
 			}
 		})
@@ -209,7 +209,7 @@ func TestAStorageThatGoesAwaySignsNobodyOut(t *testing.T) {
 
 func TestTheShortestRotationOfAllGatesCounts(t *testing.T) {
 	site := func(first, second string) string {
-		return "route /a/* {\nauthentiq {" + siteOptions + first + "\n}\nrespond a\n}\nroute /b/* {\nauthentiq {" + siteOptions + second + "\n}\nrespond b\n}"
+		return "route /a/* {\nauthentiq {" + testrig.SiteOptions + first + "\n}\nrespond a\n}\nroute /b/* {\nauthentiq {" + testrig.SiteOptions + second + "\n}\nrespond b\n}"
 	}
 	s := newStreet(t, "respond ok")
 	for _, test := range []struct {
@@ -225,11 +225,11 @@ func TestTheShortestRotationOfAllGatesCounts(t *testing.T) {
 		{"one has keys of its own", "session {\nkeys " + sessionKey() + "\n}", "session {\nkey_rotation 90d\n}", 90 * 24 * time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s.load(site(test.first, test.second))
+			s.Load(site(test.first, test.second))
 			if got := s.app().keyStore().Rotation; got != test.want {
 				t.Errorf("it is %s, want %s", got, test.want)
 			}
-			config, err := adapt(s.config)
+			config, err := testrig.Adapt(s.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,17 +247,17 @@ func TestTwoProcessesAcceptEachOthersSessionsWhileKeysRotate(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy-authentiq").CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
-	s := newStreet(t, gate(quickRotation))
-	other := startProcess(t, binary, s, s.storage, quickRotation)
+	s := newStreet(t, testrig.GateBlock(quickRotation))
+	other := startProcess(t, binary, s, s.Storage, quickRotation)
 	there := *s
-	there.port = other.Port
-	elsewhere := &testrig.Process{T: t, Port: s.port}
+	there.Port = other.Port
+	elsewhere := &testrig.Process{T: t, Port: s.Port}
 	seals := make(map[string]bool)
 	var here, theirs []string
 	for round := range 4 {
 		before := s.sealingID()
 		// A sign-in at each, shown to the other at once.
-		mine := ourLine(steadySignIn(s), s.url("/"))
+		mine := ourLine(steadySignIn(s), s.URL("/"))
 		b := steadyBrowser(t)
 		b.Get(other.URL("/")).Seen(t)
 		yours := ourLine(b, other.URL("/"))
@@ -278,12 +278,12 @@ func TestTwoProcessesAcceptEachOthersSessionsWhileKeysRotate(t *testing.T) {
 	if len(seals) < 4 {
 		t.Errorf("%d keys have sealed, want four", len(seals))
 	}
-	if strings.Contains(other.Logged(), eventKeysTrouble) || len(s.events(eventKeysTrouble)) > 0 {
+	if strings.Contains(other.Logged(), eventKeysTrouble) || len(s.Events(eventKeysTrouble)) > 0 {
 		t.Errorf("there was trouble:\n%s", other.Logged())
 	}
 	t.Run("and the command lists them", func(t *testing.T) {
 		config := filepath.Join(t.TempDir(), "Caddyfile")
-		if err := os.WriteFile(config, []byte(s.config), 0o600); err != nil {
+		if err := os.WriteFile(config, []byte(s.Config), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		run := func(args ...string) string {
@@ -292,7 +292,7 @@ func TestTwoProcessesAcceptEachOthersSessionsWhileKeysRotate(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			wantNoKeys(t, s.storage, string(out))
+			wantNoKeys(t, s.Storage, string(out))
 			return string(out)
 		}
 		list := run()

@@ -65,8 +65,8 @@ const (
 
 func newStage(t *testing.T, options string) *stage {
 	t.Helper()
-	s := &stage{street: newStreet(t, gate("")), plain: testnet.Port(t), next: make(chan struct{}), word: make(chan struct{}), slow: make(chan struct{}, 100), read: make(chan error, 100), root: t.TempDir()}
-	s.port = testnet.Port(t)
+	s := &stage{street: newStreet(t, testrig.GateBlock("")), plain: testnet.Port(t), next: make(chan struct{}), word: make(chan struct{}), slow: make(chan struct{}, 100), read: make(chan error, 100), root: t.TempDir()}
+	s.Port = testnet.Port(t)
 	for name, content := range map[string][]byte{"whole": randomBytes(wholeFile), "large": nil, "index.php": []byte("<?php")} {
 		if err := os.WriteFile(filepath.Join(s.root, name), content, 0o644); err != nil {
 			t.Fatal(err)
@@ -105,7 +105,7 @@ func newStage(t *testing.T, options string) *stage {
 		}))
 	})
 	t.Cleanup(func() { speak(); php.Close(); served.Wait() })
-	s.config = strings.NewReplacer("STAGE", upstream.Listener.Addr().String(), "PHP", php.Addr().String(), "ROOT", s.root).Replace(`
+	s.Config = strings.NewReplacer("STAGE", upstream.Listener.Addr().String(), "PHP", php.Addr().String(), "ROOT", s.root).Replace(`
 	reverse_proxy /events* STAGE
 	reverse_proxy /slow* STAGE
 	reverse_proxy /upload STAGE
@@ -124,23 +124,23 @@ func newStage(t *testing.T, options string) *stage {
 
 // play loads the site with a gate of these options.
 func (s *stage) play(options string) {
-	s.t.Helper()
-	s.site("authentiq {" + siteOptions + options + "}")
+	s.T.Helper()
+	s.site("authentiq {" + testrig.SiteOptions + options + "}")
 }
 
 func (s *stage) site(gates string) {
-	s.t.Helper()
-	config, err := adapt(s.fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system \"" + s.storage +
-		"\"\nlog {\nlevel DEBUG\noutput file \"" + s.log + "\"\n}\ngrace_period 1s\n}\n" +
-		"http://127.0.0.1:" + s.plain + " {\nlog\nroute {\n" + gates + s.config + "\n}\n}\n" +
-		"https://app.localhost:PORT {\nlog\ntls internal\nroute {\n" + gates + s.config + "\n}\n}\n"))
+	s.T.Helper()
+	config, err := testrig.Adapt(s.Fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system \"" + s.Storage +
+		"\"\nlog {\nlevel DEBUG\noutput file \"" + s.Log + "\"\n}\ngrace_period 1s\n}\n" +
+		"http://127.0.0.1:" + s.plain + " {\nlog\nroute {\n" + gates + s.Config + "\n}\n}\n" +
+		"https://app.localhost:PORT {\nlog\ntls internal\nroute {\n" + gates + s.Config + "\n}\n}\n"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	if err := loadCaddy(config); err != nil {
-		s.t.Fatal(err)
+	if err := testrig.LoadCaddy(config); err != nil {
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(stopCaddy)
+	s.T.Cleanup(testrig.StopCaddy)
 	s.awaitTLS("app.localhost")
 }
 
@@ -180,11 +180,11 @@ func (s *stage) answer(w http.ResponseWriter, r *http.Request) {
 
 // send has the upstream go on.
 func (s *stage) send(to chan<- struct{}) {
-	s.t.Helper()
+	s.T.Helper()
 	select {
 	case to <- struct{}{}:
 	case <-time.After(patience / 2):
-		s.t.Fatal("nobody waits at the upstream")
+		s.T.Fatal("nobody waits at the upstream")
 	}
 }
 
@@ -193,8 +193,8 @@ func (s *stage) running() int { return len(s.app().state.streams.running()) }
 
 // quiet waits until nobody is served any more.
 func (s *stage) quiet() {
-	s.t.Helper()
-	testrig.Await(s.t, "that nothing runs", func() bool { return s.running() == 0 && s.under.Load() == 0 })
+	s.T.Helper()
+	testrig.Await(s.T, "that nothing runs", func() bool { return s.running() == 0 && s.under.Load() == 0 })
 }
 
 // carrier is a way that requests come.
@@ -209,22 +209,22 @@ type carrier struct {
 func (s *stage) carriers() map[string]carrier {
 	insecure := &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true}
 	dialled := new(atomic.Int64)
-	dial := newBrowser(s.t).Client.Transport.(*http.Transport).DialContext
+	dial := newBrowser(s.T).Client.Transport.(*http.Transport).DialContext
 	h1 := &http.Transport{TLSClientConfig: insecure, DialContext: dial, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	h2 := &http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialled.Add(1)
 		return dial(ctx, network, address)
 	}}
 	h3 := &http3.Transport{TLSClientConfig: insecure}
-	s.t.Cleanup(func() { h1.CloseIdleConnections(); h2.CloseIdleConnections(); h3.Close() })
-	secure := "https://app.localhost:" + s.port
+	s.T.Cleanup(func() { h1.CloseIdleConnections(); h2.CloseIdleConnections(); h3.Close() })
+	secure := "https://app.localhost:" + s.Port
 	return map[string]carrier{
 		"HTTP/1.1 without TLS": {"http://127.0.0.1:" + s.plain, "HTTP/1.1", h1, nil},
 		"HTTP/1.1":             {secure, "HTTP/1.1", h1, nil},
 		"HTTP/2":               {secure, "HTTP/2.0", h2, dialled},
 		"HTTP/3": {secure, "HTTP/3.0", roundTrips(func(r *http.Request) (*http.Response, error) {
 			r = r.Clone(r.Context())
-			r.Host, r.URL.Host = r.URL.Host, "127.0.0.1:"+s.port
+			r.Host, r.URL.Host = r.URL.Host, "127.0.0.1:"+s.Port
 			return h3.RoundTrip(r)
 		}), nil},
 	}
@@ -234,48 +234,48 @@ func (s *stage) carriers() map[string]carrier {
 func (s *stage) everyCarrier(t *testing.T, test func(t *testing.T, c carrier, alice *browser)) {
 	for name, c := range s.carriers() {
 		t.Run(name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			test(t, c, s.as(authentiqtest.Alice, c.base))
 			s.quiet()
 		})
 	}
-	s.t = t
+	s.T = t
 }
 
 // as returns a browser in which a user has signed in.
 func (s *stage) as(sub, base string) *browser {
-	s.t.Helper()
-	s.provider.SignInAs(sub)
-	b := newBrowser(s.t)
-	b.Get(base + "/").Seen(s.t)
+	s.T.Helper()
+	s.Provider.SignInAs(sub)
+	b := newBrowser(s.T)
+	b.Get(base + "/").Seen(s.T)
 	return b
 }
 
 // signOut ends the session, in another tab.
 func (s *stage) signOut(b *browser, base string) {
-	s.t.Helper()
+	s.T.Helper()
 	if a := b.Step(base+"/authentiq/sign-out", "Sec-Fetch-Site", "same-origin"); a.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("signing out: %d %.300s", a.StatusCode, a.Body)
+		s.T.Fatalf("signing out: %d %.300s", a.StatusCode, a.Body)
 	}
 }
 
 // open sends a request with a browser's cookies and returns its answer, not read.
 func (s *stage) open(c carrier, method, path, cookies string, body io.Reader) (*http.Response, error) {
-	s.t.Helper()
+	s.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	s.t.Cleanup(cancel)
+	s.T.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if cookies != "" {
 		r.Header.Set("Cookie", cookies)
 	}
 	resp, err := c.transport.RoundTrip(r)
 	if err == nil {
-		s.t.Cleanup(func() { resp.Body.Close() })
+		s.T.Cleanup(func() { resp.Body.Close() })
 		if resp.Proto != c.version {
-			s.t.Fatalf("%s, want %s", resp.Proto, c.version)
+			s.T.Fatalf("%s, want %s", resp.Proto, c.version)
 		}
 	}
 	return resp, err
@@ -283,10 +283,10 @@ func (s *stage) open(c carrier, method, path, cookies string, body io.Reader) (*
 
 // opened is the same for what is answered with 200.
 func (s *stage) opened(c carrier, path, cookies string) *http.Response {
-	s.t.Helper()
+	s.T.Helper()
 	resp, err := s.open(c, http.MethodGet, path, cookies, nil)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		s.t.Fatal(path, resp, err)
+		s.T.Fatal(path, resp, err)
 	}
 	return resp
 }
@@ -348,7 +348,7 @@ func TestAnEventStreamEndsWithItsSessionAndNobodyElses(t *testing.T) {
 		// An event arrives before the next one is written.
 		hers := &events{t, bufio.NewReader(s.opened(c, "/events", alice.CookieHeader(c.base+"/")).Body)}
 		hers.want(1)
-		before := len(s.events(eventStreamEnded))
+		before := len(s.Events(eventStreamEnded))
 		s.signOut(alice, c.base)
 		cutOff(t, hers)
 		// The application takes a moment longer to notice, and could take an event of his.
@@ -362,7 +362,7 @@ func TestAnEventStreamEndsWithItsSessionAndNobodyElses(t *testing.T) {
 		if ran, _ := e["ran"].(float64); e["level"] != "info" || e["reason"] != endedSignedOut || e["sub"] != authentiqtest.Alice || e["client_ip"] != "127.0.0.1" || e["host"] != strings.Split(c.base, "//")[1] && c.version != "HTTP/3.0" || ran <= 0 {
 			t.Errorf("logged %v", e)
 		}
-		if len(s.events(eventStreamEnded)) != before+1 {
+		if len(s.Events(eventStreamEnded)) != before+1 {
 			t.Error("logged more than once")
 		}
 		if c.dialled != nil && c.dialled.Load() != 1 {
@@ -371,11 +371,11 @@ func TestAnEventStreamEndsWithItsSessionAndNobodyElses(t *testing.T) {
 		s.signOut(bob, c.base)
 		cutOff(t, his)
 	})
-	for _, e := range append(s.events("reading from backend"), s.events("http: panic serving")...) {
+	for _, e := range append(s.Events("reading from backend"), s.Events("http: panic serving")...) {
 		t.Errorf("logged %v", e)
 	}
 	var logged int
-	for _, e := range s.events("handled request") {
+	for _, e := range s.Events("handled request") {
 		if request, _ := e["request"].(map[string]any); request["uri"] == "/events" {
 			logged++
 		}
@@ -387,12 +387,12 @@ func TestAnEventStreamEndsWithItsSessionAndNobodyElses(t *testing.T) {
 
 // stalled waits until a file is read no further, as far as Linux tells.
 func (s *stage) stalled(name string) {
-	s.t.Helper()
+	s.T.Helper()
 	if runtime.GOOS != "linux" {
 		return
 	}
 	last, since := "", time.Now()
-	testrig.Await(s.t, "that the client keeps the writer waiting", func() bool {
+	testrig.Await(s.T, "that the client keeps the writer waiting", func() bool {
 		opened, _ := filepath.Glob("/proc/self/fd/*")
 		for _, fd := range opened {
 			if path, _ := os.Readlink(fd); path == filepath.Join(s.root, name) {
@@ -569,30 +569,30 @@ func TestAnUploadEndsWithItsSession(t *testing.T) {
 
 // upgraded opens a WebSocket over HTTP/1.1, and sends a word there and back.
 func (s *stage) upgraded(c carrier, cookies string) net.Conn {
-	s.t.Helper()
+	s.T.Helper()
 	secure := strings.HasPrefix(c.base, "https")
 	port := s.plain
 	if secure {
-		port = s.port
+		port = s.Port
 	}
 	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if secure {
 		conn = tls.Client(conn, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true})
 	}
-	s.t.Cleanup(func() { conn.Close() })
+	s.T.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: %s\r\n\r\n", strings.Split(c.base, "//")[1], cookies)
 	head := make([]byte, 0, 1000)
 	for p := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, p...) {
 		if _, err := conn.Read(p); err != nil {
-			s.t.Fatalf("%s %v", head, err)
+			s.T.Fatalf("%s %v", head, err)
 		}
 	}
 	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
-		s.t.Fatalf("%s", head)
+		s.T.Fatalf("%s", head)
 	}
 	s.echoes(conn)
 	return conn
@@ -600,22 +600,22 @@ func (s *stage) upgraded(c carrier, cookies string) net.Conn {
 
 // echoes fails the test unless a WebSocket is good.
 func (s *stage) echoes(conn io.ReadWriter) {
-	s.t.Helper()
+	s.T.Helper()
 	_, err := io.WriteString(conn, "ping")
 	word := make([]byte, 4)
 	if err == nil {
 		_, err = io.ReadFull(conn, word)
 	}
 	if err != nil || string(word) != "ping" {
-		s.t.Fatalf("%q %v", word, err)
+		s.T.Fatalf("%q %v", word, err)
 	}
 }
 
 // closed waits until a WebSocket has ended.
 func (s *stage) closed(conn io.Reader) {
-	s.t.Helper()
+	s.T.Helper()
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || os.IsTimeout(err) || strings.HasPrefix(err.Error(), "the connection") {
-		s.t.Fatalf("was not ended: %d %v", n, err)
+		s.T.Fatalf("was not ended: %d %v", n, err)
 	}
 }
 
@@ -626,7 +626,7 @@ func TestAWebSocketEndsWithItsSession(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			alice, bob := s.as(authentiqtest.Alice, c.base), s.as(authentiqtest.Bob, c.base)
 			hers, his := s.upgraded(c, alice.CookieHeader(c.base+"/")), s.upgraded(c, bob.CookieHeader(c.base+"/"))
 			s.signOut(alice, c.base)
@@ -637,12 +637,12 @@ func TestAWebSocketEndsWithItsSession(t *testing.T) {
 		})
 	}
 	t.Run("HTTP/3", func(t *testing.T) {
-		s.t = t
-		base := "https://app.localhost:" + s.port
+		s.T = t
+		base := "https://app.localhost:" + s.Port
 		alice := s.as(authentiqtest.Alice, base)
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		conn, err := quic.DialAddr(ctx, "127.0.0.1:"+s.port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}, nil)
+		conn, err := quic.DialAddr(ctx, "127.0.0.1:"+s.Port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -673,7 +673,7 @@ func TestAWebSocketEndsWithItsSession(t *testing.T) {
 		s.closed(stream)
 		s.quiet()
 	})
-	s.t = t
+	s.T = t
 }
 
 // connectVariable has Go take extended CONNECT (RFC 8441) over HTTP/2, which it does
@@ -696,9 +696,9 @@ func TestAWebSocketOverHTTP2EndsWithItsSession(t *testing.T) {
 		return
 	}
 	s := newStage(t, atOnce)
-	base := "https://app.localhost:" + s.port
+	base := "https://app.localhost:" + s.Port
 	alice := s.as(authentiqtest.Alice, base)
-	conn, err := tls.Dial("tcp", "127.0.0.1:"+s.port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+s.Port, &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -709,7 +709,7 @@ func TestAWebSocketOverHTTP2EndsWithItsSession(t *testing.T) {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{
-		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":authority", "app.localhost:" + s.port}, {":path", "/ws"},
+		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":authority", "app.localhost:" + s.Port}, {":path", "/ws"},
 		{"cookie", alice.CookieHeader(base + "/")}, {"sec-websocket-version", "13"},
 	} {
 		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // into memory, can't fail
@@ -796,19 +796,16 @@ func TestAStreamGoesOnForTheGraceAndNoLonger(t *testing.T) {
 // looked waits until running requests have been looked through, by the clock as it
 // stands: until somebody else's ends for his sign-out.
 func (s *stage) looked(c carrier) {
-	s.t.Helper()
-	now := time.Now()
-	if fake := s.app().now.fake.Load(); fake != nil {
-		now = (*fake)()
-	}
-	s.app().now.fake.Store(nil)
+	s.T.Helper()
+	now := s.app().now.Now()
+	s.app().now.Set(nil)
 	before := s.under.Load()
 	bob := s.as(authentiqtest.Bob, c.base)
 	his := s.opened(c, "/events", bob.CookieHeader(c.base+"/"))
 	s.setClock(now)
 	s.signOut(bob, c.base)
-	cutOff(s.t, his.Body)
-	testrig.Await(s.t, "that the application has noticed", func() bool { return s.under.Load() == before })
+	cutOff(s.T, his.Body)
+	testrig.Await(s.T, "that the application has noticed", func() bool { return s.under.Load() == before })
 }
 
 func TestAStreamEndsWithTheLifetimeAndNotWithIdle(t *testing.T) {
@@ -828,7 +825,7 @@ func TestAStreamEndsWithTheLifetimeAndNotWithIdle(t *testing.T) {
 		s.send(s.next)
 		hers.want(n + 2)
 	}
-	before := len(s.events(eventStreamEnded))
+	before := len(s.Events(eventStreamEnded))
 	s.setClock(began.Add(8*time.Hour + time.Second))
 	cutOff(t, hers)
 	s.quiet()
@@ -863,8 +860,8 @@ func TestAShorterLifetimeAndItsGraceCountForWhatRuns(t *testing.T) {
 
 // theGate is a gate as the stage's site has them.
 func (s *stage) theGate() *Gate {
-	s.t.Helper()
-	g := loneGate(s.t, func(o *Options) {
+	s.T.Helper()
+	g := loneGate(s.T, func(o *Options) {
 		grace, lifetime := 5*time.Minute, 8*time.Hour
 		o.Session.StreamGrace, o.Session.Lifetime = (*caddy.Duration)(&grace), caddy.Duration(lifetime)
 	})
@@ -873,7 +870,7 @@ func (s *stage) theGate() *Gate {
 
 func TestOnlyWhatRunsUnderASessionIsWatched(t *testing.T) {
 	s := newStage(t, atOnce)
-	s.site("authentiq /events/private {" + siteOptions + "}\nauthentiq /events/open {" + siteOptions + "unauthenticated pass\n}")
+	s.site("authentiq /events/private {" + testrig.SiteOptions + "}\nauthentiq /events/open {" + testrig.SiteOptions + "unauthenticated pass\n}")
 	c := s.carriers()["HTTP/1.1 without TLS"]
 	for _, path := range []string{"/events", "/events/open"} {
 		stream := &events{t, bufio.NewReader(s.opened(c, path, "").Body)}
@@ -925,7 +922,7 @@ func TestWhatRunsIsWatchedOverReloads(t *testing.T) {
 	s.signOut(alice, c.base)
 	s.closed(hers)
 	s.echoes(his)
-	if err := loadCaddy([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`)); err != nil {
+	if err := testrig.LoadCaddy([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`)); err != nil {
 		t.Fatal(err)
 	}
 	s.closed(his)
@@ -937,7 +934,7 @@ func TestCuttingAndReturningExcludeOneAnother(t *testing.T) {
 	s := newStage(t, atOnce)
 	for name, c := range s.carriers() {
 		t.Run(name, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			bob := s.as(authentiqtest.Bob, c.base).CookieHeader(c.base + "/")
 			for range 10 {
 				alice := s.as(authentiqtest.Alice, c.base)
@@ -969,8 +966,8 @@ func TestCuttingAndReturningExcludeOneAnother(t *testing.T) {
 			s.quiet()
 		})
 	}
-	s.t = t
-	if strings.Contains(s.logged(), "panic") {
+	s.T = t
+	if strings.Contains(s.Logged(), "panic") {
 		t.Error("something panicked")
 	}
 }
@@ -1099,7 +1096,7 @@ func TestNothingIsDoneToAConnectionThatAHandlerHasReturnedFrom(t *testing.T) {
 // it; and an error route has that request as it was, with a context that goes on.
 func TestTheRestOfCaddyDoesNotNoticeThatARequestIsWatched(t *testing.T) {
 	s := newStreet(t, `route {
-		`+strings.Replace(gate(""), "reverse_proxy UPSTREAM", "", 1)+`
+		`+strings.Replace(testrig.GateBlock(""), "reverse_proxy UPSTREAM", "", 1)+`
 		handle /old/* {
 			rewrite /new{uri}
 			respond "{http.request.uri} {http.request.orig_uri} {http.auth.user.id}"
@@ -1114,11 +1111,11 @@ func TestTheRestOfCaddyDoesNotNoticeThatARequestIsWatched(t *testing.T) {
 		reverse_proxy UPSTREAM
 	}`)
 	b := steadySignIn(s)
-	a := b.Get(s.url("/old/x?y=z"))
+	a := b.Get(s.URL("/old/x?y=z"))
 	if want := "/new/old/x?y=z /old/x?y=z " + authentiqtest.Alice; a.Body != want {
 		t.Errorf("%q %q", a.Body, a.Header)
 	}
-	if a := b.Get(s.url("/broken")); a.Seen(t).Line != "GET /instead HTTP/1.1" {
+	if a := b.Get(s.URL("/broken")); a.Seen(t).Line != "GET /instead HTTP/1.1" {
 		t.Errorf("%d %.300s", a.StatusCode, a.Body)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // badToken is the answer to who comes with a token that can't be used.
@@ -56,17 +57,17 @@ func keyFile(t *testing.T, key any) string {
 
 // published are the keys that the site tells a provider.
 func (s *street) published() (set jose.JSONWebKeySet) {
-	s.t.Helper()
-	a := newBrowser(s.t).Step(s.url("/authentiq/jwks.json"))
+	s.T.Helper()
+	a := newBrowser(s.T).Step(s.URL("/authentiq/jwks.json"))
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/jwk-set+json" {
-		s.t.Fatalf("%d %q", a.StatusCode, a.Header)
+		s.T.Fatalf("%d %q", a.StatusCode, a.Header)
 	}
 	if err := json.Unmarshal([]byte(a.Body), &set); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for _, private := range []string{`"d"`, `"p"`, `"q"`} {
 		if strings.Contains(a.Body, private) {
-			s.t.Fatalf("a private key is published")
+			s.T.Fatalf("a private key is published")
 		}
 	}
 	return set
@@ -74,13 +75,13 @@ func (s *street) published() (set jose.JSONWebKeySet) {
 
 // encrypts has the provider encrypt by the site's own published key.
 func (s *street) encrypts(alg, enc string) {
-	s.t.Helper()
+	s.T.Helper()
 	set := s.published()
 	if len(set.Keys) == 0 || set.Keys[0].Use != "enc" || set.Keys[0].KeyID == "" {
-		s.t.Fatalf("published are %+v", set)
+		s.T.Fatalf("published are %+v", set)
 	}
-	if err := s.provider.SetEncryption(&authentiqtest.Encryption{Key: set.Keys[0].Key, KeyID: set.Keys[0].KeyID, Alg: alg, Enc: enc}); err != nil {
-		s.t.Fatal(err)
+	if err := s.Provider.SetEncryption(&authentiqtest.Encryption{Key: set.Keys[0].Key, KeyID: set.Keys[0].KeyID, Alg: alg, Enc: enc}); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
@@ -96,10 +97,10 @@ func TestEncryptedTokensSignInAndOut(t *testing.T) {
 		{"and not signed", keyFile(t, newEC()), "ECDH-ES+A128KW", "A128GCM", "none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newStreet(t, gate("signing_alg "+test.signing+"\nencryption_key "+test.file), func(c *authentiqtest.Config) { c.SigningAlg = test.signing })
+			s := newStreet(t, testrig.GateBlock("signing_alg "+test.signing+"\nencryption_key "+test.file), func(c *authentiqtest.Config) { c.SigningAlg = test.signing })
 			s.encrypts(test.alg, test.enc)
 			var sent, inside string
-			s.provider.SetHooks(authentiqtest.Hooks{
+			s.Provider.SetHooks(authentiqtest.Hooks{
 				IDToken:   func(compact string) string { sent = compact; return compact },
 				Encrypted: func(signed string) string { inside = signed; return signed },
 			})
@@ -107,13 +108,13 @@ func TestEncryptedTokensSignInAndOut(t *testing.T) {
 			if strings.Count(sent, ".") != 4 || strings.Count(inside, ".") != 2 {
 				t.Fatalf("sent %.60q with %.60q in it", sent, inside)
 			}
-			if sub := b.Get(s.url("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
+			if sub := b.Get(s.URL("/")).Seen(t).Value(t, "X-Authentiq-Subject"); sub != authentiqtest.Alice {
 				t.Errorf("the subject is %q", sub)
 			}
 			if test.signing != "none" {
 				for _, path := range []string{backchannel, "/authentiq/callback"} {
 					other := s.signedIn()
-					if a := s.tells(path, url.Values{"logout_token": {s.logoutToken("", other.sid(s))}}); a.StatusCode != http.StatusOK || other.in(s) || !b.in(s) {
+					if a := s.tells(path, url.Values{"logout_token": {s.LogoutToken("", other.sid(s))}}); a.StatusCode != http.StatusOK || other.in(s) || !b.in(s) {
 						t.Errorf("%s: %d %s", path, a.StatusCode, a.Body)
 					}
 				}
@@ -121,7 +122,7 @@ func TestEncryptedTokensSignInAndOut(t *testing.T) {
 			}
 			// OpenID Connect Core 3.1.2.1: a hint is what was signed; the provider can't open
 			// what was encrypted for us.
-			a := b.Post(s.url("/authentiq/sign-out"))
+			a := b.Post(s.URL("/authentiq/sign-out"))
 			asked, err := url.Parse(b.Visited[1])
 			if err != nil {
 				t.Fatal(err)
@@ -139,7 +140,7 @@ func TestEncryptedTokensSignInAndOut(t *testing.T) {
 // Attack 80, at the callback: what everybody can do with our public key.
 func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 	file := keyFile(t, newRSA())
-	s := newStreet(t, gate("encryption_key "+file))
+	s := newStreet(t, testrig.GateBlock("encryption_key "+file))
 	s.encrypts("RSA-OAEP", "A128GCM")
 	ours := s.published().Keys[0]
 	key := authentiqtest.Encryption{Key: ours.Key, KeyID: ours.KeyID}
@@ -167,7 +168,7 @@ func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 	}
 	resigned := func(secret any, alg string) func(string) string {
 		return func(signed string) string {
-			compact, err := s.provider.SignWith(secret, alg, map[string]any{"alg": alg}, payload(signed))
+			compact, err := s.Provider.SignWith(secret, alg, map[string]any{"alg": alg}, payload(signed))
 			if err != nil {
 				t.Error(err)
 			}
@@ -189,7 +190,7 @@ func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 		{"for another kind of key", sealed(authentiqtest.Encryption{Key: &newEC().PublicKey}, nil, same), badToken, "decryption", "no key of ours"},
 		{"RSA1_5", sealed(with(key, "RSA1_5", ""), nil, same), badToken, "decryption", "want one of"},
 		{"A192GCM", sealed(with(key, "RSA-OAEP", "A192GCM"), nil, same), badToken, "decryption", "want one of"},
-		{"with the client secret", sealed(authentiqtest.Encryption{Key: []byte(s.secret)[:32], Alg: "dir", Enc: "A256GCM"}, nil, same), badToken, "decryption", "want one of"},
+		{"with the client secret", sealed(authentiqtest.Encryption{Key: []byte(s.ClientSecret)[:32], Alg: "dir", Enc: "A256GCM"}, nil, same), badToken, "decryption", "want one of"},
 		{"packed", sealed(key, map[string]any{"zip": true}, same), badToken, "decryption", "zip"},
 		{"with crit", sealed(key, map[string]any{"crit": []string{"x"}, "x": 1}, same), badToken, "decryption", "crit"},
 		{"that says it is no JWT", sealed(key, map[string]any{"cty": "text/plain"}, same), badToken, "decryption", "text/plain"},
@@ -210,7 +211,7 @@ func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 		{"in it one by somebody else's key", inner(resigned(newRSA(), "RS256")), badToken, "alg", "want HS256"},
 		{"in it one whose signature was changed", inner(func(signed string) string { return signed[:len(signed)-8] + "AAAAAAAA" }), badToken, "signature", ""},
 		{"in it a logout token", inner(func(string) string {
-			compact, err := s.provider.Sign("HS256", map[string]any{"alg": "HS256", "typ": "logout+jwt"}, []byte(`{}`))
+			compact, err := s.Provider.Sign("HS256", map[string]any{"alg": "HS256", "typ": "logout+jwt"}, []byte(`{}`))
 			if err != nil {
 				t.Error(err)
 			}
@@ -218,28 +219,28 @@ func TestCallbackRefusesWhatEncryptionCouldHide(t *testing.T) {
 		}), badToken, "typ", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.provider.SetHooks(row.hooks)
+			s.Provider.SetHooks(row.hooks)
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), row.status, row.check, row.why)
+			s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), row.status, row.check, row.why)
 		})
 	}
-	s.provider.SetHooks(authentiqtest.Hooks{})
-	if err := s.provider.SetEncryption(nil); err != nil {
+	s.Provider.SetHooks(authentiqtest.Hooks{})
+	if err := s.Provider.SetEncryption(nil); err != nil {
 		t.Fatal(err)
 	}
 	b := newBrowser(t)
-	s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "decryption", "is not encrypted")
+	s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "decryption", "is not encrypted")
 	s.encrypts("RSA-OAEP", "A128GCM")
 	s.signedIn()
-	s.load(gate(""))
+	s.Load(testrig.GateBlock(""))
 	b = newBrowser(t)
-	s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "decryption", "no encryption_key")
+	s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "decryption", "no encryption_key")
 }
 
 // A key changes in three steps, and nobody is kept out at any of them.
 func TestEncryptionKeysChangeWhilePeopleSignIn(t *testing.T) {
 	old, young := keyFile(t, newRSA()), keyFile(t, newRSA())
-	s := newStreet(t, gate("encryption_key "+old))
+	s := newStreet(t, testrig.GateBlock("encryption_key "+old))
 	named := func() string {
 		t.Helper()
 		set := s.published()
@@ -252,27 +253,27 @@ func TestEncryptionKeysChangeWhilePeopleSignIn(t *testing.T) {
 	first := named()
 	s.signedIn()
 	// Every machine has to open what is encrypted with the new key before one tells of it.
-	s.load(gate("encryption_key " + old + " " + young))
+	s.Load(testrig.GateBlock("encryption_key " + old + " " + young))
 	if named() != first {
 		t.Error("the new key is published while it is second")
 	}
 	s.signedIn()
-	s.load(gate("encryption_key " + young + " " + old))
+	s.Load(testrig.GateBlock("encryption_key " + young + " " + old))
 	if named() == first {
 		t.Error("the new key is not published")
 	}
 	s.signedIn() // with the old one still, as the provider has not read the new one
 	s.encrypts("RSA-OAEP-256", "A256GCM")
 	s.signedIn()
-	s.load(gate("encryption_key " + young))
+	s.Load(testrig.GateBlock("encryption_key " + young))
 	s.signedIn()
-	s.load(gate("encryption_key " + old))
+	s.Load(testrig.GateBlock("encryption_key " + old))
 	b := newBrowser(t)
-	s.callbackRefused(t, b, b.ToCallback(s.url("/")), badToken, "decryption", "no key of ours")
+	s.callbackRefused(t, b, b.ToCallback(s.URL("/")), badToken, "decryption", "no key of ours")
 }
 
 func TestLogoutTokensAreEncryptedWhereIDTokensAre(t *testing.T) {
-	s := newStreet(t, gate("encryption_key "+keyFile(t, newEC())))
+	s := newStreet(t, testrig.GateBlock("encryption_key "+keyFile(t, newEC())))
 	s.encrypts("ECDH-ES", "A128GCM")
 	ours := s.published().Keys[0]
 	seal := func(key any, inside string, header map[string]any) string {
@@ -285,11 +286,11 @@ func TestLogoutTokensAreEncryptedWhereIDTokensAre(t *testing.T) {
 	}
 	b := s.signedIn()
 	sid := b.sid(s)
-	good := s.logoutToken("", sid)
-	if err := s.provider.SetEncryption(nil); err != nil {
+	good := s.LogoutToken("", sid)
+	if err := s.Provider.SetEncryption(nil); err != nil {
 		t.Fatal(err)
 	}
-	plain := s.logoutToken("", sid)
+	plain := s.LogoutToken("", sid)
 	unsigned := s.logoutTokenAs("none", map[string]any{"alg": "none"}, "", sid)
 	for name, test := range map[string]struct{ token, check string }{
 		"not encrypted":                 {plain, "decryption"},
@@ -301,7 +302,7 @@ func TestLogoutTokensAreEncryptedWhereIDTokensAre(t *testing.T) {
 		"in it plain claims":            {seal(ours.Key, string(mustJSON(t, payloadOf(t, plain))), nil), "format"},
 		"in it another encrypted one":   {seal(ours.Key, seal(ours.Key, plain, nil), nil), "format"},
 		"in it one that was changed":    {seal(ours.Key, plain[:len(plain)-4]+"AAAA", nil), "signature"},
-		"in it one for another purpose": {seal(ours.Key, s.logoutToken("", sid, func(c map[string]any) { c["nonce"] = "x" }), nil), "nonce"},
+		"in it one for another purpose": {seal(ours.Key, s.LogoutToken("", sid, func(c map[string]any) { c["nonce"] = "x" }), nil), "nonce"},
 		"of many parts":                 {strings.Repeat(".", 60_000), "decryption"},
 	} {
 		for _, path := range []string{backchannel, "/authentiq/callback"} {
@@ -326,14 +327,14 @@ func TestRefreshesBringEncryptedTokensToo(t *testing.T) {
 	b := s.signedIn()
 	s.pass(clock, 6*time.Minute)
 	if !b.in(s) || s.refreshes() != 1 {
-		t.Errorf("%d refreshes\n%s", s.refreshes(), s.logged())
+		t.Errorf("%d refreshes\n%s", s.refreshes(), s.Logged())
 	}
-	if err := s.provider.SetEncryption(nil); err != nil {
+	if err := s.Provider.SetEncryption(nil); err != nil {
 		t.Fatal(err)
 	}
 	s.pass(clock, 6*time.Minute)
 	if b.in(s) {
-		t.Errorf("a refreshed token that is not encrypted is believed\n%s", s.logged())
+		t.Errorf("a refreshed token that is not encrypted is believed\n%s", s.Logged())
 	}
 }
 
@@ -342,23 +343,23 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 	unsigned := func(c *authentiqtest.Config) { c.SigningAlg = "none" }
 	t.Run("at sign-in and at a refresh, with a warning", func(t *testing.T) {
 		s, clock := refreshing(t, "---"+none, unsigned)
-		if !strings.Contains(s.logged(), "ID tokens are believed without a signature") {
+		if !strings.Contains(s.Logged(), "ID tokens are believed without a signature") {
 			t.Error("nobody was warned")
 		}
 		b := s.signedIn()
 		s.pass(clock, 6*time.Minute)
 		if !b.in(s) || s.refreshes() != 1 {
-			t.Errorf("%d refreshes\n%s", s.refreshes(), s.logged())
+			t.Errorf("%d refreshes\n%s", s.refreshes(), s.Logged())
 		}
 		// A refresh is held to the same.
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sub"] = authentiqtest.Bob }})
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sub"] = authentiqtest.Bob }})
 		s.pass(clock, 6*time.Minute)
 		if b.in(s) {
 			t.Error("a refresh made him somebody else")
 		}
 	})
 	t.Run("and nothing else is then", func(t *testing.T) {
-		s := newStreet(t, gate(none), unsigned)
+		s := newStreet(t, testrig.GateBlock(none), unsigned)
 		for _, row := range []misbehaviour{
 			{"signed by HS256", otherwise(t, s, "HS256", nil), badToken, "alg", "want none"},
 			{"signed by RS256", otherwise(t, s, "RS256", nil), badToken, "alg", "want none"},
@@ -373,12 +374,12 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 			{"with crit", otherwise(t, s, "none", map[string]any{"alg": "none", "crit": []string{"exp"}}), badToken, "header", ""},
 		} {
 			t.Run(row.name, func(t *testing.T) {
-				s.provider.SetHooks(row.hooks)
+				s.Provider.SetHooks(row.hooks)
 				b := newBrowser(t)
-				s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), row.status, row.check, row.why)
+				s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), row.status, row.check, row.why)
 			})
 		}
-		s.provider.SetHooks(authentiqtest.Hooks{})
+		s.Provider.SetHooks(authentiqtest.Hooks{})
 		b := s.signedIn()
 		for _, alg := range []string{"none", "HS256", "RS256"} {
 			token := s.logoutTokenAs(alg, nil, "", b.sid(s))
@@ -388,11 +389,11 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 		}
 	})
 	t.Run("not where a token request goes over plain http", func(t *testing.T) {
-		s := newStreet(t, gate(none), unsigned)
-		s.provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["token_endpoint"] = "http://op.example.com/token" }})
-		s.load("respond 204\n")
-		s.load(gate(none))
-		a := newBrowser(t).Step(s.url("/"))
+		s := newStreet(t, testrig.GateBlock(none), unsigned)
+		s.Provider.SetHooks(authentiqtest.Hooks{Discovery: func(doc map[string]any) { doc["token_endpoint"] = "http://op.example.com/token" }})
+		s.Load("respond 204\n")
+		s.Load(testrig.GateBlock(none))
+		a := newBrowser(t).Step(s.URL("/"))
 		if a.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("%d %.200s", a.StatusCode, a.Body)
 		}
@@ -403,13 +404,13 @@ func TestTokensThatNobodySignedAreBelievedOnlyWhereThatIsAskedFor(t *testing.T) 
 			if alg != "" {
 				options = "signing_alg " + alg
 			}
-			block := gate(options)
+			block := testrig.GateBlock(options)
 			if alg == "" { // whatever discovery says
 				block = flowSite("issuer ISSUER\nclient_id CLIENT\nclient_secret SECRET")
 			}
 			s := newStreet(t, block, unsigned)
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "alg", "want ")
+			s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "alg", "want ")
 		})
 	}
 }
@@ -421,7 +422,7 @@ func otherwise(t *testing.T, s *street, alg string, header map[string]any) authe
 		if err != nil {
 			t.Error(err)
 		}
-		token, err := s.provider.Sign(alg, header, payload)
+		token, err := s.Provider.Sign(alg, header, payload)
 		if err != nil {
 			t.Error(err)
 		}
@@ -443,7 +444,7 @@ func says(more func(c map[string]any)) authentiqtest.Hooks {
 
 func TestUserinfoMayBeSignedAndEncrypted(t *testing.T) {
 	for _, signing := range []string{"HS256", "RS256", "ES384", "PS256", "EdDSA"} {
-		s := newStreet(t, gate(needsUserinfo+"signing_alg "+signing+"\nencryption_key "+keyFile(t, newEC())), func(c *authentiqtest.Config) { c.SigningAlg = signing })
+		s := newStreet(t, testrig.GateBlock(needsUserinfo+"signing_alg "+signing+"\nencryption_key "+keyFile(t, newEC())), func(c *authentiqtest.Config) { c.SigningAlg = signing })
 		s.encrypts("ECDH-ES", "A128GCM")
 		for _, test := range []struct {
 			name, alg string
@@ -452,12 +453,12 @@ func TestUserinfoMayBeSignedAndEncrypted(t *testing.T) {
 			{"signed", signing, false}, {"signed and encrypted", signing, true}, {"encrypted", "", true}, {"in plain JSON", "", false},
 		} {
 			t.Run(signing+" "+test.name, func(t *testing.T) {
-				if err := s.provider.SetUserinfo(test.alg, test.encrypted); err != nil {
+				if err := s.Provider.SetUserinfo(test.alg, test.encrypted); err != nil {
 					t.Fatal(err)
 				}
-				s.provider.SetHooks(says(func(c map[string]any) { c["email"], c["name"] = "root@example.com", "Root" }))
-				got := s.signedIn().Get(s.url("/")).Seen(t)
-				if got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.Value(t, "X-Authentiq-Issuer") != s.issuer {
+				s.Provider.SetHooks(says(func(c map[string]any) { c["email"], c["name"] = "root@example.com", "Root" }))
+				got := s.signedIn().Get(s.URL("/")).Seen(t)
+				if got.Value(t, "X-Authentiq-Subject") != authentiqtest.Alice || got.Value(t, "X-Authentiq-Issuer") != s.Issuer {
 					t.Errorf("%q", owned(got))
 				}
 				// What the ID token says stays, however userinfo is signed.
@@ -471,7 +472,7 @@ func TestUserinfoMayBeSignedAndEncrypted(t *testing.T) {
 
 // Attack 83, and 63 to 68 once more: a signed answer is held to its signature.
 func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
-	s := newStreet(t, gate(needsUserinfo+"signing_alg RS256\nencryption_key "+keyFile(t, newEC())), func(c *authentiqtest.Config) { c.SigningAlg = "RS256" })
+	s := newStreet(t, testrig.GateBlock(needsUserinfo+"signing_alg RS256\nencryption_key "+keyFile(t, newEC())), func(c *authentiqtest.Config) { c.SigningAlg = "RS256" })
 	s.encrypts("ECDH-ES", "A128GCM")
 	ours := s.published().Keys[0]
 	claims := func(change func(c map[string]any)) authentiqtest.Hooks { return says(change) }
@@ -491,9 +492,9 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			sign := func() (string, error) { return s.provider.Sign(alg, header, payload) }
+			sign := func() (string, error) { return s.Provider.Sign(alg, header, payload) }
 			if key != nil {
-				sign = func() (string, error) { return s.provider.SignWith(key, alg, header, payload) }
+				sign = func() (string, error) { return s.Provider.SignWith(key, alg, header, payload) }
 			}
 			token, err := sign()
 			if err != nil {
@@ -502,8 +503,8 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 			return token
 		})
 	}
-	signed, sealed := func() error { return s.provider.SetUserinfo("RS256", false) }, func() error { return s.provider.SetUserinfo("RS256", true) }
-	alone := func() error { return s.provider.SetUserinfo("", true) }
+	signed, sealed := func() error { return s.Provider.SetUserinfo("RS256", false) }, func() error { return s.Provider.SetUserinfo("RS256", true) }
+	alone := func() error { return s.Provider.SetUserinfo("", true) }
 	for _, row := range []struct {
 		name  string
 		as    func() error
@@ -534,8 +535,8 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 			return h
 		}(), "the JWT: nonce"},
 		{"a logout token", signed, changed(func(string) string {
-			token, err := s.provider.Sign("RS256", nil, mustJSON(t, map[string]any{
-				"iss": s.issuer, "aud": s.client, "sub": authentiqtest.Alice, "department": "it", "iat": time.Now().Unix(), "exp": time.Now().Unix() + 60,
+			token, err := s.Provider.Sign("RS256", nil, mustJSON(t, map[string]any{
+				"iss": s.Issuer, "aud": s.ClientID, "sub": authentiqtest.Alice, "department": "it", "iat": time.Now().Unix(), "exp": time.Now().Unix() + 60,
 				"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
 			}))
 			if err != nil {
@@ -568,34 +569,34 @@ func TestUserinfoThatIsBadlySignedKeepsEverybodyOut(t *testing.T) {
 			if err := row.as(); err != nil {
 				t.Fatal(err)
 			}
-			s.provider.SetHooks(row.hooks)
+			s.Provider.SetHooks(row.hooks)
 			b := newBrowser(t)
-			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", row.why)
+			s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "userinfo", row.why)
 		})
 	}
 	t.Run("encrypted where there is no key", func(t *testing.T) {
-		s.load(gate(needsUserinfo + "signing_alg RS256"))
-		if err := s.provider.SetUserinfo("", true); err != nil {
+		s.Load(testrig.GateBlock(needsUserinfo + "signing_alg RS256"))
+		if err := s.Provider.SetUserinfo("", true); err != nil {
 			t.Fatal(err)
 		}
 		hooks, signed := says(nil), ""
 		hooks.Encrypted = func(inside string) string { signed = inside; return inside }
 		hooks.IDToken = func(string) string { return signed } // which is not encrypted then
-		s.provider.SetHooks(hooks)
+		s.Provider.SetHooks(hooks)
 		b := newBrowser(t)
-		s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", "no encryption_key")
+		s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "userinfo", "no encryption_key")
 	})
 	t.Run("where its keys can't be had", func(t *testing.T) {
-		if err := s.provider.SetEncryption(nil); err != nil {
+		if err := s.Provider.SetEncryption(nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.provider.SetUserinfo("RS256", false); err != nil {
+		if err := s.Provider.SetUserinfo("RS256", false); err != nil {
 			t.Fatal(err)
 		}
-		s.load(gate(needsUserinfo + "signing_alg RS256"))
-		s.provider.SetHooks(header(func(h map[string]any) { h["kid"] = "unknown" }))
+		s.Load(testrig.GateBlock(needsUserinfo + "signing_alg RS256"))
+		s.Provider.SetHooks(header(func(h map[string]any) { h["kid"] = "unknown" }))
 		b := newBrowser(t)
-		s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", "not known")
+		s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "userinfo", "not known")
 	})
 }
 
@@ -622,17 +623,17 @@ func TestUserinfosAlgorithmsAreThoseOfDiscovery(t *testing.T) {
 				doc["id_token_signing_alg_values_supported"] = []string{"RS256"}
 				doc["userinfo_signing_alg_values_supported"] = slices.Clone(test.listed)
 			}
-			s.provider.SetHooks(hooks)
-			if err := s.provider.SetUserinfo(test.alg, false); err != nil {
+			s.Provider.SetHooks(hooks)
+			if err := s.Provider.SetUserinfo(test.alg, false); err != nil {
 				t.Fatal(err)
 			}
 			s.flowRediscover(t, block)
 			b := newBrowser(t)
 			if test.taken {
-				b.Get(s.url("/")).Seen(t)
+				b.Get(s.URL("/")).Seen(t)
 				return
 			}
-			s.callbackRefused(t, b, b.ToCallback(s.url("/deep")), badToken, "userinfo", "the JWT: alg")
+			s.callbackRefused(t, b, b.ToCallback(s.URL("/deep")), badToken, "userinfo", "the JWT: alg")
 		})
 	}
 }
@@ -641,15 +642,15 @@ func TestUserinfosAlgorithmsAreThoseOfDiscovery(t *testing.T) {
 // believed ends the session.
 func TestARefreshHoldsUserinfoToItsSignature(t *testing.T) {
 	s, clock := refreshing(t, "---"+needsUserinfo+"signing_alg RS256", func(c *authentiqtest.Config) { c.SigningAlg, c.UserinfoSigningAlg = "RS256", "RS256" })
-	s.provider.SetHooks(says(nil))
+	s.Provider.SetHooks(says(nil))
 	b := s.signedIn()
 	s.pass(clock, 6*time.Minute)
 	if !b.in(s) || s.refreshes() != 1 {
-		t.Errorf("%d refreshes\n%s", s.refreshes(), s.logged())
+		t.Errorf("%d refreshes\n%s", s.refreshes(), s.Logged())
 	}
 	bad := says(nil)
 	bad.UserinfoJWT = func(c string) string { return c[:len(c)-8] + "AAAAAAAA" }
-	s.provider.SetHooks(bad)
+	s.Provider.SetHooks(bad)
 	s.pass(clock, 6*time.Minute)
 	if b.in(s) {
 		t.Error("the session goes on")

@@ -57,9 +57,9 @@ http://pass-staff.app.localhost:PORT {
 // modesStreet serves modes; matcher goes behind the directive's name.
 func modesStreet(t *testing.T, matcher string, options ...string) *street {
 	t.Helper()
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	s.loadWith("", strings.NewReplacer(
-		"GATE", "authentiq "+matcher+" {"+siteOptions+"session {\ndomain app.localhost\n}\n"+strings.Join(options, "\n")+"\nunauthenticated",
+		"GATE", "authentiq "+matcher+" {"+testrig.SiteOptions+"session {\ndomain app.localhost\n}\n"+strings.Join(options, "\n")+"\nunauthenticated",
 		"END", "}\nreverse_proxy UPSTREAM",
 	).Replace(modes))
 	return s
@@ -67,19 +67,19 @@ func modesStreet(t *testing.T, matcher string, options ...string) *street {
 
 // sessionAt signs in at host and returns the Cookie line of the session alone.
 func (s *street) sessionAt(host string) string {
-	s.t.Helper()
-	a := s.finish(s.raw(rawPage("/authentiq/sign-in", host)))
+	s.T.Helper()
+	a := s.finish(s.Raw(rawPage("/authentiq/sign-in", host)))
 	if a.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("signing in at %s: %d %.300s", host, a.StatusCode, a.Body)
+		s.T.Fatalf("signing in at %s: %d %.300s", host, a.StatusCode, a.Body)
 	}
 	var pairs []string
 	for _, c := range a.Cookies() {
-		if sessionName.MatchString(c.Name) && c.MaxAge >= 0 {
+		if testrig.SessionName.MatchString(c.Name) && c.MaxAge >= 0 {
 			pairs = append(pairs, c.Name+"="+c.Value)
 		}
 	}
 	if len(pairs) == 0 {
-		s.t.Fatalf("no session: %q", a.Header["Set-Cookie"])
+		s.T.Fatalf("no session: %q", a.Header["Set-Cookie"])
 	}
 	return "Cookie: " + strings.Join(pairs, "; ")
 }
@@ -87,14 +87,14 @@ func (s *street) sessionAt(host string) string {
 // ask sends a request byte for byte and reads the first answer to it, also one
 // without a body or a provisional one.
 func (s *street) ask(method, target, host string, header []string, body string) testrig.Answer {
-	s.t.Helper()
-	conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+	s.T.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+s.Port)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	lines := append([]string{method + " " + target + " HTTP/1.1", "Host: " + s.fill(host)}, header...)
+	lines := append([]string{method + " " + target + " HTTP/1.1", "Host: " + s.Fill(host)}, header...)
 	if body != "" {
 		lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
 	}
@@ -102,12 +102,12 @@ func (s *street) ask(method, target, host string, header []string, body string) 
 		lines = append(lines, "Connection: close")
 	}
 	if _, err := io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n"+body); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, &http.Request{Method: method})
 	if err != nil {
-		s.t.Fatalf("no answer to %s %.100q: %v", method, target, err)
+		s.T.Fatalf("no answer to %s %.100q: %v", method, target, err)
 	}
 	defer resp.Body.Close()
 	var text []byte
@@ -202,7 +202,7 @@ func refusedKind(t *testing.T, s *street, c asking, a testrig.Answer) string {
 	kind := fmt.Sprint(a.StatusCode)
 	switch a.StatusCode {
 	case http.StatusSeeOther:
-		if !strings.HasPrefix(a.Header.Get("Location"), s.provider.EndpointURL(authentiqtest.Authorize)+"?") {
+		if !strings.HasPrefix(a.Header.Get("Location"), s.Provider.EndpointURL(authentiqtest.Authorize)+"?") {
 			t.Errorf("Location %q", a.Header.Get("Location"))
 		}
 		return kind
@@ -268,25 +268,25 @@ func TestWithoutASessionEveryWayOfAskingGetsItsOwnAnswer(t *testing.T) {
 				continue // the first answer is the provisional one
 			}
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
-				s.t = t
-				hits := s.echo.Count()
+				s.T = t
+				hits := s.Echo.Count()
 				a := s.ask(c.method, "/deep?x=y", mode+".app.localhost:PORT", append(slices.Clone(c.header), forgedHere...), c.body)
 				if mode == "pass" {
 					s.passed(a, c, hits, "")
 					return
 				}
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				if kind := refusedKind(t, s, c, a); kind != want[mode][c.as] {
 					t.Errorf("%s, want %s: %.200s", kind, want[mode][c.as], a.Body)
 				}
 			})
 		}
 	}
-	s.t = t
-	if strings.Contains(s.logged(), theSecret) {
+	s.T = t
+	if strings.Contains(s.Logged(), theSecret) {
 		t.Error("the log has what a form was sent with")
 	}
-	for _, r := range s.provider.Requests(authentiqtest.Authorize) {
+	for _, r := range s.Provider.Requests(authentiqtest.Authorize) {
 		if strings.Contains(fmt.Sprint(r), theSecret) {
 			t.Error("the provider was sent a form's content")
 		}
@@ -296,54 +296,54 @@ func TestWithoutASessionEveryWayOfAskingGetsItsOwnAnswer(t *testing.T) {
 // passed fails the test unless the application was reached once and was told of
 // user, or of nobody.
 func (s *street) passed(a testrig.Answer, c asking, hits int, user string) {
-	s.t.Helper()
-	if c.method == "TRACE" && s.echo.Count() == hits {
+	s.T.Helper()
+	if c.method == "TRACE" && s.Echo.Count() == hits {
 		return // Go's transport sends no TRACE for reverse_proxy in some versions
 	}
-	if s.echo.Count() != hits+1 || a.StatusCode >= 300 && a.StatusCode != http.StatusContinue {
-		s.t.Fatalf("did not pass: %d, the upstream was asked %d times", a.StatusCode, s.echo.Count()-hits)
+	if s.Echo.Count() != hits+1 || a.StatusCode >= 300 && a.StatusCode != http.StatusContinue {
+		s.T.Fatalf("did not pass: %d, the upstream was asked %d times", a.StatusCode, s.Echo.Count()-hits)
 	}
-	last := s.echo.Latest()
+	last := s.Echo.Latest()
 	if last.Body != c.body {
-		s.t.Errorf("the upstream got the body %q", last.Body)
+		s.T.Errorf("the upstream got the body %q", last.Body)
 	}
 	owned := owned(last)
 	if user == "" && len(owned) > 0 {
-		s.t.Errorf("the upstream was told %q of somebody without a session", owned)
+		s.T.Errorf("the upstream was told %q of somebody without a session", owned)
 	}
-	if user != "" && last.Value(s.t, "X-Authentiq-Subject") != user {
-		s.t.Errorf("the upstream was told %q", owned)
+	if user != "" && last.Value(s.T, "X-Authentiq-Subject") != user {
+		s.T.Errorf("the upstream was told %q", owned)
 	}
 	for _, cookie := range last.Values("Cookie") {
 		if strings.Contains(cookie, "authentiq") {
-			s.t.Errorf("the upstream got our cookie")
+			s.T.Errorf("the upstream got our cookie")
 		}
 	}
 }
 
 func TestWithASessionEveryWayOfAskingReachesTheApplicationAsTheUser(t *testing.T) {
 	s := modesStreet(t, "")
-	session := s.sessionAt("signin.app.localhost:" + s.port)
+	session := s.sessionAt("signin.app.localhost:" + s.Port)
 	for _, c := range askings() {
 		for _, mode := range []string{"signin", "deny", "pass"} {
 			if slices.Contains(c.header, "Expect: 100-continue") {
 				continue // the first answer is the provisional one
 			}
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
-				s.t = t
-				hits := s.echo.Count()
+				s.T = t
+				hits := s.Echo.Count()
 				a := s.ask(c.method, "/deep?x=y", mode+".app.localhost:PORT", append(append(slices.Clone(c.header), session), forgedHere...), c.body)
 				s.passed(a, c, hits, authentiqtest.Alice)
 			})
 			t.Run(mode+"-staff/"+c.name, func(t *testing.T) {
-				s.t = t
-				hits := s.echo.Count()
+				s.T = t
+				hits := s.Echo.Count()
 				a := s.ask(c.method, "/deep?x=y", mode+"-staff.app.localhost:PORT", append(append(slices.Clone(c.header), session), forgedHere...), c.body)
 				if mode == "pass" { // whom the rules keep out is anonymous
 					s.passed(a, c, hits, "")
 					return
 				}
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				want := "403 page"
 				if c.as == asProgram {
 					want = "403 problem"
@@ -357,12 +357,12 @@ func TestWithASessionEveryWayOfAskingReachesTheApplicationAsTheUser(t *testing.T
 			})
 		}
 	}
-	s.t = t
+	s.T = t
 }
 
 func TestACookieThatOpensToNothingIsNobody(t *testing.T) {
 	s := modesStreet(t, "")
-	host := "signin.app.localhost:" + s.port
+	host := "signin.app.localhost:" + s.Port
 	session := s.sessionAt(host)
 	other := s.sessionAt(host)
 	pair := strings.TrimPrefix(session, "Cookie: ")
@@ -376,15 +376,15 @@ func TestACookieThatOpensToNothingIsNobody(t *testing.T) {
 	} {
 		for _, mode := range []string{"pass", "deny"} { // what is two sessions here ends both, so pass goes first
 			t.Run(mode+"/"+name, func(t *testing.T) {
-				s.t = t
-				hits := s.echo.Count()
+				s.T = t
+				hits := s.Echo.Count()
 				c := asking{method: "GET"}
 				a := s.ask("GET", "/", mode+".app.localhost:PORT", append([]string{line}, forgedHere...), "")
 				if mode == "pass" {
 					s.passed(a, c, hits, "")
 					return
 				}
-				s.denied(a, hits)
+				s.Denied(a, hits)
 				if a.StatusCode != http.StatusUnauthorized {
 					t.Errorf("%d", a.StatusCode)
 				}
@@ -396,34 +396,34 @@ func TestACookieThatOpensToNothingIsNobody(t *testing.T) {
 			})
 		}
 	}
-	s.t = t
+	s.T = t
 }
 
 func TestOnlyWhatMatchSelectsIsAskedForASession(t *testing.T) {
 	s := modesStreet(t, "/private*")
-	session := s.sessionAt("signin.app.localhost:" + s.port)
+	session := s.sessionAt("signin.app.localhost:" + s.Port)
 	for _, mode := range []string{"signin", "deny", "pass", "signin-staff", "deny-staff", "pass-staff"} {
 		for _, c := range askings() {
 			if slices.Contains(c.header, "Expect: 100-continue") {
 				continue
 			}
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
-				s.t = t
+				s.T = t
 				host := mode + ".app.localhost:PORT"
-				hits := s.echo.Count()
+				hits := s.Echo.Count()
 				a := s.ask(c.method, "/public?x=y", host, append(append(slices.Clone(c.header), session), forgedHere...), c.body)
 				s.passed(a, c, hits, "")
-				hits = s.echo.Count()
+				hits = s.Echo.Count()
 				a = s.ask(c.method, "/private?x=y", host, append(slices.Clone(c.header), forgedHere...), c.body)
 				if strings.HasPrefix(mode, "pass") {
 					s.passed(a, c, hits, "")
 					return
 				}
-				s.denied(a, hits)
+				s.Denied(a, hits)
 			})
 		}
 	}
-	s.t = t
+	s.T = t
 }
 
 // A problem document is the same for everybody: it says nothing of who asked.

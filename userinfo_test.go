@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // apart has the provider tell some claims at userinfo alone.
@@ -30,7 +31,7 @@ func numbered(t *testing.T, block string, change ...func(*authentiqtest.Config))
 	t.Helper()
 	users := authentiqtest.DemoUsers()
 	users[0].Claims["employee_number"] = "4711"
-	return newStreet(t, strings.ReplaceAll(block, "COMMON", strings.Replace(siteOptions, "scope         aq:name email phone address aq:location", "", 1)+withNumber),
+	return newStreet(t, strings.ReplaceAll(block, "COMMON", strings.Replace(testrig.SiteOptions, "scope         aq:name email phone address aq:location", "", 1)+withNumber),
 		append(change, func(c *authentiqtest.Config) { c.Users = users })...)
 }
 
@@ -53,13 +54,13 @@ func TestUserinfoIsAskedWhenItIsWanted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := numbered(t, "authentiq {COMMON"+test.options+"\n}\nreverse_proxy UPSTREAM")
 			if test.elsewhere {
-				s.provider.SetHooks(apart("employee_number"))
+				s.Provider.SetHooks(apart("employee_number"))
 			}
-			a := newBrowser(t).Get(s.url("/"))
+			a := newBrowser(t).Get(s.URL("/"))
 			if a.StatusCode != test.status {
 				t.Fatalf("%d, want %d: %.500s", a.StatusCode, test.status, a.Body)
 			}
-			if n := s.flowAsked(authentiqtest.Userinfo); n != test.asked {
+			if n := s.Asked(authentiqtest.Userinfo); n != test.asked {
 				t.Errorf("asked %d times, want %d", n, test.asked)
 			}
 			if test.status == 200 {
@@ -101,17 +102,17 @@ func TestUserinfoThatIsAskedAlwaysHasToAnswerAsItShould(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStreet(t, "respond nothing")
-			s.provider.SetHooks(hooks)
-			s.load(gate("userinfo always"))
-			hits := s.echo.Count()
-			a := newBrowser(t).Get(s.url("/"))
+			s.Provider.SetHooks(hooks)
+			s.Load(testrig.GateBlock("userinfo always"))
+			hits := s.Echo.Count()
+			a := newBrowser(t).Get(s.URL("/"))
 			if a.StatusCode != http.StatusServiceUnavailable {
-				s.denied(a, hits)
+				s.Denied(a, hits)
 			}
-			if a.StatusCode/100 != 5 || s.echo.Count() != hits {
+			if a.StatusCode/100 != 5 || s.Echo.Count() != hits {
 				t.Errorf("%d", a.StatusCode)
 			}
-			if refused := s.events(eventRefused); len(refused) != 1 || refused[0]["check"] != "userinfo" {
+			if refused := s.Events(eventRefused); len(refused) != 1 || refused[0]["check"] != "userinfo" {
 				t.Errorf("the log has %v", refused)
 			}
 		})
@@ -120,13 +121,13 @@ func TestUserinfoThatIsAskedAlwaysHasToAnswerAsItShould(t *testing.T) {
 
 // Attack 83: what is signed wins, whatever userinfo says besides.
 func TestUserinfoThatIsAskedAlwaysOverrulesNothing(t *testing.T) {
-	s := newStreet(t, gate("userinfo always\nrequire email alice@example.com\nsession_endpoint full"))
-	s.provider.SetHooks(authentiqtest.Hooks{Userinfo: func(m map[string]any) {
+	s := newStreet(t, testrig.GateBlock("userinfo always\nrequire email alice@example.com\nsession_endpoint full"))
+	s.Provider.SetHooks(authentiqtest.Hooks{Userinfo: func(m map[string]any) {
 		m["email"], m["email_verified"], m["sid"], m["iss"], m["acr"], m["name"] = "boss@example.com", true, "other", "https://evil.example", "gold", "Mallory"
 		m["address"] = map[string]any{"country": "Nowhere"}
 		m["nickname"] = nil
 	}})
-	got := s.signedIn().Get(s.url("/"))
+	got := s.signedIn().Get(s.URL("/"))
 	for _, evil := range []string{"boss@example.com", "other", "evil", "gold", "Mallory", "Nowhere"} {
 		if strings.Contains(got.Body, evil) {
 			t.Errorf("%s came through: %s", evil, got.Body)
@@ -153,9 +154,9 @@ func TestEachGateGetsItsUserinfo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := numbered(t, "authentiq /app/* {COMMON"+test.first+"\n}\nauthentiq /admin/* {COMMON"+test.second+"\n}\nreverse_proxy UPSTREAM")
-			s.provider.SetHooks(apart("employee_number"))
-			got := newBrowser(t).Get(s.url(test.path)).Seen(t)
-			if n := s.flowAsked(authentiqtest.Userinfo); n != test.asked {
+			s.Provider.SetHooks(apart("employee_number"))
+			got := newBrowser(t).Get(s.URL(test.path)).Seen(t)
+			if n := s.Asked(authentiqtest.Userinfo); n != test.asked {
 				t.Errorf("asked %d times, want %d", n, test.asked)
 			}
 			if number := strings.Join(got.Values("X-Number"), " "); number != test.number {
@@ -184,9 +185,9 @@ func TestARecheckAsksUserinfoWhenItIsWanted(t *testing.T) {
 			s := numbered(t, "authentiq {COMMON"+test.options+"\nsession {\nrefresh on\n}\n}\nreverse_proxy UPSTREAM", func(c *authentiqtest.Config) { c.RefreshTokens, c.Now = true, clock.now })
 			s.pass(clock, 0)
 			hooks := apart("employee_number")
-			s.provider.SetHooks(hooks)
+			s.Provider.SetHooks(hooks)
 			b := s.signedIn()
-			if n := s.flowAsked(authentiqtest.Userinfo); n != test.signIn {
+			if n := s.Asked(authentiqtest.Userinfo); n != test.signIn {
 				t.Errorf("the sign-in asked %d times, want %d", n, test.signIn)
 			}
 			hooks.Userinfo = func(m map[string]any) { m["employee_number"] = "0815" }
@@ -195,13 +196,13 @@ func TestARecheckAsksUserinfoWhenItIsWanted(t *testing.T) {
 					delete(m, "id_token")
 				}
 			}
-			s.provider.SetHooks(hooks)
+			s.Provider.SetHooks(hooks)
 			s.pass(clock, 6*time.Minute)
-			got := b.Get(s.url("/")).Seen(t)
+			got := b.Get(s.URL("/")).Seen(t)
 			if s.refreshes() != 1 {
 				t.Fatalf("%d refreshes", s.refreshes())
 			}
-			if n := s.flowAsked(authentiqtest.Userinfo); n != test.recheck {
+			if n := s.Asked(authentiqtest.Userinfo); n != test.recheck {
 				t.Errorf("asked %d times, want %d", n, test.recheck)
 			}
 			if number := strings.Join(got.Values("X-Number"), " "); number != test.number {

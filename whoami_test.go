@@ -26,9 +26,9 @@ func whoamiGet(t *testing.T, b *browser, address string, header ...string) testr
 }
 
 func TestASessionIsToldAsTheAuthHash(t *testing.T) {
-	s := newStreet(t, gate("session_endpoint full"))
+	s := newStreet(t, testrig.GateBlock("session_endpoint full"))
 	sid := ""
-	s.provider.SetHooks(authentiqtest.Hooks{
+	s.Provider.SetHooks(authentiqtest.Hooks{
 		IDTokenClaims: func(c map[string]any) { sid = fmt.Sprint(c["sid"]) },
 		IDTokenPayload: func(p []byte) []byte {
 			return []byte(strings.NewReplacer(`"latitude":43.6591`, `"latitude":43.65910`, `"speed":0`, `"speed":0.0`, `"accuracy":12`, `"accuracy":1.2E+1`).Replace(string(p)))
@@ -38,7 +38,7 @@ func TestASessionIsToldAsTheAuthHash(t *testing.T) {
 		`"info":{"email":"alice@example.com","first_name":"Alice","geolocation":{"accuracy":1.2E+1,"address":{"country":"United States","formatted":"1 Commercial Street\nPortland, Maine 04101\nUnited States","locality":"Portland","postal_code":"04101","state":"Maine","street_address":"1 Commercial Street"},` +
 		`"altitude":19.5,"latitude":43.65910,"longitude":-70.2568,"speed":0.0},"last_name":"Whitfield","location":{"country":"United States","formatted":"12 Harbor Lane\nPortland, Maine 04101\nUnited States","locality":"Portland","postal_code":"04101","state":"Maine","street_address":"12 Harbor Lane"},` +
 		`"name":"Alice Jane Whitfield","phone":"+12075550142"},"provider":"authentiq","sid":"SID","uid":"` + authentiqtest.Alice + `"}`
-	a := whoamiGet(t, s.signedIn(), s.url("/authentiq/session"))
+	a := whoamiGet(t, s.signedIn(), s.URL("/authentiq/session"))
 	if want := strings.Replace(alice, "SID", sid, 1); a.StatusCode != http.StatusOK || a.Body != want {
 		t.Errorf("%d\n%s, want\n%s", a.StatusCode, a.Body, want)
 	}
@@ -52,8 +52,8 @@ func TestASessionIsToldAsTheAuthHash(t *testing.T) {
 
 	// Of Bob: letters that are not ASCII, a region, a hyphen in the locale, and
 	// no name for what was not shared.
-	s.provider.SignInAs(authentiqtest.Bob, "phone")
-	a = whoamiGet(t, s.signedIn(), s.url("/authentiq/session"))
+	s.Provider.SignInAs(authentiqtest.Bob, "phone")
+	a = whoamiGet(t, s.signedIn(), s.URL("/authentiq/session"))
 	var bob struct {
 		Info, Extra map[string]any
 	}
@@ -77,31 +77,31 @@ func TestASessionIsToldAsTheAuthHash(t *testing.T) {
 
 func TestASessionTellsLittleByDefaultAndNothingWhenOff(t *testing.T) {
 	for _, options := range []string{"", "session_endpoint basic"} {
-		s := newStreet(t, gate(options))
-		s.provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sid"] = "the-sid"; c["name"] = "</script><b>é" }})
-		a := whoamiGet(t, s.signedIn(), s.url("/authentiq/session"))
+		s := newStreet(t, testrig.GateBlock(options))
+		s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["sid"] = "the-sid"; c["name"] = "</script><b>é" }})
+		a := whoamiGet(t, s.signedIn(), s.URL("/authentiq/session"))
 		if want := `{"locale":"en_US","name":"\u003c/script\u003e\u003cb\u003eé","sid":"the-sid","uid":"` + authentiqtest.Alice + `"}`; a.StatusCode != http.StatusOK || a.Body != want {
 			t.Errorf("%q: %d %s, want %s", options, a.StatusCode, a.Body, want)
 		}
 	}
-	s := newStreet(t, gate("session_endpoint off"))
+	s := newStreet(t, testrig.GateBlock("session_endpoint off"))
 	b := s.signedIn()
-	hits := s.echo.Count()
-	if a := whoamiGet(t, b, s.url("/authentiq/session")); a.StatusCode != http.StatusNotFound || s.echo.Count() != hits || strings.Contains(a.Body, authentiqtest.Alice) {
+	hits := s.Echo.Count()
+	if a := whoamiGet(t, b, s.URL("/authentiq/session")); a.StatusCode != http.StatusNotFound || s.Echo.Count() != hits || strings.Contains(a.Body, authentiqtest.Alice) {
 		t.Errorf("off: %d %s", a.StatusCode, a.Body)
 	}
 }
 
 func TestWhoIsNotSignedInGetsAProblemAndNoCookie(t *testing.T) {
 	for _, unauthenticated := range []string{"sign_in", "deny", "pass"} {
-		s := newStreet(t, gate("unauthenticated "+unauthenticated))
+		s := newStreet(t, testrig.GateBlock("unauthenticated "+unauthenticated))
 		for name, cookie := range map[string]string{"nothing": "", "junk": "authentiq=AAAA", "two": "authentiq=AAAA; authentiq=BBBB; authentiq_0=20AAAA; authentiq-login-0=x; authentiq-hint=x"} {
 			for _, page := range []bool{false, true} {
 				var a testrig.Answer
 				if page { // somebody who opens it in a tab gets the same
-					a = newBrowser(t).Step(s.url("/authentiq/session"), "Cookie", cookie)
+					a = newBrowser(t).Step(s.URL("/authentiq/session"), "Cookie", cookie)
 				} else {
-					a = whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", cookie)
+					a = whoamiGet(t, newBrowser(t), s.URL("/authentiq/session"), "Cookie", cookie)
 				}
 				var problem map[string]any
 				if err := json.Unmarshal([]byte(a.Body), &problem); err != nil || problem["status"] != 401.0 || problem["sign_in"] != "/authentiq/sign-in" || problem["type"] != "about:blank" {
@@ -118,46 +118,46 @@ func TestWhoIsNotSignedInGetsAProblemAndNoCookie(t *testing.T) {
 
 func TestASessionIsToldOnlyWhereTheGateWouldLetItPass(t *testing.T) {
 	keys := "\nsession {\nkeys " + sessionKey() + "\n}"
-	s := newStreet(t, gate("session_endpoint full"+keys))
+	s := newStreet(t, testrig.GateBlock("session_endpoint full"+keys))
 	b := s.signedIn()
-	kept := b.CookieHeader(s.url("/"))
+	kept := b.CookieHeader(s.URL("/"))
 	for _, rules := range []string{"require email *@example.org", "require groups staff", "unauthenticated pass\nrequire email *@example.org"} {
-		answersLoad(t, s, gate("session_endpoint full\n"+rules+keys), b)
-		a := whoamiGet(t, b, s.url("/authentiq/session"))
+		answersLoad(t, s, testrig.GateBlock("session_endpoint full\n"+rules+keys), b)
+		a := whoamiGet(t, b, s.URL("/authentiq/session"))
 		var problem map[string]any
 		_ = json.Unmarshal([]byte(a.Body), &problem)
 		if a.StatusCode != http.StatusForbidden || strings.Contains(a.Body, authentiqtest.Alice) || strings.Contains(a.Body, "example.com") || problem["status"] != 403.0 || !strings.HasSuffix(fmt.Sprint(problem["detail"]), ".") || len(a.Cookies()) > 0 {
 			t.Errorf("%s: %d %s", rules, a.StatusCode, a.Body)
 		}
 	}
-	answersLoad(t, s, strings.Replace(gate(keys), " email ", " email~rs ", 1), b)
-	if a := whoamiGet(t, b, s.url("/authentiq/session")); a.StatusCode != http.StatusOK {
+	answersLoad(t, s, strings.Replace(testrig.GateBlock(keys), " email ", " email~rs ", 1), b)
+	if a := whoamiGet(t, b, s.URL("/authentiq/session")); a.StatusCode != http.StatusOK {
 		t.Errorf("%d %s", a.StatusCode, a.Body)
 	}
 	// Whoever the gate does not know, it does not know either.
 	s.setClock(time.Now().Add(defaultLifetime + time.Second))
-	if a := whoamiGet(t, b, s.url("/authentiq/session")); a.StatusCode != http.StatusUnauthorized {
+	if a := whoamiGet(t, b, s.URL("/authentiq/session")); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("expired: %d", a.StatusCode)
 	}
-	answersLoad(t, s, gate(keys), b)
+	answersLoad(t, s, testrig.GateBlock(keys), b)
 	other := s.signedIn()
-	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", kept+"; "+other.CookieHeader(s.url("/"))); a.StatusCode != http.StatusUnauthorized || len(a.Cookies()) > 0 {
+	if a := whoamiGet(t, newBrowser(t), s.URL("/authentiq/session"), "Cookie", kept+"; "+other.CookieHeader(s.URL("/"))); a.StatusCode != http.StatusUnauthorized || len(a.Cookies()) > 0 {
 		t.Errorf("two sessions: %d %q", a.StatusCode, a.Header)
 	}
-	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "X-Authentiq-Subject", "admin", "Remote-User", "admin"); a.StatusCode != http.StatusUnauthorized {
+	if a := whoamiGet(t, newBrowser(t), s.URL("/authentiq/session"), "X-Authentiq-Subject", "admin", "Remote-User", "admin"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("forged headers: %d", a.StatusCode)
 	}
-	b.Post(s.url("/authentiq/sign-out"))
-	if a := whoamiGet(t, newBrowser(t), s.url("/authentiq/session"), "Cookie", kept); a.StatusCode != http.StatusUnauthorized {
+	b.Post(s.URL("/authentiq/sign-out"))
+	if a := whoamiGet(t, newBrowser(t), s.URL("/authentiq/session"), "Cookie", kept); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("signed out: %d", a.StatusCode)
 	}
 }
 
 func TestASessionIsOnlyRead(t *testing.T) {
-	s := newStreet(t, gate(""))
+	s := newStreet(t, testrig.GateBlock(""))
 	b := s.signedIn()
-	hits, before := s.echo.Count(), b.CookieHeader(s.url("/authentiq/session"))
-	full := whoamiGet(t, b, s.url("/authentiq/session"))
+	hits, before := s.Echo.Count(), b.CookieHeader(s.URL("/authentiq/session"))
+	full := whoamiGet(t, b, s.URL("/authentiq/session"))
 	for _, test := range []struct {
 		method string
 		status int
@@ -168,7 +168,7 @@ func TestASessionIsOnlyRead(t *testing.T) {
 		{http.MethodPut, http.StatusMethodNotAllowed},
 		{http.MethodDelete, http.StatusMethodNotAllowed},
 	} {
-		req := testrig.PageRequest(t, s.url("/authentiq/session"), "Origin", "https://evil.example", "Access-Control-Request-Method", "GET", "X-HTTP-Method-Override", "GET")
+		req := testrig.PageRequest(t, s.URL("/authentiq/session"), "Origin", "https://evil.example", "Access-Control-Request-Method", "GET", "X-HTTP-Method-Override", "GET")
 		req.Method = test.method
 		a := b.Do(req)
 		if a.StatusCode != test.status || a.Body != "" || len(a.Cookies()) > 0 || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Access-Control-Allow-Origin") != "" || test.status == http.StatusMethodNotAllowed && a.Header.Get("Allow") != "GET, HEAD" {
@@ -178,7 +178,7 @@ func TestASessionIsOnlyRead(t *testing.T) {
 			t.Errorf("HEAD: %q", a.Header)
 		}
 	}
-	if s.echo.Count() != hits || b.CookieHeader(s.url("/authentiq/session")) != before || len(full.Cookies()) > 0 {
+	if s.Echo.Count() != hits || b.CookieHeader(s.URL("/authentiq/session")) != before || len(full.Cookies()) > 0 {
 		t.Error("something changed")
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package authentiq
+package browsertest
 
 // browser_ways_test.go walks with Chromium through the page that hands a response
 // over: which cookies come along with another site's form, what stays in the address
@@ -38,6 +38,9 @@ func (b *tab) remembers() {
 	}
 }
 
+// hybrid has an ID token come with the code.
+const hybrid = "response_type code id_token\nsigning_alg RS256\n"
+
 func walkFormPost(t *testing.T, c *chromium) {
 	for name, options := range map[string]string{
 		"lax": "response_mode form_post", "strict": "response_mode form_post\nsession {\nsame_site strict\n}", "hybrid": hybrid + "response_mode form_post",
@@ -55,10 +58,10 @@ func walkFormPost(t *testing.T, c *chromium) {
 			b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
 			b.remembers()
 			// The session of before ends, though that form came without it.
-			asked := len(s.events(eventSignOut))
+			asked := len(s.Events("signed out"))
 			b.open(s.web("app", "/authentiq/sign-in?return_to=/anew"))
 			b.sees(s.web("app", "/anew"), http.StatusOK, asAlice)
-			if ended := s.events(eventSignOut); len(ended) != asked+1 || ended[asked]["reason"] != "signed in anew" {
+			if ended := s.Events("signed out"); len(ended) != asked+1 || ended[asked]["reason"] != "signed in anew" {
 				t.Errorf("ended: %v", ended[asked:])
 			}
 			b.open(s.web("app", "/next"))
@@ -71,7 +74,7 @@ func walkFormPost(t *testing.T, c *chromium) {
 // walkWaysDomain ends at another host than the callback: what the policy of a page
 // says of its forms, Chromium holds against every redirect after them.
 func walkWaysDomain(t *testing.T, c *chromium) {
-	for _, mode := range []string{modeFormPost, modeFragment} {
+	for _, mode := range []string{"form_post", "fragment"} {
 		s := c.street(t, wayWebSite("response_mode "+mode+"\ncallback_url https://app.example.test:PORT/authentiq/callback\nsession {\ndomain example.test\n}"), signsInByRS256)
 		b := c.window(t)
 		b.open(s.web("wiki", "/one?x=1"))
@@ -100,14 +103,14 @@ func walkFragmentResponse(t *testing.T, c *chromium) {
 			b.sees(s.web("app", "/anew"), http.StatusOK, asAlice)
 			b.remembers()
 			// What goes wrong leaves its page at an address without a code.
-			s.provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["id_token"] = "broken" }})
+			s.Provider.SetHooks(authentiqtest.Hooks{TokenResponse: func(m map[string]any) { m["id_token"] = "broken" }})
 			b.open(s.web("app", "/authentiq/sign-in?return_to=/again"))
 			b.sees(s.web("app", "/authentiq/callback"), http.StatusBadGateway, "Sign-in did not work")
 			if at := b.look().URL; at != s.web("app", "/authentiq/callback") {
 				t.Errorf("the address bar has %s", at)
 			}
 			b.remembers()
-			s.provider.SetHooks(authentiqtest.Hooks{})
+			s.Provider.SetHooks(authentiqtest.Hooks{})
 			b.press("Sign in again")
 			b.sees(s.web("app", "/again"), http.StatusOK, asAlice)
 			b.leavesAndCancels(s)
@@ -125,7 +128,7 @@ func walkFragmentAttacks(t *testing.T, c *chromium) {
 	b.open(s.web("app", "/mine"))
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(s.web("app", "/mine"), http.StatusOK, asAlice)
-	redeemed := s.flowAsked(authentiqtest.Token)
+	redeemed := s.Asked(authentiqtest.Token)
 
 	// Nothing in it: a page, which stays.
 	b.open(callback)
@@ -147,15 +150,15 @@ func walkFragmentAttacks(t *testing.T, c *chromium) {
 	b.open(callback + "#state=x&x=" + strings.Repeat("x", 1<<20))
 	b.sees(callback, http.StatusBadRequest, "Sign-in did not work")
 	// In a frame it is not shown, and sends nothing.
-	refused := len(s.events(eventRefused))
-	b.open("https://framing.test:" + s.port + "/")
-	b.sees("https://framing.test:"+s.port+"/", http.StatusOK, "Framing")
-	if s.flowAsked(authentiqtest.Token) != redeemed {
+	refused := len(s.Events("sign-in refused"))
+	b.open("https://framing.test:" + s.Port + "/")
+	b.sees("https://framing.test:"+s.Port+"/", http.StatusOK, "Framing")
+	if s.Asked(authentiqtest.Token) != redeemed {
 		t.Error("a code was redeemed")
 	}
 	// He is still who he was.
 	defer func() {
-		if now := len(s.events(eventRefused)); now != refused {
+		if now := len(s.Events("sign-in refused")); now != refused {
 			t.Errorf("the frame has sent something: %d", now-refused)
 		}
 	}()

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package authentiq
+package browsertest
 
 // browser_test.go walks with Chromium over https: what only a browser decides,
 // which cookies it takes and sends, what it shows again, what it blocks.
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
@@ -155,10 +156,10 @@ func walkStalePages(t *testing.T, c *chromium) {
 	late := c.window(t, refused)
 	late.open(s.web("app", "/late?x=1"))
 	late.atProvider(s)
-	s.setClock(time.Now().Add(loginLifetime + time.Minute))
+	s.setClock(time.Now().Add(11 * time.Minute))
 	late.signIn(s, authentiqtest.Alice)
 	late.sees(callback, http.StatusBadRequest, "The sign-in took too long")
-	s.app().now.fake.Store(nil)
+	s.clock().Set(nil)
 	late.press("Sign in again")
 	late.sees(s.web("app", "/late?x=1"), http.StatusOK, asAlice)
 
@@ -207,11 +208,11 @@ func walkBackReturned(t *testing.T, c *chromium) {
 				b.sees(s.web("app", path), http.StatusOK, asAlice)
 				b.press("Leave")
 				b.sees(s.web("app", "/public/bye?x=1"), http.StatusOK, nobody)
-				b.forget(s.provider.EndpointURL(authentiqtest.Authorize)) // or it lets people in again at once
+				b.forget(s.Provider.EndpointURL(authentiqtest.Authorize)) // or it lets people in again at once
 				b.back(1)
 				b.atProvider(s)
 			}
-			if out := s.flowAsked(authentiqtest.EndSession) > 0; out != (hooks.Discovery == nil) {
+			if out := s.Asked(authentiqtest.EndSession) > 0; out != (hooks.Discovery == nil) {
 				t.Errorf("the provider was asked to sign out: %t", out)
 			}
 		})
@@ -273,7 +274,7 @@ func walkScripts(t *testing.T, c *chromium) {
 	b.open(live)
 	b.sees(live, http.StatusOK, nobody, "fetch 401 application/problem+json basic false", `"sign_in":"/authentiq/sign-in"`, "socket refused")
 	testrig.Await(t, "the access log tells of the socket", func() bool {
-		return slices.ContainsFunc(s.events("handled request"), func(e map[string]any) bool {
+		return slices.ContainsFunc(s.Events("handled request"), func(e map[string]any) bool {
 			request, _ := e["request"].(map[string]any)
 			return request["uri"] == "/socket" && e["status"] == float64(http.StatusUnauthorized)
 		})
@@ -303,7 +304,7 @@ func walkCookies(t *testing.T, c *chromium) {
 	b.open(home)
 	b.atProvider(s)
 	login := b.cookies(endpoint)
-	if got := named(login); len(login) != 1 || !strings.HasPrefix(got, hostCookie+loginInfix) {
+	if got := named(login); len(login) != 1 || !strings.HasPrefix(got, "__Host-authentiq-login-") {
 		t.Errorf("on the way there are %s", got)
 	}
 	b.signIn(s, authentiqtest.Alice)
@@ -314,9 +315,9 @@ func walkCookies(t *testing.T, c *chromium) {
 	}
 	for _, c := range slices.Concat(login, after) {
 		path := "/"
-		if c.Name == securePrefix+plainCookie+hintSuffix {
+		if c.Name == "__Secure-authentiq-hint" {
 			path = "/authentiq"
-		} else if !strings.HasPrefix(c.Name, hostCookie) {
+		} else if !strings.HasPrefix(c.Name, "__Host-authentiq") {
 			t.Errorf("a cookie %s", c.Name)
 		}
 		if !c.HTTPOnly || !c.Secure || c.SameSite != network.CookieSameSiteLax || c.Path != path || c.Domain != "app.example.test" || c.Session {
@@ -342,24 +343,24 @@ func walkStrict(t *testing.T, c *chromium) {
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
 	for _, c := range b.cookies(s.web("app", "/")) {
-		if want := map[string]network.CookieSameSite{hostCookie: network.CookieSameSiteStrict, hostCookie + whoSuffix: network.CookieSameSiteLax}[c.Name]; c.SameSite != want {
+		if want := map[string]network.CookieSameSite{"__Host-authentiq": network.CookieSameSiteStrict, "__Host-authentiq-who": network.CookieSameSiteLax}[c.Name]; c.SameSite != want {
 			t.Errorf("%s: SameSite %s, want %q", c.Name, c.SameSite, want)
 		}
 	}
 	// The link comes without the session. The provider knows who it is, so that
 	// one more round through it asks nobody anything.
-	s.provider.ResetRequests()
+	s.Provider.ResetRequests()
 	b.open(s.elsewhere())
 	b.press("/reports/9?x=1")
 	b.sees(s.web("app", "/reports/9?x=1"), http.StatusOK, asAlice)
-	if n := s.flowAsked(authentiqtest.Authorize); n != 1 {
+	if n := s.Asked(authentiqtest.Authorize); n != 1 {
 		t.Errorf("the link led to the provider %d times, want once", n)
 	}
 	b.reload()
 	b.sees(s.web("app", "/reports/9?x=1"), http.StatusOK, asAlice)
 	b.press("Sign out")
 	b.signedOut(s, "app")
-	if n := s.flowAsked(authentiqtest.Authorize); n != 1 {
+	if n := s.Asked(authentiqtest.Authorize); n != 1 {
 		t.Errorf("the session did not serve: %d requests", n)
 	}
 }
@@ -371,10 +372,10 @@ func walkDomain(t *testing.T, c *chromium) {
 		b.open(s.web(hosts[0], "/one?x=1"))
 		b.signIn(s, authentiqtest.Alice)
 		b.sees(s.web(hosts[0], "/one?x=1"), http.StatusOK, asAlice)
-		asked := s.flowAsked(authentiqtest.Authorize)
+		asked := s.Asked(authentiqtest.Authorize)
 		b.open(s.web(hosts[1], "/two"))
 		b.sees(s.web(hosts[1], "/two"), http.StatusOK, asAlice)
-		if s.flowAsked(authentiqtest.Authorize) != asked {
+		if s.Asked(authentiqtest.Authorize) != asked {
 			t.Errorf("%s asked the provider again", hosts[1])
 		}
 		b.press("Sign out")
@@ -471,7 +472,7 @@ func walkShareCustom(t *testing.T, c *chromium) {
 	s := c.street(t, strings.NewReplacer("dialect       authentiq", "dialect oidc\nsigning_alg HS256", "scope         aq:name email phone address aq:location", "scope profile staff~r\nscope_claims staff employee_number").Replace(webSite("")))
 	users := authentiqtest.DemoUsers()
 	users[0].Claims["employee_number"] = "4711"
-	if err := s.provider.SetUsers(users); err != nil {
+	if err := s.Provider.SetUsers(users); err != nil {
 		t.Fatal(err)
 	}
 	b := c.window(t, "status of 403")
@@ -491,7 +492,7 @@ func walkOneClick(t *testing.T, c *chromium) {
 	b := c.window(t)
 	phone := func() {
 		t.Helper()
-		b.sees(s.provider.EndpointURL(authentiqtest.Authorize), http.StatusOK, "Look at your phone", "Alice Whitfield")
+		b.sees(s.Provider.EndpointURL(authentiqtest.Authorize), http.StatusOK, "Look at your phone", "Alice Whitfield")
 	}
 	b.open(s.web("app", "/reports/7?x=1"))
 	b.signIn(s, authentiqtest.Alice)
@@ -500,24 +501,24 @@ func walkOneClick(t *testing.T, c *chromium) {
 	// The provider says that he has signed out, and has forgotten this browser: it goes
 	// by the hint alone.
 	for i := range 2 {
-		token, err := s.provider.LogoutToken(authentiqtest.Alice, "")
+		token, err := s.Provider.LogoutToken(authentiqtest.Alice, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		over := time.Now().Unix() // what begins in its second ends with it
 		b.script(fmt.Sprintf(`fetch("/authentiq/backchannel-logout", {method: "POST", body: new URLSearchParams({logout_token: %q})}); ""`, token))
-		testrig.Await(t, "he is signed out", func() bool { return len(s.events(eventRemoteSignOut)) > i })
+		testrig.Await(t, "he is signed out", func() bool { return len(s.Events("signed out remotely")) > i })
 		testrig.Await(t, "the second is over", func() bool { return time.Now().Unix() > over })
-		b.forget(s.provider.EndpointURL(authentiqtest.Authorize))
+		b.forget(s.Provider.EndpointURL(authentiqtest.Authorize))
 		b.open(s.web("app", "/reports/8?x=1"))
 		phone()
 		b.press("Confirm on the phone")
 		b.sees(s.web("app", "/reports/8?x=1"), http.StatusOK, asAlice)
 	}
 	// The browser has dropped the session, its time being over.
-	b.forget(s.provider.EndpointURL(authentiqtest.Authorize))
+	b.forget(s.Provider.EndpointURL(authentiqtest.Authorize))
 	for _, c := range b.cookies(s.web("app", "/")) {
-		if c.Name == hostCookie {
+		if c.Name == "__Host-authentiq" {
 			call(b, network.DeleteCookies, network.DeleteCookiesParams{Name: c.Name, URL: s.web("app", "/")})
 		}
 	}
@@ -555,11 +556,11 @@ func walkInitiated(t *testing.T, c *chromium) {
 		b.press(way)
 		b.signIn(s, authentiqtest.Alice)
 		b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
-		asked := s.flowAsked(authentiqtest.Authorize)
+		asked := s.Asked(authentiqtest.Authorize)
 		b.open(s.elsewhere())
 		b.press(way)
 		b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
-		if s.flowAsked(authentiqtest.Authorize) != asked {
+		if s.Asked(authentiqtest.Authorize) != asked {
 			t.Errorf("%s: who was signed in was sent to the provider", way)
 		}
 	}
@@ -568,7 +569,11 @@ func walkInitiated(t *testing.T, c *chromium) {
 func walkLargeSession(t *testing.T, c *chromium) {
 	s := c.street(t, webSite(""))
 	large := authentiqtest.DemoUsers()
-	large[0].Claims["bio"] = base64.StdEncoding.EncodeToString(randomBytes(3000))
+	var random strings.Builder // 4 KB
+	for range 160 {
+		random.WriteString(rand.Text())
+	}
+	large[0].Claims["bio"] = random.String()
 	b := c.window(t)
 	b.open(s.web("app", "/authentiq/sign-in?return_to=/0"))
 	b.signIn(s, authentiqtest.Alice)
@@ -582,7 +587,7 @@ func walkLargeSession(t *testing.T, c *chromium) {
 		{large, "__Host-authentiq-who __Host-authentiq_0 __Host-authentiq_1 __Host-authentiq_2"},
 		{nil, "__Host-authentiq __Host-authentiq-who"},
 	} {
-		if err := s.provider.SetUsers(turn.users); err != nil {
+		if err := s.Provider.SetUsers(turn.users); err != nil {
 			t.Fatal(err)
 		}
 		b.open(s.web("app", fmt.Sprint("/authentiq/sign-in?return_to=/", i+1)))
@@ -590,10 +595,10 @@ func walkLargeSession(t *testing.T, c *chromium) {
 		if got := named(b.cookies(s.web("app", "/"))); got != turn.names {
 			t.Errorf("sign-in %d left %s, want %s", i+1, got, turn.names)
 		}
-		asked := s.flowAsked(authentiqtest.Authorize)
+		asked := s.Asked(authentiqtest.Authorize)
 		b.open(s.web("app", "/next"))
 		b.sees(s.web("app", "/next"), http.StatusOK, asAlice)
-		if s.flowAsked(authentiqtest.Authorize) != asked {
+		if s.Asked(authentiqtest.Authorize) != asked {
 			t.Errorf("the session of sign-in %d did not serve", i+1)
 		}
 	}
@@ -602,11 +607,11 @@ func walkLargeSession(t *testing.T, c *chromium) {
 func walkFailures(t *testing.T, c *chromium) {
 	s := c.street(t, webSite(""))
 	b := c.window(t, "status of 502", "status of 403", "status of 404")
-	s.provider.SetHooks(authentiqtest.Hooks{IDToken: func(string) string { return "broken" }})
+	s.Provider.SetHooks(authentiqtest.Hooks{IDToken: func(string) string { return "broken" }})
 	b.open(s.web("app", "/reports/7?x=1"))
 	b.signIn(s, authentiqtest.Alice)
 	b.sees(s.web("app", "/authentiq/callback"), http.StatusBadGateway, "Sign-in did not work", "Reference: ")
-	s.provider.SetHooks(authentiqtest.Hooks{})
+	s.Provider.SetHooks(authentiqtest.Hooks{})
 	b.press("Sign in again")
 	b.sees(s.web("app", "/reports/7?x=1"), http.StatusOK, asAlice)
 	b.leavesAndCancels(s)
@@ -688,12 +693,12 @@ func (c *chromium) street(t *testing.T, sites string, change ...func(*authentiqt
 			config.PostLogoutRedirectURIs = append(config.PostLogoutRedirectURIs, prefix+"signed-out")
 		}
 	})
-	s.provider.SignInAs("")
+	s.Provider.SignInAs("")
 	for _, f := range change {
-		f(s.provider)
+		f(s.Provider)
 	}
-	s.port, s.storage, s.global = port, c.storage, "auto_https disable_redirects"
-	s.loadCaddyfile(strings.ReplaceAll(sites, "APPLICATION", webApp(t)))
+	s.Port, s.Storage, s.Global = port, c.storage, "auto_https disable_redirects"
+	s.LoadCaddyfile(strings.ReplaceAll(sites, "APPLICATION", webApp(t)))
 	for _, host := range []string{"app.example.test", "wiki.example.test", "elsewhere.test", "framing.test"} {
 		if strings.Contains(sites, "https://"+host) {
 			testrig.Await(t, "a certificate for "+host, func() bool {
@@ -715,11 +720,11 @@ const webTLS = "bind 127.0.0.1\ntls internal {\non_demand\n}\n"
 // webSite is a site at two hosts, with the application behind a gate.
 func webSite(options string) string {
 	return "https://app.example.test:PORT, https://wiki.example.test:PORT {\n" + webTLS +
-		"log\n@private not path /public/*\nauthentiq @private {\n" + siteOptions + options + "\n}\nreverse_proxy APPLICATION\n}\n"
+		"log\n@private not path /public/*\nauthentiq @private {\n" + testrig.SiteOptions + options + "\n}\nreverse_proxy APPLICATION\n}\n"
 }
 
 func (s *street) web(host, path string) string {
-	return "https://" + host + ".example.test:" + s.port + path
+	return "https://" + host + ".example.test:" + s.Port + path
 }
 
 // window is a browser as one person has it, with cookies of its own.
@@ -910,7 +915,7 @@ func (b *tab) sees(address string, status int, texts ...string) {
 // atProvider waits for the provider's sign-in page.
 func (b *tab) atProvider(s *street) {
 	b.t.Helper()
-	b.sees(s.provider.EndpointURL(authentiqtest.Authorize), http.StatusOK, "asks who you are")
+	b.sees(s.Provider.EndpointURL(authentiqtest.Authorize), http.StatusOK, "asks who you are")
 }
 
 // signIn chooses a user there.
@@ -924,7 +929,7 @@ func (b *tab) signIn(s *street, user string) {
 // signedOut waits for the page where a sign-out on a host ends.
 func (b *tab) signedOut(s *street, host string) {
 	b.t.Helper()
-	b.sees(s.web(host, "/authentiq/signed-out?"+clearParam), http.StatusOK, "You are signed out")
+	b.sees(s.web(host, "/authentiq/signed-out?clear"), http.StatusOK, "You are signed out")
 }
 
 // leavesAndCancels signs out, and does not sign in again after all.
@@ -950,7 +955,7 @@ func named(cookies []*network.Cookie) string {
 	for _, c := range cookies {
 		names = append(names, c.Name)
 	}
-	return strings.Join(sorted(names), " ")
+	return strings.Join(slices.Sorted(slices.Values(names)), " ")
 }
 
 // forget deletes the cookies that an address gets.
@@ -1043,4 +1048,4 @@ func elsewhere(host string, paths ...string) string {
 		"header Content-Type text/html\nrespond `<!doctype html><title>Elsewhere</title><link rel=icon href='data:,'>" + links.String() + "`\n}\n"
 }
 
-func (s *street) elsewhere() string { return "https://elsewhere.test:" + s.port + "/" }
+func (s *street) elsewhere() string { return "https://elsewhere.test:" + s.Port + "/" }
