@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The snippet of caddy-authentiq, for pages of its site. How to use it is in the README.
+// The snippet of caddy-authentiq, for pages of its site. How to use it is in docs/pages.md.
 (() => {
 	"use strict";
 	if (Object.hasOwn(window, "authentiq") && typeof authentiq.subscribe == "function") return authentiq.bind?.();

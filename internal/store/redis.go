@@ -110,7 +110,7 @@ func (s *Redis) Sweep(ctx context.Context) error {
 	return nil
 }
 
-const rights = "give the user of the URL the rights that the README lists"
+const rights = "give the user of the URL the rights that docs/operating.md lists"
 
 // remedies say what to do about an answer of Redis that begins so.
 var remedies = []struct{ answer, remedy string }{

@@ -603,7 +603,7 @@ func TestWhatRedisRefusesIsToldWithWhatToDoAboutIt(t *testing.T) {
 		refused(t, name, brisk(t, test.address, new(clock)), test.want)
 	}
 	server.Do("ACL", "SETUSER", "caddy", "-zadd", "resetchannels")
-	refused(t, "too few rights", brisk(t, server.URL(), new(clock)), "the rights that the README lists")
+	refused(t, "too few rights", brisk(t, server.URL(), new(clock)), "the rights that docs/operating.md lists")
 }
 
 // refused fails the test unless errors of s say what there is to do, and no secrets.
