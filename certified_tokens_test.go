@@ -109,7 +109,7 @@ func TestACertifiedProviderSignsAndEncryptsUserinfo(t *testing.T) {
 	}
 }
 
-// A key changes as README says: what the provider has read counts a while longer, and
+// A key changes as docs/keys.md says: what the provider has read counts a while longer, and
 // nobody is kept out meanwhile.
 func TestACertifiedProviderFollowsAChangeOfOurKey(t *testing.T) {
 	old, young := keyFile(t, newRSA()), keyFile(t, newRSA())

@@ -2,7 +2,7 @@
 
 package authentiq
 
-// droppedkey_test.go signs everybody out in the way that the README has for it.
+// droppedkey_test.go signs everybody out in the way that docs/keys.md has for it.
 
 import (
 	"io"

@@ -52,7 +52,7 @@ func TestPagesWithTheSnippet(t *testing.T) {
 		{"one subscriber does not disturb another", snippetSubscribers},
 		{"a page's names do not get in its way", snippetClobbered},
 		{"an address that looks like another site's is not one", snippetAddress},
-		{"the page in the README works", snippetReadme},
+		{"the pages in the documents work", snippetDocuments},
 		{"other sites can't load it, and a copy of it does nothing", snippetElsewhere},
 	} {
 		t.Run(walk.name, func(t *testing.T) { walk.run(t, c) })
@@ -749,7 +749,7 @@ func htmlBlocks(t *testing.T) (blocks []string) {
 	return blocks
 }
 
-func snippetReadme(t *testing.T, c *chromium) {
+func snippetDocuments(t *testing.T, c *chromium) {
 	pages := make(map[string]string)
 	for i, block := range htmlBlocks(t) {
 		body, whole := strings.CutPrefix(block, "<!doctype html>")
