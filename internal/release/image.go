@@ -3,7 +3,8 @@
 package release
 
 // image.go has a container engine make images of the Dockerfile, as archives that
-// every engine and every registry's tool takes (OCI).
+// every engine loads. They are in Docker's format: OCI's has no HEALTHCHECK, so that
+// buildah and podman would leave it out.
 
 import (
 	"context"
@@ -27,8 +28,8 @@ var engines = map[string]engine{
 	"buildah": {
 		build: func(m *maker, t Target, name, file string) [][]string {
 			return [][]string{
-				append([]string{"build", "--timestamp", strconv.FormatInt(m.time.Unix(), 10), "--tag", name}, m.buildArgs(t)...),
-				{"push", name, "oci-archive:" + file + ":" + name},
+				append([]string{"build", "--format", "docker", "--timestamp", strconv.FormatInt(m.time.Unix(), 10), "--tag", name}, m.buildArgs(t)...),
+				{"push", name, "docker-archive:" + file + ":" + name},
 			}
 		},
 		clean: func(name string) []string { return []string{"rmi", name} },
@@ -36,15 +37,15 @@ var engines = map[string]engine{
 	"podman": {
 		build: func(m *maker, t Target, name, file string) [][]string {
 			return [][]string{
-				append([]string{"build", "--timestamp", strconv.FormatInt(m.time.Unix(), 10), "--tag", name}, m.buildArgs(t)...),
-				{"save", "--format", "oci-archive", "--output", file, name},
+				append([]string{"build", "--format", "docker", "--timestamp", strconv.FormatInt(m.time.Unix(), 10), "--tag", name}, m.buildArgs(t)...),
+				{"save", "--format", "docker-archive", "--output", file, name},
 			}
 		},
 		clean: func(name string) []string { return []string{"rmi", name} },
 	},
 	"docker": {
 		build: func(m *maker, t Target, name, file string) [][]string {
-			return [][]string{append([]string{"buildx", "build", "--provenance=false", "--output", "type=oci,rewrite-timestamp=true,name=" + name + ",dest=" + file}, m.buildArgs(t)...)}
+			return [][]string{append([]string{"buildx", "build", "--provenance=false", "--output", "type=docker,rewrite-timestamp=true,name=" + name + ",dest=" + file}, m.buildArgs(t)...)}
 		},
 	},
 }

@@ -69,7 +69,7 @@ func small(t *testing.T) string {
 	run(t, folder, nil, "git", "init", "--quiet", "--initial-branch", "main")
 	write(t, "module example.com/small\n\ngo 1.26.0\n", folder, "go.mod")
 	write(t, "# Release notes\n\n## "+tried+"\n\nSmall.\n\n## v0.0.6\n\n## v0.0.5\n\nOld.\n", folder, notesFile)
-	write(t, "FROM scratch\nARG VERSION REVISION\nLABEL version=$VERSION revision=$REVISION\nCOPY go.mod /\n", folder, "Dockerfile")
+	write(t, "FROM scratch\nARG VERSION REVISION\nLABEL version=$VERSION revision=$REVISION\nCOPY go.mod /\nHEALTHCHECK CMD [\"/go.mod\", \"health\"]\n", folder, "Dockerfile")
 	commit(t, folder)
 	return folder
 }
@@ -363,18 +363,23 @@ func TestImagesAreMadeForTwoPlatforms(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if parts["oci-layout"] == nil || parts["index.json"] == nil {
-			t.Errorf("%s is no OCI archive", name)
+		if parts["manifest.json"] == nil {
+			t.Errorf("%s is no archive that docker loads", name)
 		}
 		found := false
 		for _, part := range parts {
 			var image struct {
 				Architecture, OS string
-				Config           struct{ Labels map[string]string }
+				Config           struct {
+					Labels      map[string]string
+					Healthcheck struct{ Test []string }
+				}
 			}
 			if json.Unmarshal(part, &image) == nil && image.Architecture != "" {
+				if len(image.Config.Healthcheck.Test) != 3 {
+					t.Errorf("%s has no health check: %+v", name, image)
+				}
 				found = image.Architecture == target.Arch && image.OS == target.OS && image.Config.Labels["version"] == tried && image.Config.Labels["revision"] == head
-				t.Logf("%+v", image)
 			}
 		}
 		if !found {
