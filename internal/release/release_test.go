@@ -175,6 +175,16 @@ func TestAReleaseIsWhatItSaysAndTheSameTwice(t *testing.T) {
 	}
 }
 
+// TestAProgramThatHasNoHistoryIsToldItsVersion: in an image, it is built of files only.
+func TestAProgramThatHasNoHistoryIsToldItsVersion(t *testing.T) {
+	program := testrig.BuildCaddy(t, "-buildvcs=false", "-ldflags=-X main.version="+tried)
+	for _, how := range []string{"version", "--version"} {
+		if got := run(t, t.TempDir(), nil, program, how); !strings.HasPrefix(got, "caddy-authentiq "+tried+", Caddy v2.") {
+			t.Errorf("%s: %s", how, got)
+		}
+	}
+}
+
 // required is the version of a module that go.mod asks for.
 func required(t *testing.T, module string) string {
 	t.Helper()
