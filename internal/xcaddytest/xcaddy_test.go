@@ -59,16 +59,21 @@ func wanted(t *testing.T, module string) string {
 // away is what the go command says where there is no network.
 var away = regexp.MustCompile(`dial tcp|no such host|network is unreachable|i/o timeout|TLS handshake timeout|module lookup disabled`)
 
-// tool runs a program that may need modules that are not on this machine yet.
+// tool runs a program that may need modules that are not on this machine yet. It
+// returns what that prints, and what it complains of if it fails.
 func tool(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil && away.Match(out) {
-		testrig.Missing(t, "no network for modules: NOT TESTED with xcaddy: %s", out)
+	var out, complaint strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		if away.MatchString(complaint.String()) {
+			testrig.Missing(t, "no network for modules: NOT TESTED with xcaddy: %s", complaint.String())
+		}
+		return out.String() + complaint.String(), err
 	}
-	return string(out), err
+	return out.String(), nil
 }
 
 // builder is xcaddy.
