@@ -29,10 +29,7 @@ type listed struct {
 	ImportPath, Dir string
 	GoFiles         []string
 	ImportMap       map[string]string
-	Module          *struct {
-		Main      bool
-		GoVersion string
-	}
+	Module          *struct{ Main bool }
 }
 
 func (p listed) ours() bool { return p.Module != nil && p.Module.Main }
@@ -60,8 +57,11 @@ func TestTheModuleIsRightForEveryTarget(t *testing.T) {
 	tree := sourceTree{token.NewFileSet(), make(map[string]*ast.File)}
 	for _, target := range Targets {
 		t.Run(target.String(), func(t *testing.T) {
-			list := run(t, "../..", []string{"GOOS=" + target.OS, "GOARCH=" + target.Arch, "CGO_ENABLED=0"},
+			list, err := commandWith(t.Context(), "../..", []string{"GOOS=" + target.OS, "GOARCH=" + target.Arch},
 				"go", "list", "-deps", "-tags=nobadger,nomysql,nopgx", "-json=ImportPath,Dir,GoFiles,ImportMap,Module", ".", "./cmd/...", "./authentiqtest")
+			if err != nil {
+				t.Fatal(err)
+			}
 			packages, ours := map[string]*types.Package{"unsafe": types.Unsafe}, 0
 			for decoder := json.NewDecoder(strings.NewReader(list)); ; { // what is imported comes first
 				var p listed
@@ -82,10 +82,10 @@ func TestTheModuleIsRightForEveryTarget(t *testing.T) {
 					Sizes:            types.SizesFor("gc", target.Arch),
 					Importer:         importer{p.ImportMap, packages},
 				}
+				config.Error = func(err error) { t.Error(err) }
 				if p.ours() {
 					ours++
 				}
-				config.Error = func(err error) { t.Error(err) }
 				packages[p.ImportPath], _ = config.Check(p.ImportPath, tree.files, files, nil)
 			}
 			if ours < 10 || len(packages) < 500 {
