@@ -54,6 +54,7 @@ func init() {
 //		callback_url  <url>
 //		path_prefix   <path>
 //		unauthenticated sign_in | deny | pass
+//		forward_auth  on | off
 //		require       <claim> [<value>...]
 //		require_fresh <duration>
 //		require_acr   <value>...
@@ -106,6 +107,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		if err := g.checkMapping(h.Dispenser); err != nil {
 			return nil, err
 		}
+	}
+	if matcher != nil && g.ForwardAuth == "on" {
+		return nil, h.WrapErr(errForwardMatched)
 	}
 	return h.NewRoute(nil, g), nil
 }
@@ -224,6 +228,8 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string) (err er
 		o.PathPrefix, err = oneValue(d)
 	case "unauthenticated":
 		o.Unauthenticated, err = oneWord(d, "sign_in", "deny", "pass")
+	case "forward_auth":
+		o.ForwardAuth, err = oneWord(d, "on", "off")
 	case "require":
 		err = o.unmarshalRequire(d)
 	case "require_fresh":

@@ -203,6 +203,17 @@ type Options struct {
 	// Default: `sign_in`.
 	Unauthenticated string `json:"unauthenticated,omitempty"`
 
+	// `on` makes the gate one for another server in front (nginx, HAProxy, Traefik, a
+	// second Caddy), which asks about each of its requests. Whatever is not for our own
+	// endpoints is such a question: it has to come from one of Caddy's trusted_proxies,
+	// describes the request in X-Forwarded-Method, -Proto, -Host and -Uri, and is
+	// answered with 204 and the application's headers if that may enter. What comes
+	// after the gate is never reached. Whoever may speak as a trusted proxy can ask about
+	// any request, but learns only about the user whose cookie he has. Not with `match`
+	// or `pages off`.
+	// Default: `off`.
+	ForwardAuth string `json:"forward_auth,omitempty"`
+
 	// Who enters here must have signed in at most this long ago: somebody whose
 	// sign-in is older signs in again. The provider is asked for it (max_age) and
 	// its auth_time is checked, on every request. From 1m. Default: no limit.
@@ -471,6 +482,14 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if endpoint := g.endpoint(r); endpoint != nil {
 		return g.unlogged(w, r, endpoint(w, r, visit))
 	}
+	if g.ForwardAuth == "on" {
+		return g.vouch(w, r, visit)
+	}
+	return g.guard(w, r, next, visit)
+}
+
+// guard lets a request pass, or says why not.
+func (g *Gate) guard(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, visit *visit) error {
 	gated, err := g.gated(r)
 	if err != nil {
 		return err // unknown is not public

@@ -75,6 +75,7 @@ func (o *Options) inherit(defaults Options) {
 	o.CallbackURL = cmp.Or(o.CallbackURL, defaults.CallbackURL)
 	o.PathPrefix = cmp.Or(o.PathPrefix, defaults.PathPrefix)
 	o.Unauthenticated = cmp.Or(o.Unauthenticated, defaults.Unauthenticated)
+	o.ForwardAuth = cmp.Or(o.ForwardAuth, defaults.ForwardAuth)
 	o.RequireFresh = cmp.Or(o.RequireFresh, defaults.RequireFresh)
 	o.RequireACR = orList(o.RequireACR, defaults.RequireACR)
 	o.UserClaim = cmp.Or(o.UserClaim, defaults.UserClaim)
@@ -123,7 +124,7 @@ func orList(list, otherwise []string) []string {
 // storage.
 func (g *Gate) configure() error {
 	for _, step := range []func() error{
-		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureSigners, g.configureAnswers, g.configureClaims, g.configureCredentials,
+		g.configureProvider, g.configureClient, g.configureScopes, g.configureResponse, g.configureParams, g.configureStepUp, g.configurePlace, g.configureSession, g.configureSigners, g.configureAnswers, g.configureForwardAuth, g.configureClaims, g.configureCredentials,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -385,6 +386,7 @@ func (g *Gate) configureAnswers() (err error) {
 	}{
 		{"login_hint", &g.LoginHint, []string{"on", "off"}},
 		{"unauthenticated", &g.Unauthenticated, []string{"sign_in", "deny", "pass"}},
+		{"forward_auth", &g.ForwardAuth, []string{"off", "on"}},
 		{"session_endpoint", &g.SessionEndpoint, []string{"basic", "full", "off"}},
 		{"pages", &g.Pages, []string{"on", "off"}},
 	} {

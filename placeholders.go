@@ -50,6 +50,7 @@ func (g *Gate) resolvePlaceholders() error {
 		{"callback_url", []*string{&g.CallbackURL}},
 		{"path_prefix", []*string{&g.PathPrefix}},
 		{"unauthenticated", []*string{&g.Unauthenticated}},
+		{"forward_auth", []*string{&g.ForwardAuth}},
 		{"require_acr", pointers(g.RequireACR)},
 		{"user_claim", []*string{&g.UserClaim}},
 		{"headers", pointers(g.Headers)},

@@ -44,6 +44,8 @@ const (
 	noteProxied  = "as the proxy in front says it, which trusted_proxies names"
 	noteUnsigned = "signing_alg none believes no logout token: leave backchannel_logout_uri out"
 	noteTLS      = "token_endpoint_auth_method is self_signed_tls_client_auth where the provider knows the certificate itself, not who issued it"
+	noteForHost  = "forward_auth: a question with another Host than this site's gets Caddy's own 200, which lets everybody in: give the site an address without a host, such as http://:9080"
+	noteUntold   = "forward_auth: nobody may ask, because there are no trusted_proxies"
 	noteInternal = "without port %d: Caddy takes http_port and https_port for ports that people do not see. If they do, write it behind the host"
 )
 
@@ -230,6 +232,12 @@ func registrationsAt(gate []byte, host string, entrances []entrance) (all []*reg
 		}
 		if many && g.callback == nil {
 			notes = append(notes, noteAnyHost)
+		}
+		if g.ForwardAuth == "on" && host != "" {
+			notes = append(notes, noteForHost)
+		}
+		if g.ForwardAuth == "on" && !e.proxied {
+			notes = append(notes, noteUntold)
 		}
 		method := unknown.undo(g.ClientAuth.Method)
 		if method == "tls" {

@@ -61,6 +61,9 @@ func (g *Gate) renewal(r *http.Request, v *visit, s *session) func(w http.Respon
 	if !unseen && s.instead == nil {
 		return nil
 	}
+	if g.ForwardAuth == "on" && cacheable(r) {
+		return nil
+	}
 	o, ok := g.origin(r)
 	if !ok {
 		return nil
