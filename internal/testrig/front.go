@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testrig
+
+// front.go walks through a server that stands in front of an application and asks the
+// gate about each request, as its users would and as others might.
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/internal/testnet"
+)
+
+// Front is everything around such a server. The test starts the server itself.
+type Front struct {
+	T        *testing.T
+	Provider *authentiqtest.Server
+	App      *Echo
+	Gate     *Process
+	Port     string   // of the server in front: people use https://app.localhost:PORT
+	Keeps    []string // forged names that it passes on, and that nothing is known to read
+
+	binary string
+}
+
+// NewFront starts a provider, an application, and a gate by a Caddyfile that is shown
+// to people, with no more replaced in it than where things are.
+func NewFront(t *testing.T, gateCaddyfile string) *Front {
+	t.Helper()
+	provider, err := authentiqtest.NewServer(authentiqtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(provider.Close)
+	provider.SignInAs(authentiqtest.Alice)
+	f := &Front{T: t, Provider: provider, App: NewEcho(t), Port: testnet.Port(t), binary: BuildCaddy(t)}
+	f.Gate = &Process{Port: testnet.Port(t)}
+	f.startGate(f.Shown(gateCaddyfile, "forward_auth on", "forward_auth on\n\t\tissuer "+provider.Issuer+"\n\t\tdialect authentiq\n\t\tsession {\n\t\t\tidle 1m\n\t\t}"))
+	return f
+}
+
+// startGate runs a Caddy where the gate is.
+func (f *Front) startGate(caddyfile string) {
+	f.T.Helper()
+	f.Gate = RunCaddy(f.T, f.binary, f.Gate.Port, caddyfile, f.Env()...)
+	Await(f.T, "the gate listens", func() bool {
+		select {
+		case err := <-f.Gate.Done:
+			f.T.Fatalf("it ended: %v\n%s", err, f.Gate.Logged())
+		default:
+		}
+		conn, err := net.Dial("tcp", "127.0.0.1:"+f.Gate.Port)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+}
+
+// Env is what every Caddy of this walk is told by its environment.
+func (f *Front) Env() []string {
+	return []string{
+		"AUTHENTIQ_KEY=" + f.Provider.ClientID(), "AUTHENTIQ_SECRET=" + f.Provider.ClientSecret(),
+		"CADDY_ADMIN=unix/" + filepath.Join(ShortDir(f.T), "admin.sock"),
+	}
+}
+
+// Shown is a file that people are shown, with this walk's addresses in it, and pairs
+// of texts replaced, each of which has to be there.
+func (f *Front) Shown(name string, pairs ...string) string {
+	f.T.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	shown := string(text)
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(shown, pairs[i]) {
+			f.T.Fatalf("%s: %q is not there any more", name, pairs[i])
+		}
+		shown = strings.ReplaceAll(shown, pairs[i], pairs[i+1])
+	}
+	return strings.NewReplacer("https://app.example.com", f.URL(""), ":9080", ":"+f.Gate.Port, "127.0.0.1:3000", f.App.Addr, "app.example.com", "app.localhost").Replace(shown)
+}
+
+// URL is the address of a path, as people know it.
+func (f *Front) URL(path string) string { return "https://app.localhost:" + f.Port + path }
+
+// overHTTP1 is the same browser over HTTP/1.1, which keeps names as they are written.
+func overHTTP1(b *Browser) *Browser {
+	plain := NewBrowser(b.T)
+	transport := plain.Client.Transport.(*http.Transport)
+	transport.ForceAttemptHTTP2 = false
+	transport.TLSNextProto = make(map[string]func(string, *tls.Conn) http.RoundTripper)
+	plain.Client.Jar = b.Client.Jar
+	return plain
+}
+
+// forge asks for a page, over HTTP/1.1 and HTTP/2, with all that the gate, or the
+// server in front, says itself, and calls check with each answer.
+func (f *Front) forge(b *Browser, change func(*http.Request), check func(Answer)) {
+	f.T.Helper()
+	for _, over := range []*Browser{overHTTP1(b), b} {
+		request := PageRequest(f.T, f.URL("/private"))
+		f.forgeries(request)
+		if over != b {
+			request.Header["Connection"] = []string{"X-Authentiq-Subject, X-Authentiq-Email"}
+		}
+		change(request)
+		a := over.Do(request)
+		if slices.ContainsFunc(a.Cookies(), func(c *http.Cookie) bool { return c.Name == "forged" }) {
+			f.T.Errorf("a cookie that the client has made up: %q", a.Header["Set-Cookie"])
+		}
+		check(a)
+	}
+}
+
+// forgeries are the names that an application could take for one of the gate's.
+func (f *Front) forgeries(request *http.Request) {
+	for _, name := range []string{
+		"X-Authentiq-Subject", "x-authentiq-subject", "X_Authentiq_Subject", "X-Authentiq_Subject", "X.Authentiq.Subject", "X_AUTHENTIQ-EMAIL",
+		"X-Authentiq-Email", "X-Authentiq-Username", "x_authentiq_username", "X-Authentiq-Address", "X-Authentiq-Geolocation", "X-Authentiq-Family-Name",
+		"X-Authentiq-Groups", "X_Authentiq_Groups", "X!Authentiq!Subject",
+	} {
+		if !slices.Contains(f.Keeps, name) {
+			request.Header[name] = []string{"admin", "admin"}
+		}
+	}
+	for name, value := range map[string]string{
+		"X-Forwarded-Uri": "/public", "X-Forwarded-Method": "OPTIONS", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http",
+		"X-Original-Url": "/public", "Authentiq-Set-Cookie-1": "forged=1",
+	} {
+		request.Header[name] = []string{value}
+	}
+}
+
+// admitted fails the test unless the application was reached with this user, and with
+// nothing that somebody else has said.
+func (f *Front) admitted(a Answer, user string) Seen {
+	f.T.Helper()
+	if a.StatusCode != http.StatusOK {
+		f.T.Fatalf("status %d: %.300s\nthe gate says:\n%s", a.StatusCode, a.Body, f.Gate.Logged())
+	}
+	s := a.Seen(f.T)
+	if got := s.Value(f.T, "X-Authentiq-Subject"); got != user {
+		f.T.Errorf("the application takes the user for %q, want %q", got, user)
+	}
+	if got := s.Value(f.T, "X-Authentiq-Email"); got != "alice@example.com" {
+		f.T.Errorf("the email is %q", got)
+	}
+	for _, h := range s.Headers {
+		if strings.Contains(h[1], "admin") {
+			f.T.Errorf("forged: %s: %s", h[0], h[1])
+		}
+		if strings.EqualFold(h[0], "Cookie") && strings.Contains(h[1], "authentiq") {
+			f.T.Errorf("the application sees the session: %.80s", h[1])
+		}
+	}
+	return s
+}
+
+// refused fails the test unless the application was not reached.
+func (f *Front) refused(hits int, a Answer, what string, statuses ...int) {
+	f.T.Helper()
+	if f.App.Count() != hits || strings.Contains(a.Body, EchoMark) {
+		f.T.Errorf("%s: the application was reached", what)
+	}
+	for _, status := range statuses {
+		if a.StatusCode == status {
+			return
+		}
+	}
+	f.T.Errorf("%s: status %d, want one of %d: %.300s", what, a.StatusCode, statuses, a.Body)
+}
+
+// Walk walks all ways through the server in front.
+func (f *Front) Walk() {
+	t, b := f.T, NewBrowser(f.T)
+	const deep = "/private/a%20b?x=1&y=%26%23&return_to=https://evil.example/"
+
+	// In, by a deep link, and back to it.
+	s := f.admitted(b.Get(f.URL(deep)), authentiqtest.Alice)
+	if line := "GET " + deep + " HTTP/1.1"; s.Line != line && s.Line != strings.TrimSuffix(line, "1.1")+"1.0" {
+		t.Errorf("back at %q, want %q", s.Line, line)
+	}
+	if cookies := b.Cookies(f.URL("/")); len(cookies) == 0 || !strings.HasPrefix(cookies[0].Name, "__Host-") {
+		t.Errorf("the cookies are %v", cookies)
+	}
+
+	// Who is in stays who he is, whatever he claims, and keeps his own cookies.
+	f.forge(b, func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "theme", Value: "dark"}) }, func(a Answer) {
+		if got := f.admitted(a, authentiqtest.Alice).Value(t, "Cookie"); got != "theme=dark" {
+			t.Errorf("the application's own cookies: %q", got)
+		}
+	})
+	f.forge(b, func(r *http.Request) {
+		r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader("a form")), 6
+	}, func(a Answer) {
+		if s := f.admitted(a, authentiqtest.Alice); s.Body != "a form" || !strings.HasPrefix(s.Line, "POST ") {
+			t.Errorf("the application got %q with the body %q", s.Line, s.Body)
+		}
+	})
+	for _, over := range []*Browser{overHTTP1(b), b} {
+		upload := PageRequest(t, f.URL("/private"))
+		upload.Method, upload.Body, upload.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader(strings.Repeat("x", 300<<10))), 300<<10
+		if s := f.admitted(over.Do(upload), authentiqtest.Alice); len(s.Body) != 300<<10 {
+			t.Errorf("of a large upload the application got %d bytes", len(s.Body))
+		}
+	}
+	f.socket(b)
+
+	// Nobody else is.
+	hits := f.App.Count()
+	stranger := NewBrowser(t)
+	for _, path := range []string{"/private", "/authentiq/../private", "/authentiq/%2e%2e/private", "//private", "/authentiq-question", "/authentiq.conf"} {
+		a := stranger.Step(f.URL(path))
+		f.refused(hits, a, path, http.StatusSeeOther, http.StatusNotFound, http.StatusBadRequest, http.StatusInternalServerError)
+	}
+	for what, change := range map[string]func(*http.Request){
+		"a form":                         func(r *http.Request) { r.Method = http.MethodPost },
+		"a program":                      func(r *http.Request) { r.Header.Del("Accept"); r.Header.Del("Sec-Fetch-Mode") },
+		"a program that asks for a head": func(r *http.Request) { r.Method = http.MethodHead; r.Header.Set("Sec-Fetch-Mode", "cors") },
+		"a preflight":                    func(r *http.Request) { r.Method = http.MethodOptions; r.Header.Set("Origin", "https://evil.example") },
+	} {
+		f.forge(stranger, change, func(a Answer) {
+			f.refused(hits, a, what+" without a session", http.StatusUnauthorized)
+		})
+	}
+	forged := PageRequest(t, f.URL("/private"))
+	forged.AddCookie(&http.Cookie{Name: "__Host-authentiq", Value: "forged"})
+	stranger.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	a := stranger.Do(forged)
+	f.refused(hits, a, "a forged session", http.StatusSeeOther)
+	if to := a.Header.Get("Location"); !strings.HasPrefix(to, f.Provider.Issuer) {
+		t.Errorf("sent to %q, want the provider", to)
+	}
+	f.refused(hits, f.direct("GET /private", "127.0.0.2"), "a client that goes to the gate itself", http.StatusForbidden)
+
+	// A rule says no.
+	f.Provider.SignInAs(authentiqtest.Alice)
+	f.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["email"] = "alice@elsewhere.example" }})
+	a = NewBrowser(t).Get(f.URL("/private"))
+	f.refused(hits, a, "a user whom the rules keep out", http.StatusForbidden)
+	if !strings.Contains(a.Body, "can’t enter here") {
+		t.Errorf("the page of the gate is not shown: %.200s", a.Body)
+	}
+
+	// Being there is noted, also when it takes several cookies.
+	picture := rand.Text() + rand.Text()
+	for len(picture) < 3500 {
+		picture += rand.Text()
+	}
+	const name = "Søren Łukasiewicz 名前 😀"
+	f.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(c map[string]any) { c["picture"], c["name"] = picture, name }})
+	large := NewBrowser(t)
+	for which, someone := range map[string]*Browser{"a session of one cookie": b, "a session of several": large} {
+		f.admitted(someone.Get(f.URL("/")), authentiqtest.Alice)
+		before := someone.CookieHeader(f.URL("/"))
+		Await(t, which+" is renewed", func() bool {
+			a := someone.Get(f.URL("/"))
+			f.admitted(a, authentiqtest.Alice)
+			if len(someone.Visited) > 1 {
+				t.Fatalf("%s was lost: %q", which, someone.Visited)
+			}
+			if someone.CookieHeader(f.URL("/")) == before {
+				return false
+			}
+			if cc := a.Header.Values("Cache-Control"); len(cc) != 1 || cc[0] != "private" {
+				t.Errorf("%s: Cache-Control %q beside the cookie", which, cc)
+			}
+			for header := range a.Header {
+				if strings.HasPrefix(header, "Authentiq-") || strings.HasPrefix(header, "X-Authentiq-") {
+					t.Errorf("the browser is told %s", header)
+				}
+			}
+			return true
+		})
+		if f.admitted(someone.Get(f.URL("/")), authentiqtest.Alice); len(someone.Visited) > 1 {
+			t.Errorf("%s does not outlast its renewal: %q", which, someone.Visited)
+		}
+	}
+	if got := f.admitted(large.Get(f.URL("/")), authentiqtest.Alice).Value(t, "X-Authentiq-Name"); got != name {
+		t.Errorf("the name is %q", got)
+	}
+	if n := strings.Count(large.CookieHeader(f.URL("/")), "__Host-authentiq_"); n < 2 {
+		t.Errorf("the large session is in %d cookies", n)
+	}
+	f.Provider.SetHooks(authentiqtest.Hooks{})
+
+	// Out.
+	kept := b.CookieHeader(f.URL("/"))
+	if a := b.Post(f.URL("/authentiq/sign-out")); a.StatusCode != http.StatusOK || !strings.Contains(a.Body, "signed out") {
+		t.Errorf("signing out: %d %.200s", a.StatusCode, a.Body)
+	}
+	hits = f.App.Count()
+	f.refused(hits, b.Step(f.URL("/private")), "after the sign-out", http.StatusSeeOther)
+	f.refused(hits, stranger.Step(f.URL("/private"), "Cookie", kept), "with a kept cookie", http.StatusSeeOther)
+
+	// Without a gate nobody gets in.
+	f.Gate.Kill()
+	f.refused(hits, large.Step(f.URL("/private")), "the gate is down", http.StatusBadGateway, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	f.startGate("{\npersist_config off\n}\nhttp://elsewhere.example:" + f.Gate.Port + " {\nrespond hello\n}\n")
+	f.refused(hits, large.Step(f.URL("/private")), "a Caddy that has no gate there", http.StatusOK, http.StatusBadGateway)
+}
+
+// socket upgrades to a WebSocket.
+func (f *Front) socket(b *Browser) {
+	f.T.Helper()
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+f.Port, &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost", NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, "GET /socket HTTP/1.1\r\nHost: app.localhost:"+f.Port+"\r\nCookie: "+b.CookieHeader(f.URL("/"))+
+		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.localhost:"+f.Port+"\r\n\r\n"); err != nil {
+		f.T.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		f.T.Errorf("a WebSocket: %v %v", resp, err)
+	} else if got := f.App.Latest().Value(f.T, "X-Authentiq-Subject"); got != authentiqtest.Alice {
+		f.T.Errorf("a WebSocket of %q", got)
+	}
+}
+
+// direct asks the gate from an address of this machine, past the server in front.
+func (f *Front) direct(line, from string) Answer {
+	f.T.Helper()
+	method, path, _ := strings.Cut(line, " ")
+	request, err := http.NewRequest(method, f.Gate.URL(path), nil)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	for name, value := range map[string]string{"Method": "GET", "Proto": "https", "Host": "app.localhost:" + f.Port, "Uri": "/private", "For": "127.0.0.1"} {
+		request.Header.Set("X-Forwarded-"+name, value)
+	}
+	b := NewBrowser(f.T)
+	b.Client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(ctx, network, addr)
+	}}
+	return b.Do(request)
+}
