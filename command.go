@@ -70,7 +70,7 @@ It asks the Caddy that runs, at its admin endpoint.
 			signOut.Flags().StringP("config", "c", "", "Configuration file, to take the admin endpoint's address from")
 			signOut.Flags().StringP("adapter", "a", "", "Name of config adapter")
 			signOut.Flags().String("address", "", "Address of the admin endpoint")
-			cmd.AddCommand(keys, signOut, urlsCommand())
+			cmd.AddCommand(keys, signOut, urlsCommand(), doctorCommand())
 		},
 	})
 }

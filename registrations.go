@@ -49,9 +49,15 @@ const (
 	noteInternal = "without port %d: Caddy takes http_port and https_port for ports that people do not see. If they do, write it behind the host"
 )
 
-// registrations returns what the gates of a configuration have to be registered
-// with.
-func registrations(config []byte) (all []*registration, err error) {
+// place is where a gate stands: in a server, with its ways in.
+type place struct {
+	name      string
+	server    *caddyhttp.Server
+	entrances []entrance
+}
+
+// serversOf calls found for every HTTP server of a configuration, by their names.
+func serversOf(config []byte, found func(at place) error) error {
 	var whole struct {
 		Apps struct {
 			HTTP caddyhttp.App `json:"http"`
@@ -59,7 +65,7 @@ func registrations(config []byte) (all []*registration, err error) {
 	}
 	if len(config) > 0 {
 		if err := json.Unmarshal(config, &whole); err != nil {
-			return nil, fmt.Errorf("the configuration: %w", err)
+			return fmt.Errorf("the configuration: %w", err)
 		}
 	}
 	app := &whole.Apps.HTTP
@@ -72,31 +78,50 @@ func registrations(config []byte) (all []*registration, err error) {
 		}
 		entrances, err := entrancesOf(app, srv)
 		if err != nil {
-			return nil, fmt.Errorf("server %s: %w", name, err)
+			return fmt.Errorf("server %s: %w", name, err)
 		}
-		search := gateSearch{named: untyped(srv.NamedRoutes), found: func(gate []byte, hosts []string) error {
+		if err := found(place{name, srv, entrances}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routesOf are a server's, as they are written.
+func routesOf(srv *caddyhttp.Server) []any {
+	parts := []any{untyped(srv.Routes)}
+	if srv.Errors != nil {
+		parts = append(parts, untyped(srv.Errors.Routes))
+	}
+	return parts
+}
+
+// registrations returns what the gates of a configuration have to be registered
+// with.
+func registrations(config []byte) (all []*registration, err error) {
+	err = serversOf(config, func(at place) error {
+		search := gateSearch{named: untyped(at.server.NamedRoutes), found: func(gate []byte, hosts []string) error {
 			for _, host := range hosts {
-				some, err := registrationsAt(gate, host, entrances)
+				some, err := registrationsAt(gate, host, at.entrances)
 				if err != nil {
-					return fmt.Errorf("the gate of %s: %w", cmp.Or(host, name), err)
+					return fmt.Errorf("the gate of %s: %w", cmp.Or(host, at.name), err)
 				}
 				all = append(all, some...)
 			}
 			return nil
 		}}
-		parts := []any{untyped(srv.Routes)}
-		if srv.Errors != nil {
-			parts = append(parts, untyped(srv.Errors.Routes))
-		}
-		if err := search.walk(parts, []string{""}, nil); err != nil {
-			return nil, err
-		}
+		return search.walk(routesOf(at.server), []string{""}, nil)
+	})
+	if err != nil {
+		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, errors.New("this configuration has no site with a gate, so there is nothing to register: is it the right one? (--config says which)")
+		return nil, errNoGate
 	}
 	return merged(all), nil
 }
+
+var errNoGate = errors.New("this configuration has no site with a gate, so there is nothing to register: is it the right one? (--config says which)")
 
 // merged has those once that differ in nothing but where they stand.
 func merged(all []*registration) (once []*registration) {
