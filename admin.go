@@ -111,6 +111,7 @@ func serveAdminSignOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	report, err := app.signOut(r, order)
 	if report != nil {
+		app.state.metrics.signedOutByHand(err)
 		app.logger.Info(eventHandSignOut, zap.String("sub", order.Sub), zap.String("sid", order.Sid), zap.Bool("all", order.All), zap.Int("clients", len(report.Clients)), zap.Error(err))
 	}
 	if errors.Is(err, errOrder) {

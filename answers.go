@@ -55,6 +55,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) error {
 	if f.status >= 500 && !f.told {
 		log = g.logger.Error
 	}
+	g.counts.signInRefused(r, f.check, f.status)
 	log(eventRefused, zap.String("check", f.check), zap.Error(f.cause), zap.Int("status", f.status), zap.String("reference", page.Reference), clientIP(r), host(r))
 	if f.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "10")
@@ -138,6 +139,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, s *session, missing 
 		page.Actions = append(page.Actions, pages.Action{Label: labelShare, Address: g.signInAgain(r, "share", returnTo)})
 	}
 	page.Actions = append(page.Actions, pages.Action{Label: labelOther, Address: g.signInAgain(r, againOther, returnTo)})
+	g.counts.denied(r, g.answerAt(r) == answerCallback)
 	g.logger.Info(eventDenied, zap.Strings("missing", names), zap.Strings("claims", slices.Sorted(maps.Keys(s.claims))), zap.String("sub", s.subject()), zap.String("reference", page.Reference), clientIP(r), host(r))
 	return g.answer(w, r, http.StatusForbidden, page)
 }

@@ -71,6 +71,7 @@ type App struct {
 
 	storageStore *store.Storage
 	stores       []store.Store // that are in use
+	observed     []*store.Observed
 
 	showing map[*caddyhttp.Server]bool // that tell requests their connection
 
@@ -92,6 +93,17 @@ type state struct {
 	keys        *storedKeys
 	refreshes   *refreshes
 	streams     streams
+	metrics     *metrics
+}
+
+func newState() *state {
+	return &state{
+		revocations: revocation.NewList(time.Now, revocation.DefaultMax),
+		spent:       newSpentStates(),
+		keys:        newStoredKeys(),
+		refreshes:   newRefreshes(),
+		metrics:     newMetrics(),
+	}
 }
 
 // Destruct implements caddy.Destructor. With the last gate goes who would end the
@@ -126,12 +138,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}}
 	a.stateKey = storageKey(a.storage)
 	shared, _, err := statePool.LoadOrNew(a.stateKey, func() (caddy.Destructor, error) {
-		return &state{
-			revocations: revocation.NewList(time.Now, revocation.DefaultMax),
-			spent:       newSpentStates(),
-			keys:        newStoredKeys(),
-			refreshes:   newRefreshes(),
-		}, nil
+		return newState(), nil
 	})
 	if err != nil {
 		return fmt.Errorf("shared state: %w", err)
@@ -165,7 +172,9 @@ func (a *App) provider(issuer string, caFiles []string) (*provider.Provider, err
 		return p, nil
 	}
 	shared, _, err := providerPool.LoadOrNew(a.stateKey+" "+name, func() (caddy.Destructor, error) {
-		return pooledProvider{provider.New(provider.Config{Issuer: issuer, Roots: roots, Now: time.Now})}, nil
+		return pooledProvider{provider.New(provider.Config{
+			Issuer: issuer, Roots: roots, Now: time.Now, Observer: a.state.metrics.provider(issuer),
+		})}, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("provider: %w", err)

@@ -54,7 +54,7 @@ func (g *Gate) takeResponse(w http.ResponseWriter, r *http.Request, v *visit, o 
 	}
 	if refused == nil {
 		if missing := decide(s.claims, g.scopes, g.rules); len(missing) > 0 {
-			g.endSession(w, r, o, v, "another sign-in failed")
+			g.endSession(w, r, o, v, reasonFailed)
 			g.rememberWho(w, ring, o, v.cookies, s, loginLifetime, maxChunks*chunkSize) // he may share what is missing
 			return g.deny(w, r, s, missing, l.returnTo)
 		}
@@ -65,7 +65,7 @@ func (g *Gate) takeResponse(w http.ResponseWriter, r *http.Request, v *visit, o 
 	}
 	// Whoever was signed in before is not the one who has just tried: going on
 	// as him could be what somebody who planted his session is after.
-	g.endSession(w, r, o, v, "another sign-in failed")
+	g.endSession(w, r, o, v, reasonFailed)
 	refused.returnTo = l.returnTo
 	return g.refuse(w, r, *refused)
 }
@@ -230,7 +230,7 @@ func (g *Gate) firstCookies(r *http.Request, ring *keyring, o origin, s *session
 // go. The session that the browser had before ends: a sign-in never goes on
 // with one that somebody else may know.
 func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *keyring, o origin, l *login, s *session, cookies []carried, idToken string) error {
-	g.revokeCarried(r, o, v, "signed in anew", s.subject())
+	g.revokeCarried(r, o, v, reasonAnew, s.subject())
 	lifetime := int(time.Duration(g.Session.Lifetime) / time.Second)
 	for _, c := range cookies {
 		g.setCookie(w, o, c, lifetime, g.sameSite())
@@ -250,6 +250,7 @@ func (g *Gate) welcome(w http.ResponseWriter, r *http.Request, v *visit, ring *k
 		g.setCookie(w, o, carried{name: back}, 0, http.SameSiteLaxMode)
 	}
 	g.trimLogins(w, o, g.loginsUnderWay(ring, o, v.cookies, g.app.now.Now()), -1)
+	g.counts.signedIn(r)
 	g.logger.Info(eventSignIn, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), clientIP(r), host(r))
 
 	return g.goOn(w, r, pageOnward, l.target(o))

@@ -38,6 +38,7 @@ func (s *stream) end(why string, logger *zap.Logger) {
 	s.cut.Store(true)
 	s.cutAt = time.Now()
 	s.mu.Unlock()
+	s.gate.counts.streamsEnded.WithLabelValues(why).Inc()
 	logger.Info(eventStreamEnded, zap.String("reason", why), zap.Duration("ran", time.Since(s.began)),
 		zap.String("sub", s.session.subject()), zap.String("client_ip", s.client), host(s.request))
 	s.cancellable().cancel()

@@ -598,7 +598,7 @@ func TestTheDocumentsNameEveryEventAndItsLevel(t *testing.T) {
 
 func TestTheDocumentsNameEveryMetric(t *testing.T) {
 	descriptions := make(chan *prometheus.Desc, 100)
-	collector{newTestGate(t, nil).app}.Describe(descriptions)
+	collector{&App{state: newState()}}.Describe(descriptions)
 	close(descriptions)
 	known := make(map[string]bool)
 	for d := range descriptions {

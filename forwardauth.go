@@ -144,13 +144,13 @@ func (v *visit) admitted(w http.ResponseWriter, r *http.Request) error {
 }
 
 // vouch is ServeHTTP for what a proxy in front asks.
-func (g *Gate) vouch(w http.ResponseWriter, r *http.Request, v *visit) error {
+func (g *Gate) vouch(w http.ResponseWriter, r *http.Request, v *visit, own *ownTime) error {
 	d, refused := g.described(r)
 	if refused != nil {
 		return g.refuse(w, r, *refused)
 	}
-	admitted := func(w http.ResponseWriter, r *http.Request) error { return v.admitted(w, r) }
-	return g.guard(&forwardWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, d, caddyhttp.HandlerFunc(admitted), v)
+	own.next = caddyhttp.HandlerFunc(v.admitted)
+	return g.guard(&forwardWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, d, v, own)
 }
 
 // forwardWriter repeats Set-Cookie, see answerCookies.

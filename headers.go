@@ -78,6 +78,7 @@ type visit struct {
 	renewed bool     // the answer brings the session's cookie
 	refused bool     // a gate has answered, and not the application
 	anybody bool     // whoever signed in last is not the one who is about to
+	lost    lost     // why a session that came along counts for nothing here
 }
 
 const visitVar = "authentiq"

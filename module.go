@@ -71,6 +71,7 @@ type Gate struct {
 	denyUnknown bool                // that may be missing something: on_error deny
 
 	logger *zap.Logger
+	counts *counts
 }
 
 // Options are the settings of a gate. All text may use the placeholders
@@ -445,6 +446,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	g.app = app.(*App)
 	g.app.showConnections(ctx)
 	g.app.sameWay(g)
+	g.counts = g.app.state.metrics.counts(g.Issuer, g.Session.Refresh == "on")
 	if g.provider, err = g.app.provider(g.Issuer, g.ProviderCA); err != nil {
 		return err
 	}
@@ -477,28 +479,33 @@ func (g *Gate) Cleanup() error {
 
 // ServeHTTP is the way of every request.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	own := g.ownTime(next)
+	defer own.end()
 	visit := g.enter(r) // removes forged identity headers and our own cookies, always first
 
 	if endpoint := g.endpoint(r); endpoint != nil {
+		own.answer = g.answerAt(r)
 		return g.unlogged(w, r, endpoint(w, r, visit))
 	}
 	if g.ForwardAuth == "on" {
-		return g.vouch(w, r, visit)
+		return g.vouch(w, r, visit, &own)
 	}
-	return g.guard(w, r, next, visit)
+	return g.guard(w, r, visit, &own)
 }
 
 // guard lets a request pass, or says why not.
-func (g *Gate) guard(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, visit *visit) error {
+func (g *Gate) guard(w http.ResponseWriter, r *http.Request, visit *visit, own *ownTime) error {
 	gated, err := g.gated(r)
 	if err != nil {
 		return err // unknown is not public
 	}
 	if !gated {
-		return next.ServeHTTP(w, r)
+		return own.handOn(answerPublic, w, r)
 	}
 	s, err := g.current(r, visit)
 	if err != nil {
+		own.answer, visit.lost = answerUnavailable, lostUnknown
+		g.counts.sessionRefused(r, visit.lost)
 		return g.unavailable(w, r, err)
 	}
 	var missing []shortfall
@@ -506,16 +513,24 @@ func (g *Gate) guard(w http.ResponseWriter, r *http.Request, next caddyhttp.Hand
 		missing = g.missing(s)
 	}
 	switch {
-	case s != nil && len(missing) == 0 && !g.stale(s):
-		return g.pass(w, r, next, visit, s)
-	case g.Unauthenticated == "pass":
-		return next.ServeHTTP(w, r)
+	case s == nil:
+		own.answer = answerSignIn // visit says what became of one
+	case len(missing) > 0:
+		own.answer, visit.lost = answerDenied, lostRules
+	case g.stale(s):
+		own.answer, visit.lost = answerStepUp, lostFresh
+	default:
+		return g.pass(w, r, own, visit, s)
+	}
+	g.counts.sessionRefused(r, visit.lost)
+	if g.Unauthenticated == "pass" {
+		return own.handOn(answerAnonymous, w, r)
 	}
 	visit.refused = true // so that no gate before this one counts it as being there
-	switch {
-	case s == nil:
+	switch own.answer {
+	case answerSignIn:
 		return g.challenge(w, r, visit)
-	case len(missing) > 0:
+	case answerDenied:
 		return g.deny(w, r, s, missing, g.requested(r))
 	default:
 		return g.stepUp(w, r, visit)

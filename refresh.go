@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
@@ -62,7 +63,7 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 		// An answer that breaks us must not end Caddy, as it would outside a request.
 		defer func() {
 			if cause := recover(); cause != nil {
-				got = g.postpone(s, "panic", fmt.Errorf("%v\n%s", cause, debug.Stack()))
+				got = g.postpone(ctx, s, "panic", fmt.Errorf("%v\n%s", cause, debug.Stack()))
 			}
 		}()
 		// Whoever asked may hang up; the token is spent all the same.
@@ -93,17 +94,19 @@ func (g *Gate) adopt(s, next *session) *session {
 
 // refresh gets the next generation of s.
 func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
+	ctx, span := startSpan(ctx, spanRefresh, trace.SpanKindInternal)
+	defer span.End()
 	key := g.storeKey(s)
 	unlock, err := g.store.Lock(ctx, key)
 	if err != nil {
 		// Without the lock another machine could spend the same token.
 		g.restAll()
-		return g.postpone(s, "store", err)
+		return g.postpone(ctx, s, "store", err)
 	}
 	defer unlock()
 	known, err := g.loadGeneration(ctx, g.store, site, key)
 	if err != nil {
-		return g.postpone(s, "store", err)
+		return g.postpone(ctx, s, "store", err)
 	}
 	if here, ok := g.app.state.refreshes.newest.Get(s.id); ok && (known == nil || known.generation < here.generation) {
 		known = here // it could not be stored
@@ -129,7 +132,7 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 		return g.end(ctx, key, s, "id_token", err)
 	}
 	if err != nil {
-		return g.postpone(s, "refresh", err)
+		return g.postpone(ctx, s, "refresh", err)
 	}
 	g.app.state.refreshes.answered(g.clientKey())
 	next := *s
@@ -156,7 +159,9 @@ func (g *Gate) refresh(ctx context.Context, site string, s *session) outcome {
 		return g.end(ctx, key, s, "signed out", nil)
 	}
 	if err != nil {
-		g.postpone(s, "claims", err)
+		g.postpone(ctx, s, "claims", err)
+	} else {
+		g.counts.refreshEnded(ctx, resultRenewed, "")
 	}
 	return outcome{next: &next}
 }
@@ -238,6 +243,7 @@ func (g *Gate) end(ctx context.Context, key store.Key, s *session, check string,
 	if err := g.store.Delete(ctx, key); err != nil {
 		g.logger.Warn(eventStoreTrouble, zap.Error(err), zap.String("effect", "what is left of a session that has ended stays there until its time is over"))
 	}
+	g.counts.refreshEnded(ctx, resultEnded, check)
 	g.logger.Info(eventSessionEnded, zap.String("check", check), zap.Error(cause), zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")))
 	return outcome{ended: true}
 }
@@ -260,11 +266,12 @@ func failsForAll(err error) bool {
 }
 
 // postpone leaves s as it is, and does not ask again for a while.
-func (g *Gate) postpone(s *session, check string, cause error) outcome {
+func (g *Gate) postpone(ctx context.Context, s *session, check string, cause error) outcome {
 	g.app.state.refreshes.restAlone(s.id, g.app.now.Now().Add(refreshRest))
 	if failsForAll(cause) {
 		g.restAll()
 	}
+	g.counts.refreshEnded(ctx, resultFailed, check)
 	g.logger.Error(eventNotRechecked, zap.String("check", check), zap.Error(cause), zap.String("sub", s.subject()), zap.String("effect", "sessions go on with the claims that they have"))
 	return outcome{}
 }

@@ -89,6 +89,7 @@ func (g *Gate) takeLogout(w http.ResponseWriter, r *http.Request, form url.Value
 	if err := g.revokeRemote(ctx, out); err != nil {
 		return g.postponeLogout(w, r, "store", err)
 	}
+	g.counts.signedOutRemotely(r, g.logoutWay(r))
 	g.logger.Info(eventRemoteSignOut, zap.String("sub", out.Subject), zap.String("sid", out.SID), clientIP(r), host(r))
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
@@ -120,7 +121,16 @@ func (g *Gate) logLogout(r *http.Request, status int, check string, cause error)
 	if status >= 500 && !errors.Is(cause, idtoken.ErrNotNow) {
 		log = g.logger.Error
 	}
+	g.counts.logoutRefused(r, g.logoutWay(r), check)
 	log(eventLogoutRefused, zap.String("check", check), zap.Error(cause), zap.Int("status", status), clientIP(r), host(r))
+}
+
+// logoutWay is how a logout token has come.
+func (g *Gate) logoutWay(r *http.Request) string {
+	if g.answerAt(r) == answerCallback {
+		return wayCallback
+	}
+	return wayBackchannel
 }
 
 // serveFrontchannelLogout ends the session that the browser brings, if it is the
@@ -153,11 +163,11 @@ func (g *Gate) endNamedSession(w http.ResponseWriter, r *http.Request, o origin,
 	ended := false
 	for s := range g.carriedSessions(r, o, v) {
 		if s.claims.String("sid") == sid {
-			g.revoke(r, s, "signed out at the provider")
+			g.revoke(r, s, reasonAtProvider)
 			ended = true
 		}
 	}
-	if !ended {
+	if g.counts.frontchannel(ended); !ended {
 		return
 	}
 	g.dropSession(w, o, v.cookies)

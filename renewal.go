@@ -24,7 +24,7 @@ const idleParts = 16
 
 // pass hands the request of a signed-in user on. It ends with the session, however
 // long its answer takes.
-func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, s *session) (err error) {
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, own *ownTime, v *visit, s *session) (err error) {
 	renew := g.renewal(r, v, s)
 	v.identify(r, g.mapping.owned, s)
 	if s.handed != nil {
@@ -41,7 +41,8 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handl
 		}
 		err = g.cutShort(w, r, &private.stream)
 	}()
-	err = next.ServeHTTP(private, r.WithContext(&private.stream))
+	err = own.handOn(answerPassed, private, r.WithContext(&private.stream))
+	own.spent += private.took
 	if private.stream.leave() {
 		return err
 	}
@@ -153,6 +154,7 @@ type privateWriter struct {
 	stream stream
 	renew  func(http.ResponseWriter) // the session's cookie; nil if it stays
 	wrote  bool
+	took   time.Duration // by what is ours of the answer
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -184,7 +186,9 @@ func (w *privateWriter) begin() error {
 		w.Header()["Cache-Control"] = []string{"private"}
 	}
 	if w.renew != nil {
+		began := time.Now()
 		w.renew(w.ResponseWriter)
+		w.took += time.Since(began)
 	}
 	return nil
 }

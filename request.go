@@ -365,6 +365,14 @@ func (g *Gate) endpoint(r *http.Request) handlerFunc {
 	return endpoint
 }
 
+// answerAt is how what answers at an address of ours is called in metrics.
+func (g *Gate) answerAt(r *http.Request) answer {
+	if requestURL(r).Path == g.routes.callback {
+		return answerCallback
+	}
+	return answerEndpoint
+}
+
 // arrival reads what all endpoints need of a request to them: where it was sent
 // to, and its query.
 func (g *Gate) arrival(r *http.Request) (o origin, query url.Values, refused *refusal) {

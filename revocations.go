@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/authentiq/caddy-authentiq/internal/idtoken"
@@ -43,6 +44,8 @@ func (g *Gate) standing(s *session) *revocation.Session {
 // revokeSession ends s for every copy of its cookie, everywhere.
 func (g *Gate) revokeSession(ctx context.Context, s *session) error {
 	until := time.Unix(s.expires, 0).Add(clocksApart)
+	ctx, span := startSpan(ctx, spanSignOut, trace.SpanKindInternal)
+	defer span.End()
 	defer g.app.state.streams.wake()
 	return g.signOuts.Revoke(ctx, g.revocable.Entry(revocation.ID, s.id, s.began, s.signedIn, until))
 }
@@ -52,6 +55,8 @@ func (g *Gate) revokeSession(ctx context.Context, s *session) error {
 // section 2.7).
 func (g *Gate) revokeRemote(ctx context.Context, out *idtoken.Logout) error {
 	defer g.app.state.streams.wake()
+	ctx, span := startSpan(ctx, spanSignOut, trace.SpanKindInternal)
+	defer span.End()
 	// Reckoned from the token's own time: the same one again says nothing new.
 	issued := out.Issued
 	if now := g.app.now.Now(); issued.After(now) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
@@ -98,6 +99,7 @@ func (g *Gate) open(ctx context.Context, p purpose, site, value string, chunks i
 // session returns the live session of the request, or nil. The error says that
 // sessions can't be told at all now.
 func (g *Gate) session(r *http.Request, v *visit) (*session, error) {
+	v.lost = notLost
 	if len(v.cookies) == 0 {
 		return nil, nil
 	}
@@ -111,16 +113,18 @@ func (g *Gate) session(r *http.Request, v *visit) (*session, error) {
 	}
 	var found *session
 	for _, value := range values {
-		s, err := g.openSession(r.Context(), g.site(o), value)
+		s, why, err := g.examine(r.Context(), g.site(o), value)
 		if err != nil {
 			return nil, err
 		}
 		if s == nil {
+			v.lost = why
 			continue
 		}
 		// Two that open are one too many: somebody has planted a session of his
 		// own, and which of them is the user's can't be told.
 		if found != nil && found.id != s.id {
+			v.lost = lostSeveral
 			return nil, nil
 		}
 		if found == nil || found.generation < s.generation || found.generation == s.generation && found.seen < s.seen {
@@ -137,28 +141,42 @@ func (g *Gate) current(r *http.Request, v *visit) (*session, error) {
 	if s == nil || err != nil {
 		return nil, err
 	}
-	return g.recheck(r, s), nil
+	if s = g.recheck(r, s); s == nil {
+		v.lost = lostRecheck
+	}
+	return s, nil
 }
 
 // openSession returns the live session that a cookie's value holds, or nil.
 func (g *Gate) openSession(ctx context.Context, site string, value whole) (*session, error) {
+	s, _, err := g.examine(ctx, site, value)
+	return s, err
+}
+
+// examine is openSession, and says why it returns none.
+func (g *Gate) examine(ctx context.Context, site string, value whole) (*session, lost, error) {
 	s, err := g.unseal(ctx, site, value)
-	if s == nil || err != nil || !s.live(g.app.now.Now(), time.Duration(g.Session.Lifetime), g.idle()) {
-		return nil, err
+	if s == nil || err != nil {
+		return nil, lostUnopened, err
+	}
+	if why := s.over(g.app.now.Now(), time.Duration(g.Session.Lifetime), g.idle()); why != notLost {
+		return nil, why, nil
 	}
 	if err := g.knowsSignOuts(ctx); err != nil {
-		return nil, err
+		return nil, lostUnknown, err
 	}
 	if g.revoked(s) {
-		return nil, nil
+		return nil, lostSignedOut, nil
 	}
-	return s, nil
+	return s, notLost, nil
 }
 
 // unseal returns the session that a cookie's value holds, or nil. It may be over.
 func (g *Gate) unseal(ctx context.Context, site string, value whole) (*session, error) {
 	s := g.sessions.get(site, value)
 	if s == nil || !g.keyThere(ctx, value.value) {
+		ctx, span := startSpan(ctx, spanOpen, trace.SpanKindInternal)
+		defer span.End()
 		payload, ok, err := g.open(ctx, purposeSession, site, value.value, value.chunks)
 		if err != nil {
 			return nil, err

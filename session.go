@@ -240,12 +240,22 @@ const maxAhead = 24 * 3600
 // lifetime that was shortened since counts too, and so does how long the user was
 // away. An idle of 0 is no limit.
 func (s *session) live(now time.Time, lifetime, idle time.Duration) bool {
+	return s.over(now, lifetime, idle) == notLost
+}
+
+// over says why s does not last any more, if it does not.
+func (s *session) over(now time.Time, lifetime, idle time.Duration) lost {
 	unix := now.Unix()
-	if s.signedIn-unix > maxAhead {
-		return false // our clock was wrong, and the session would last for as long as it was
+	switch {
+	case s.signedIn-unix > maxAhead:
+		return lostLifetime // our clock was wrong, and the session would last for as long as it was
+	case unix >= s.expires || unix-s.signedIn >= int64(lifetime/time.Second):
+		return lostLifetime
+	case idle > 0 && unix-s.seen >= int64(idle/time.Second):
+		return lostIdle
+	default:
+		return notLost
 	}
-	return unix < s.expires && unix-s.signedIn < int64(lifetime/time.Second) &&
-		(idle <= 0 || unix-s.seen < int64(idle/time.Second))
 }
 
 // light is s with its refresh token in the store.

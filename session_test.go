@@ -72,11 +72,12 @@ func loneGateAt(t testing.TB, p *provider.Provider, issuer string, change ...fun
 		t.Fatal(err)
 	}
 	g.app = &App{
-		state:    &state{revocations: revocation.NewList(time.Now, revocation.DefaultMax), spent: newSpentStates(), keys: newStoredKeys(), refreshes: newRefreshes()},
+		state:    newState(),
 		signOuts: make(map[string]followed), clients: make(map[signedOutClient]*revocation.Journal),
 		logger: zap.NewNop(),
 	}
 	disk := &store.Storage{Storage: &certmagic.FileStorage{Path: t.TempDir()}, Now: time.Now}
+	g.counts = g.app.state.metrics.counts(g.Issuer, true)
 	var err error
 	if g.signOuts, err = g.app.needSignOuts("storage", disk, g); err != nil {
 		t.Fatal(err)

@@ -238,7 +238,9 @@ func (a *App) signer(line TrustedSigner) (*signers.Remote, error) {
 		return r, nil
 	}
 	shared, _, err := signerPool.LoadOrNew(a.stateKey+" "+name, func() (caddy.Destructor, error) {
-		return pooledSigner{signers.NewRemote(line.JWKSURI, roots, time.Now)}, nil
+		remote := signers.NewRemote(line.JWKSURI, roots, time.Now)
+		remote.Observe = observeSigner
+		return pooledSigner{remote}, nil
 	})
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 	// can't be deleted from here (a path of its own), so all of them end.
 	for _, value := range assemble(g.cookies.of(o, g.Session.Domain), v.cookies) {
 		if s, err := g.openSession(r.Context(), g.site(o), value); s != nil && err == nil {
-			g.revoke(r, s, "several sessions at once")
+			g.revoke(r, s, reasonSeveral)
 		}
 	}
 	g.dropSession(w, o, v.cookies)
@@ -171,6 +171,7 @@ func (g *Gate) startSignIn(w http.ResponseWriter, r *http.Request, v *visit, o o
 	}
 	g.setCookie(w, o, cookie, int(loginLifetime/time.Second), http.SameSiteLaxMode)
 	skipAccessLog(r) // the answer's Location has state and nonce
+	g.counts.signInStarted(r)
 	g.logger.Info(eventSignInStarted, zap.String("path", requestURL(r).Path), clientIP(r), host(r))
 	if r.Method == http.MethodPost { // a response by a form of ours, which has the provider asked again
 		return g.goOn(w, r, pageAskedAgain, address)

@@ -61,7 +61,7 @@ func (g *Gate) serveSignOut(w http.ResponseWriter, r *http.Request, v *visit) er
 			target.RawQuery = q.Encode()
 		}
 	}
-	g.endSession(w, r, o, v, "asked for")
+	g.endSession(w, r, o, v, reasonAsked)
 	g.forgetWho(w, o, v.cookies) // whoever comes next need not know
 	clearCache(w)
 	skipAccessLog(r) // the answer's Location has the ID token
@@ -184,6 +184,7 @@ func (g *Gate) revokeFor(heir string, r *http.Request, s *session, reason string
 	if o, ok := g.origin(r); ok && (s.grant.there() || s.credentials.access != "") {
 		g.giveBack(r.Context(), g.site(o), s, heir)
 	}
+	g.counts.signedOut(r, reason)
 	g.logger.Info(eventSignOut, zap.String("sub", s.subject()), zap.String("sid", s.claims.String("sid")), zap.String("reason", reason), clientIP(r), host(r))
 }
 

@@ -137,6 +137,7 @@ func (g *Gate) openStore(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	opened = g.app.watched(opened, name)
 	g.store, g.denyUnknown = opened, opener.denies()
 	g.app.needStore(opened)
 	g.signOuts, err = g.app.needSignOuts(name, opened, g)

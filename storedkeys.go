@@ -112,6 +112,17 @@ func missingFrom(known, all []keystore.Generation) (gone []uint64) {
 	return gone
 }
 
+// status is how many keys are known, when the newest was made, and how the latest
+// attempt to read them went.
+func (k *storedKeys) status() (count int, made time.Time, failure error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.generations) > 0 {
+		made = k.generations[0].Created
+	}
+	return len(k.generations), made, k.failure
+}
+
 func (k *storedKeys) known() []keystore.Generation {
 	k.mu.Lock()
 	defer k.mu.Unlock()

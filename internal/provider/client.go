@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -124,15 +123,12 @@ func (e *statusError) Error() string {
 // sent to a provider that is away.
 func (p *Provider) failed(op string, err error) *Error {
 	e := &Error{Op: op, Err: err}
+	e.Unreachable = Unreachable(err)
 	var status *statusError
-	var unanswered *url.Error
 	if errors.As(err, &status) {
 		e.Status = status.status
-		e.Unreachable = status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests
 	} else {
-		// No answer at all is an error of the client's own kind; what else fails is
-		// an answer that came and is of no use.
-		e.Unreachable, e.Err = errors.As(err, &unanswered) && !errors.Is(err, errTooLarge), shorten(err)
+		e.Err = shorten(err)
 	}
 	if e.Unreachable {
 		p.nudge()

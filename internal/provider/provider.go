@@ -68,6 +68,9 @@ type Config struct {
 	Issuer string         // compared exactly; https, or http on loopback
 	Roots  *x509.CertPool // who may vouch for the provider; nil: the system's
 	Now    func() time.Time
+
+	// Observer is told of every call. It may be nil.
+	Observer Observer
 }
 
 // Provider is what is known of one provider. It is safe for concurrent use and
@@ -79,10 +82,13 @@ type Provider struct {
 	client *http.Client
 	keys   idtoken.Remote
 
+	observer Observer
+
 	mu        sync.Mutex
 	metadata  *Metadata
 	restored  bool          // it is from a run before, nobody has answered since
 	failures  int           // attempts to discover in a row
+	up        bool          // the latest attempt has read everything
 	answered  time.Time     // when it last answered one
 	failure   error         // of the latest attempt
 	documents documents     // that the metadata and the keys are from
@@ -95,14 +101,15 @@ type Provider struct {
 // New makes a Provider. It does not dial; Run does.
 func New(config Config) *Provider {
 	p := &Provider{
-		issuer:  config.Issuer,
-		roots:   config.Roots,
-		now:     config.Now,
-		client:  NewClient(config.Roots),
-		failure: errors.New("not discovered yet"),
-		tried:   make(chan struct{}),
-		changed: make(chan struct{}, 1),
-		nudged:  make(chan struct{}, 1),
+		issuer:   config.Issuer,
+		roots:    config.Roots,
+		now:      config.Now,
+		client:   NewClient(config.Roots),
+		observer: config.Observer,
+		failure:  errors.New("not discovered yet"),
+		tried:    make(chan struct{}),
+		changed:  make(chan struct{}, 1),
+		nudged:   make(chan struct{}, 1),
 	}
 	if p.now == nil {
 		p.now = time.Now
@@ -187,13 +194,18 @@ func (p *Provider) Discover(ctx context.Context) error {
 		err = p.keys.Refresh(ctx)
 	}
 	if ctx.Err() == nil {
+		p.mu.Lock()
+		p.up = err == nil
+		p.mu.Unlock()
 		p.once.Do(func() { close(p.tried) })
 	}
 	return err
 }
 
 func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
+	ctx, done := p.observe(ctx, endpointDiscovery)
 	discovered, err := oidc.NewProvider(oidc.ClientContext(ctx, p.client), p.issuer)
+	done(answered(err))
 	if err != nil {
 		// A provider's error page may be long; the beginning says enough.
 		return nil, shorten(err)
@@ -296,11 +308,14 @@ func (p *Provider) fetchKeys(ctx context.Context) ([]byte, error) {
 	if m == nil || m.JWKSURI == "" {
 		return nil, errors.New("discovery names no jwks_uri")
 	}
+	ctx, done := p.observe(ctx, endpointKeys)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.JWKSURI, nil)
 	if err != nil {
+		done(err)
 		return nil, err
 	}
 	body, _, err := get(p.client, req)
+	done(err)
 	if err == nil && json.Valid(body) {
 		p.learned(func(d *documents) *json.RawMessage { return &d.Keys }, body)
 	}

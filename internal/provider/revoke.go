@@ -22,7 +22,7 @@ var ErrNoRevocation = errors.New("discovery names no revocation_endpoint")
 // Revoke tells the provider that nobody needs a token any more (RFC 7009). hint is
 // what it is, "refresh_token" or "access_token". A token that the provider does not
 // know is no error. All errors are *Error, and none repeats what was sent.
-func (p *Provider) Revoke(ctx context.Context, client Client, token, hint string) error {
+func (p *Provider) Revoke(ctx context.Context, client Client, token, hint string) (err error) {
 	const op = "revocation"
 	m, err := p.Metadata(ctx)
 	if err != nil {
@@ -43,6 +43,8 @@ func (p *Provider) Revoke(ctx context.Context, client Client, token, hint string
 	if err != nil {
 		return &Error{Op: op, Err: err}
 	}
+	ctx, done := p.observe(ctx, endpointRevocation)
+	defer func() { done(err) }()
 	form := url.Values{"token": {token}, "token_type_hint": {hint}}
 	maps.Copy(form, of.form)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))

@@ -125,10 +125,18 @@ func (p *Provider) redeem(ctx context.Context, op string, client Client, form ur
 	if of.basic {
 		config.ClientID, config.ClientSecret, config.AuthStyle = client.ID, client.Secret, oauth2.AuthStyleInHeader
 	}
+	endpoint := endpointToken
+	if form.Get("grant_type") == "refresh_token" {
+		endpoint = endpointRefresh
+	}
+	ctx, done := p.observe(ctx, endpoint)
 	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, p.over(client)))
 	if err != nil {
-		return nil, p.tokenError(client, of.method, op, err)
+		err := p.tokenError(client, of.method, op, err)
+		done(err)
+		return nil, err
 	}
+	done(nil)
 	return token, nil
 }
 
@@ -189,8 +197,10 @@ func (p *Provider) Userinfo(ctx context.Context, client Client, accessToken, sub
 	if err != nil {
 		return nil, &Error{Op: op, Err: err}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	asking, done := p.observe(ctx, endpointUserinfo)
+	req, err := http.NewRequestWithContext(asking, http.MethodGet, address, nil)
 	if err != nil {
+		done(err)
 		return nil, &Error{Op: op, Err: err}
 	}
 	req.Header.Set("Authorization", "Bearer "+accessToken)
@@ -201,8 +211,11 @@ func (p *Provider) Userinfo(ctx context.Context, client Client, accessToken, sub
 	req.Header.Set("Accept", accept)
 	body, header, err := get(p.over(client), req)
 	if err != nil {
-		return nil, p.failedAs(client, client.AuthMethod, op, err)
+		err := p.failedAs(client, client.AuthMethod, op, err)
+		done(err)
+		return nil, err
 	}
+	done(nil)
 	var c claims.Claims
 	switch mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); {
 	case mediaType == "application/json":

@@ -37,6 +37,10 @@ type Remote struct {
 	keys   idtoken.Remote
 	now    func() time.Time
 
+	// Observe is told that the signer is asked, for its keys ("jwks") or for claims
+	// ("claims"), and what it returns how that ended. It may be nil.
+	Observe func(ctx context.Context, what string) (context.Context, func(error))
+
 	mu    sync.Mutex
 	read  time.Time // when the keys were last fetched
 	tried time.Time // when that was last tried because they were old
@@ -87,7 +91,7 @@ func (r *Remote) renew(ctx context.Context) {
 }
 
 func (r *Remote) fetchKeys(ctx context.Context) ([]byte, error) {
-	body, _, err := r.get(ctx, r.uri, "", "application/jwk-set+json, application/json")
+	body, _, err := r.get(ctx, "jwks", r.uri, "", "application/jwk-set+json, application/json")
 	if err != nil {
 		return nil, fmt.Errorf("jwks_uri %s: %w", r.uri, err)
 	}
@@ -100,7 +104,7 @@ func (r *Remote) fetchKeys(ctx context.Context) ([]byte, error) {
 // Claims fetches a JWT from the endpoint of a distributed claim. An error is an
 // *away if trying again may help.
 func (r *Remote) Claims(ctx context.Context, endpoint, accessToken string) (string, error) {
-	body, mediaType, err := r.get(ctx, endpoint, accessToken, "application/jwt")
+	body, mediaType, err := r.get(ctx, "claims", endpoint, accessToken, "application/jwt")
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +119,12 @@ func (r *Remote) Claims(ctx context.Context, endpoint, accessToken string) (stri
 
 // get returns the body of a 200. Redirects are not followed, as the client's are
 // not.
-func (r *Remote) get(ctx context.Context, address, accessToken, accept string) (body []byte, mediaType string, err error) {
+func (r *Remote) get(ctx context.Context, what, address, accessToken, accept string) (body []byte, mediaType string, err error) {
+	if r.Observe != nil {
+		inner, done := r.Observe(ctx, what)
+		ctx = inner
+		defer func() { done(err) }()
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, "", errors.New("the address can't be asked")

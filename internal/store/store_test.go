@@ -34,6 +34,14 @@ var kinds = map[string]func(t *testing.T, c *clock) (one, other Store){
 		folder := t.TempDir()
 		return &Storage{Storage: &certmagic.FileStorage{Path: folder}, Now: c.now}, &Storage{Storage: &certmagic.FileStorage{Path: folder}, Now: c.now}
 	},
+	"Caddy's storage, watched": func(t *testing.T, c *clock) (Store, Store) {
+		folder := t.TempDir()
+		watched := func() Store {
+			disk := &Storage{Storage: &certmagic.FileStorage{Path: folder}, Now: c.now}
+			return &Observed{Store: disk, Journals: disk, Observer: func(ctx context.Context, _ string) (context.Context, func(error)) { return ctx, func(error) {} }}
+		}
+		return watched(), watched()
+	},
 	"Redis": func(t *testing.T, c *clock) (Store, Store) {
 		server := storetest.StartRedis(t)
 		return openRedis(t, server.URL(), c), openRedis(t, server.SocketURL(), c)
