@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -41,6 +40,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/authentiq/sign-out", Handler: caddy.AdminHandlerFunc(serveAdminSignOut)},
 		{Pattern: "/authentiq/revocations", Handler: caddy.AdminHandlerFunc(serveAdminRevocations)},
+		{Pattern: "/authentiq/ready", Handler: caddy.AdminHandlerFunc(serveAdminReadiness)},
 	}
 }
 
@@ -231,15 +231,7 @@ func serveAdminRevocations(w http.ResponseWriter, r *http.Request) error {
 // listRevocations lists at most limit of the entries, all or those about a sub and
 // a sid.
 func (a *App) listRevocations(sub, sid string, limit int) *revocationList {
-	list := &revocationList{Count: a.state.revocations.Len(), Stores: []listedStore{}, Revocations: []listedRevocation{}}
-	for _, name := range slices.Sorted(maps.Keys(a.signOuts)) {
-		state := a.signOuts[name].journal.State()
-		listed := listedStore{Name: name, Loaded: state.Loaded, Current: state.Current, Unstored: state.Unstored}
-		if state.Failure != nil {
-			listed.Error = state.Failure.Error()
-		}
-		list.Stores = append(list.Stores, listed)
-	}
+	list := &revocationList{Count: a.state.revocations.Len(), Stores: a.listStores(), Revocations: []listedRevocation{}}
 	clients := make(map[revocation.Mark]signedOutClient)
 	wanted := make(map[revocation.Mark]struct{})
 	for c := range a.clients {

@@ -174,8 +174,14 @@ func TestASessionThatCountsForNothingIsCountedByWhy(t *testing.T) {
 	const page = "https://app.example.com/page"
 	for why, spoil := range map[lost]func(g *Gate, line string) string{
 		lostUnopened: func(_ *Gate, line string) string { return line[:len(line)-4] + "AAAA" },
-		lostLifetime: func(g *Gate, line string) string { g.app.now.Set(func() time.Time { return time.Now().Add(13 * time.Hour) }); return line },
-		lostIdle:     func(g *Gate, line string) string { g.app.now.Set(func() time.Time { return time.Now().Add(2 * time.Hour) }); return line },
+		lostLifetime: func(g *Gate, line string) string {
+			g.app.now.Set(func() time.Time { return time.Now().Add(13 * time.Hour) })
+			return line
+		},
+		lostIdle: func(g *Gate, line string) string {
+			g.app.now.Set(func() time.Time { return time.Now().Add(2 * time.Hour) })
+			return line
+		},
 		lostRules: func(g *Gate, line string) string {
 			g.rules = append(g.rules, rule{claim: "email", values: []string{"eve@example.com"}})
 			return line

@@ -69,16 +69,24 @@ func answered(err error) error {
 	return err
 }
 
-// State is what is known of a provider.
+// State is how a provider is, for who watches.
 type State struct {
-	Known bool      // there are documents, of this run or of one before
-	Up    bool      // the latest attempt to read all of them went well
-	Read  time.Time // when discovery last answered; zero is never in this run
+	Tried   bool      // the first attempt to read its documents has ended, either way
+	Known   bool      // there are documents, of this run or of one before
+	Up      bool      // the latest attempt to read all of them went well
+	Read    time.Time // when discovery last answered; zero is never in this run
+	Failure error     // of the latest attempt to discover it
 }
 
-// State returns it.
+// State returns how the provider is. It neither waits nor dials.
 func (p *Provider) State() State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return State{Known: p.metadata != nil, Up: p.up, Read: p.answered}
+	s := State{Known: p.metadata != nil, Up: p.up, Read: p.answered, Failure: p.failure}
+	select {
+	case <-p.tried:
+		s.Tried = true
+	default:
+	}
+	return s
 }
