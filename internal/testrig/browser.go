@@ -202,7 +202,7 @@ type SteadyTransport struct{ *http.Transport }
 func (s SteadyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	for range 20 {
 		resp, err := s.Transport.RoundTrip(r)
-		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, io.EOF) {
 			return resp, err
 		}
 	}
