@@ -122,18 +122,26 @@ func (f *refreshes) mayAsk(who, id string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if until, ok := f.odd.Get(id); ok {
-		if left := until.Sub(now); 0 < left && left <= refreshRest {
+		if resting(until, now) {
 			return false
 		}
 	}
 	until, failing := f.resting[who]
-	if left := until.Sub(now); failing && 0 < left && left <= refreshRest {
+	if failing && resting(until, now) {
 		return false
 	}
 	if failing {
 		f.resting[who] = now.Add(refreshRest)
 	}
 	return true
+}
+
+// resting reports whether a rest until then still goes on. One that would be longer
+// than a rest is from before the clock was set back; a little longer, and somebody who
+// looked at the clock before it began comes late.
+func resting(until, now time.Time) bool {
+	left := until.Sub(now)
+	return 0 < left && left <= refreshRest+time.Second
 }
 
 func (f *refreshes) rest(who string, until time.Time) {

@@ -1263,3 +1263,23 @@ func TestAGateThatRechecksMayStandBehindOneThatDoesNot(t *testing.T) {
 		t.Errorf("signed in %d times, refreshed %d times", n, s.refreshes())
 	}
 }
+
+// Of those who come at one moment, some have looked at the clock before others.
+func TestWhoLookedAtTheClockALittleEarlierAsksNobodyEither(t *testing.T) {
+	for name, id := range map[string]string{"another session": "other", "the same": "one"} {
+		f := newRefreshes()
+		now := time.Unix(1_800_000_000, 0)
+		f.rest("client", now.Add(-time.Second))
+		f.restAlone("one", now.Add(-time.Second))
+		if !f.mayAsk("client", "one", now) {
+			t.Fatalf("%s: nobody may ask after the rest", name)
+		}
+		f.restAlone("one", now.Add(refreshRest))
+		if f.mayAsk("client", id, now.Add(-time.Millisecond)) {
+			t.Errorf("%s: may ask beside the first", name)
+		}
+		if !f.mayAsk("client", "third", now.Add(-time.Hour)) {
+			t.Errorf("%s: nobody asks after the clock was set back", name)
+		}
+	}
+}

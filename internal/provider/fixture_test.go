@@ -98,6 +98,7 @@ func inBubble(t *testing.T, test func(t *testing.T, o *op)) {
 		defer func() {
 			o.Provider.Close()
 			_ = server.Close()
+			synctest.Wait() // what it has begun to read, it serves
 			o.serving.Wait()
 		}()
 		test(t, o)
