@@ -291,41 +291,75 @@ func (s *sidecar) agreeOnPlace() error {
 // family are the beginnings of names that nobody else uses.
 var family = regexp.MustCompile(`^(AUTHENTIQ|REQUIRE|UPSTREAM|SITE_ADDRESS|TRUSTED_PROX|CALLBACK_URL)`)
 
-// fromService is what Kubernetes and Docker tell of other services, in variables that
-// begin with the service's name.
-var fromService = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?|NAME|ENV_.*)$`)
+// What Kubernetes and Docker tell of other services, in variables that begin with the
+// service's name: what they end with, and what their values are then. A name alone is
+// nobody's: REQUIRE_NAME=admins is a misspelt rule.
+var fromService = []struct{ name, value *regexp.Regexp }{
+	{regexp.MustCompile(`._SERVICE_HOST$`), regexp.MustCompile(`^` + ofAddress + `$`)},
+	{regexp.MustCompile(`._SERVICE_PORT(_[A-Z0-9_]+)?$`), regexp.MustCompile(`^[0-9]{1,5}$`)},
+	{regexp.MustCompile(`._PORT(_[0-9]+_(TCP|UDP|SCTP))?$`), regexp.MustCompile(`^(tcp|udp|sctp)://(` + ofAddress + `|\[` + ofAddress + `\]):[0-9]{1,5}$`)},
+	{regexp.MustCompile(`._PORT_[0-9]+_(TCP|UDP|SCTP)_PROTO$`), regexp.MustCompile(`^(tcp|udp|sctp)$`)},
+	{regexp.MustCompile(`._PORT_[0-9]+_(TCP|UDP|SCTP)_PORT$`), regexp.MustCompile(`^[0-9]{1,5}$`)},
+	{regexp.MustCompile(`._PORT_[0-9]+_(TCP|UDP|SCTP)_ADDR$`), regexp.MustCompile(`^` + ofAddress + `$`)},
+}
+
+const ofAddress = `([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)`
+
+// linkName is how Docker begins what it tells of a link, by the name NAME: /us/them.
+var linkName = regexp.MustCompile(`^/[A-Za-z0-9_.-]+/([A-Za-z0-9_.-]+)$`)
+
+// isFromService reports whether a variable is of another service. links are the
+// beginnings of Docker's links, of which there are all variables of the other container.
+func isFromService(name, value string, links []string) bool {
+	for _, form := range fromService {
+		if form.name.MatchString(name) && form.value.MatchString(value) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(links, func(link string) bool { return name == link+"_NAME" || strings.HasPrefix(name, link+"_ENV_") })
+}
+
+// linksOf are the beginnings of names of Docker's links.
+func linksOf(environ []string) (links []string) {
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		link, is := strings.CutSuffix(name, "_NAME")
+		if alias := linkName.FindStringSubmatch(value); is && alias != nil && strings.ToUpper(strings.ReplaceAll(alias[1], "-", "_")) == link {
+			links = append(links, link)
+		}
+	}
+	return links
+}
 
 // unknownOnes refuses variables that look like ours and are none: a misspelt
-// REQUIRE_EMAIL must not be passed over.
+// REQUIRE_EMAIL must not be passed over, nor one in small letters.
 func unknownOnes(environ []string) error {
 	known := make(map[string]bool)
 	for _, v := range variables {
 		known[v.name] = true
 		known[v.name+fileSuffix] = v.secret
 	}
-	names := make([]string, len(environ))
-	for i, pair := range environ {
-		names[i], _, _ = strings.Cut(pair, "=")
-	}
-	slices.Sort(names) // the same error each time
-	for _, name := range names {
-		if known[name] || fromService.MatchString(name) {
+	links := linksOf(environ)
+	for _, pair := range slices.Sorted(slices.Values(environ)) { // the same error each time
+		name, value, _ := strings.Cut(pair, "=")
+		if known[name] || isFromService(name, value, links) {
 			continue
 		}
+		upper := strings.ToUpper(name)
 		nearest, distance := "", 3
 		for _, v := range variables {
 			for _, candidate := range []string{v.name, v.name + fileSuffix} {
-				if d := edits(name, candidate); known[candidate] && d < distance {
+				if d := edits(upper, candidate); known[candidate] && d < distance {
 					nearest, distance = candidate, d
 				}
 			}
 		}
-		switch base, isFile := strings.CutSuffix(name, fileSuffix); {
-		case isFile && known[base]:
+		switch base, isFile := strings.CutSuffix(upper, fileSuffix); {
+		case isFile && known[base] && !known[upper]:
 			return fmt.Errorf("%s: there is no such variable, %s is no secret: set %s to the value", name, base, base)
 		case nearest != "" && nearest != "HTTP_PORT" && nearest != "HTTPS_PORT": // which others have, too
 			return fmt.Errorf("%s: there is no such variable: did you mean %s?", name, nearest)
-		case family.MatchString(name):
+		case family.MatchString(upper):
 			return fmt.Errorf("%s: there is no such variable: take it out; docs/sidecar.md lists those that there are, and an own Caddyfile says all others", name)
 		}
 	}

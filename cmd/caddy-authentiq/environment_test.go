@@ -157,6 +157,23 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		{[]string{"AUTHENTIQ_SECRET_FILES", "x"}, "AUTHENTIQ_SECRET_FILES: there is no such variable: did you mean AUTHENTIQ_SECRET_FILE?"},
 		{[]string{"AUTHENTIQ_PKCE", "x"}, "AUTHENTIQ_PKCE: there is no such variable: take it out"},
 		{[]string{"REQUIRE_EMAIL_FILE", "/run/x"}, "REQUIRE_EMAIL_FILE: there is no such variable, REQUIRE_EMAIL is no secret"},
+		// What looks a little like what Kubernetes and Docker tell of services.
+		{[]string{"REQUIRE_NAME", "admins"}, "REQUIRE_NAME: there is no such variable"},
+		{[]string{"REQUIRE_NAME", "/gate/app"}, "REQUIRE_NAME: there is no such variable"},
+		{[]string{"REQUIRE_GROUP_NAME", "admins"}, "REQUIRE_GROUP_NAME: there is no such variable"},
+		{[]string{"REQUIRE_ENV_GROUPS", "admins"}, "REQUIRE_ENV_GROUPS: there is no such variable"},
+		{[]string{"AUTHENTIQ_USER_NAME", "email"}, "AUTHENTIQ_USER_NAME: there is no such variable"},
+		{[]string{"REQUIRE_GROUPS_PORT", "admins"}, "REQUIRE_GROUPS_PORT: there is no such variable"},
+		{[]string{"REQUIRE_GROUPS_SERVICE_HOST", "admins"}, "REQUIRE_GROUPS_SERVICE_HOST: there is no such variable"},
+		{[]string{"REQUIRE_SERVICE_PORT_GROUPS", "admins"}, "REQUIRE_SERVICE_PORT_GROUPS: there is no such variable"},
+		{[]string{"REQUIRE_PORT_80_TCP", "admins"}, "REQUIRE_PORT_80_TCP: there is no such variable"},
+		{[]string{"REQUIRE_PORT_80_TCP_PROTO", "admins"}, "REQUIRE_PORT_80_TCP_PROTO: there is no such variable"},
+		{[]string{"REQUIRE_PORT_80_TCP_PORT", "admins"}, "REQUIRE_PORT_80_TCP_PORT: there is no such variable"},
+		{[]string{"REQUIRE_PORT_80_TCP_ADDR", "admins"}, "REQUIRE_PORT_80_TCP_ADDR: there is no such variable"},
+		{[]string{"require_groups", "admins"}, "require_groups: there is no such variable: did you mean REQUIRE_GROUPS?"},
+		{[]string{"Require_Group", "admins"}, "Require_Group: there is no such variable: did you mean REQUIRE_GROUPS?"},
+		{[]string{"authentiq_user", "email"}, "authentiq_user: there is no such variable"},
+		{[]string{"require_email_file", "/run/x"}, "require_email_file: there is no such variable, REQUIRE_EMAIL is no secret"},
 	} {
 		environ := environment(c.change...)
 		t.Run(strings.Join(c.change, " "), func(t *testing.T) {
@@ -177,7 +194,10 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 
 func TestWhatOthersSayInTheEnvironmentIsPassedOver(t *testing.T) {
 	environ := environment("AUTHENTIQ_SERVICE_HOST", "10.0.0.1", "AUTHENTIQ_PORT", "tcp://10.0.0.1:80", "AUTHENTIQ_PORT_80_TCP_ADDR", "10.0.0.1",
-		"UPSTREAM_SERVICE_PORT_HTTP", "80", "HTTP_PROXY", "http://proxy:3128", "HTTPS_PROXY", "x", "HTTP_PORTS", "8080", "SESSION_MANAGER", "x", "CADDY_VERSION", "2")
+		"UPSTREAM_SERVICE_PORT_HTTP", "80", "HTTP_PROXY", "http://proxy:3128", "HTTPS_PROXY", "x", "HTTP_PORTS", "8080", "SESSION_MANAGER", "x", "CADDY_VERSION", "2",
+		"http_proxy", "http://proxy:3128", "https_proxy", "x", "AUTHENTIQ_SERVICE_PORT", "80", "AUTHENTIQ_PORT_80_TCP", "tcp://10.0.0.1:80", "AUTHENTIQ_PORT_80_TCP_PROTO", "tcp", "AUTHENTIQ_PORT_80_TCP_PORT", "80",
+		"UPSTREAM_SERVICE_HOST", "fd00::1", "UPSTREAM_PORT", "tcp://[fd00::1]:80", "UPSTREAM_PORT_53_UDP", "udp://10.0.0.1:53",
+		"REQUIRE_ME_NAME", "/gate/require-me", "REQUIRE_ME_ENV_PATH", "/bin", "REQUIRE_ME_PORT", "tcp://172.17.0.5:5432")
 	if _, err := readEnvironment(append(environ, "TRUSTED_PROXIES=", "CALLBACK_URL=", "=C:=C:\\")); err != nil {
 		t.Error(err)
 	}
