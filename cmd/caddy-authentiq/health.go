@@ -22,6 +22,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/authentiq/caddy-authentiq/internal/doctor"
 )
 
 func init() {
@@ -61,8 +63,23 @@ is one, else Caddy's default.
 	})
 }
 
-// maxAnswer is the longest answer of an admin endpoint that is read.
-const maxAnswer = 1 << 20
+const (
+	maxAnswer = 1 << 20 // bytes of an admin endpoint's answer that are read
+	maxNote   = 300     // characters of what comes from elsewhere
+	maxNotes  = 10      // of them in one line
+)
+
+// fromElsewhere is a text of a provider's or a store's, as a terminal and the events of
+// an orchestrator may have it.
+func fromElsewhere(text string) string { return doctor.Printable(oneLine(text), maxNote) }
+
+// some joins notes, the first few of them.
+func some(notes []string) string {
+	if more := len(notes) - maxNotes; more > 0 {
+		notes = append(notes[:maxNotes:maxNotes], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(notes, "; ")
+}
 
 // askHealth returns what is well.
 func askHealth(ctx context.Context, address string, ready bool) (string, error) {
@@ -87,10 +104,10 @@ func askHealth(ctx context.Context, address string, ready bool) (string, error) 
 	slices.Sort(listens)
 	for _, at := range listens {
 		if err := connect(ctx, at); err != nil {
-			return "", fmt.Errorf("the Caddy that runs does not take connections at %s: %w", at, err)
+			return "", fmt.Errorf("the Caddy that runs does not take connections at %s: %w", fromElsewhere(at), err)
 		}
 	}
-	line := "serves at " + strings.Join(listens, " ")
+	line := "serves at " + fromElsewhere(strings.Join(listens, " "))
 	if !ready {
 		return line, nil
 	}
@@ -120,24 +137,24 @@ func askHealth(ctx context.Context, address string, ready bool) (string, error) 
 		switch {
 		case s.Loaded:
 		case s.Error != "":
-			notes = append(notes, "store "+s.Name+" is away: "+s.Error)
+			notes = append(notes, "store "+fromElsewhere(s.Name)+" is away: "+fromElsewhere(s.Error))
 		default:
-			wait = append(wait, "store "+s.Name+" was not read yet")
+			wait = append(wait, "store "+fromElsewhere(s.Name)+" was not read yet")
 		}
 	}
 	for _, p := range known.Providers {
 		switch {
 		case p.Known:
 		case p.Tried:
-			notes = append(notes, "provider "+p.Issuer+" is away: "+p.Error)
+			notes = append(notes, "provider "+fromElsewhere(p.Issuer)+" is away: "+fromElsewhere(p.Error))
 		default:
-			wait = append(wait, "provider "+p.Issuer+" has not answered yet")
+			wait = append(wait, "provider "+fromElsewhere(p.Issuer)+" has not answered yet")
 		}
 	}
 	if !known.Ready {
-		return "", fmt.Errorf("not ready: %s", strings.Join(wait, "; "))
+		return "", fmt.Errorf("not ready: %s", some(wait))
 	}
-	return oneLine(strings.Join(append([]string{line, "ready"}, notes...), "; ")), nil
+	return some(append([]string{line, "ready"}, notes...)), nil
 }
 
 // connect reports whether something listens at an address of a configuration. Those
@@ -250,7 +267,7 @@ func (c *adminClient) get(ctx context.Context, path string, into any) error {
 			Error string `json:"error"`
 		}
 		_ = json.Unmarshal(body, &failed) // the status says enough
-		return fmt.Errorf("the admin endpoint answers %s to %s: %s", resp.Status, path, failed.Error)
+		return fmt.Errorf("the admin endpoint answers %s to %s: %s", fromElsewhere(resp.Status), path, fromElsewhere(failed.Error))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("the admin endpoint's answer to %s: %w", path, err)

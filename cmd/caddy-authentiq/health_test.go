@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
 	"github.com/authentiq/caddy-authentiq/internal/testrig"
@@ -91,6 +93,55 @@ func TestHealthSaysWhatIsAmiss(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a provider sends ends in a terminal, and in what an orchestrator shows of a probe.
+func TestHealthPrintsNothingOfAProvidersAsItCame(t *testing.T) {
+	site, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+	_, port, _ := net.SplitHostPort(site.Addr().String())
+	const nasty = "\x1b]0;owned\x07\x1b[2J\u202e\u0085\u2028\x7f\r\nhealthy: everything "
+	away := func(ready bool) map[string]any {
+		return map[string]any{"/config/apps/http/servers": servers(":" + port), "/authentiq/ready": map[string]any{"ready": ready, "keys": ready,
+			"stores":    []any{map[string]any{"name": "s" + nasty, "error": "of a store " + nasty}, map[string]any{"name": "t" + nasty}},
+			"providers": []any{map[string]any{"issuer": "https://id.example/" + nasty, "tried": true, "error": "of a provider " + nasty + strings.Repeat("x", 100_000)}, map[string]any{"issuer": nasty}},
+		}}
+	}
+	refused := map[string]any{"/config/apps/http/servers": servers(":" + port)}
+	for name, c := range map[string]struct {
+		address string
+		want    string
+	}{
+		"ready":             {adminDouble(t, away(true)), "of a provider"},
+		"not ready":         {adminDouble(t, away(false)), "has not answered"},
+		"no gate":           {adminDouble(t, refused), "no gate"},
+		"an address":        {adminDouble(t, map[string]any{"/config/apps/http/servers": servers("127.0.0.1:1" + nasty)}), "does not take connections"},
+		"another admin":     {adminDouble(t, map[string]any{"/config/apps/http/servers": nasty}), "the admin endpoint's answer"},
+		"another's refusal": {refusing(t, nasty), "418"},
+	} {
+		cmd := exec.CommandContext(t.Context(), testrig.BuildCaddy(t), "health", "--ready", "--address", c.address)
+		said, _ := cmd.CombinedOutput()
+		if i := strings.IndexFunc(string(said), func(r rune) bool { return r != '\n' && (r < ' ' || !unicode.IsPrint(r)) }); i >= 0 {
+			t.Errorf("%s: %q", name, said[i:min(len(said), i+40)])
+		}
+		if strings.Count(string(said), "\n") != 1 || len(said) > 3000 || !strings.Contains(string(said), c.want) {
+			t.Errorf("%s: %d bytes: %.400q", name, len(said), said)
+		}
+	}
+}
+
+// refusing is an admin endpoint that has a reason.
+func refusing(t *testing.T, reason string) (address string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": reason})
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
 }
 
 func TestHealthEndsInTimeWhereNobodyAnswers(t *testing.T) {

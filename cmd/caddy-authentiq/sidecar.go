@@ -24,6 +24,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/authentiq/caddy-authentiq/internal/doctor"
 )
 
 func init() {
@@ -53,12 +55,15 @@ it and says what to write.
 	})
 }
 
+// maxLine is how many characters of an error are printed.
+const maxLine = 4000
+
 // said has an error printed as one line, for people: Caddy's own way is a line of
-// its log.
+// its log. It may repeat what somebody else has sent.
 func said(cmd *cobra.Command, err error) error {
 	if err != nil {
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		fmt.Fprintln(cmd.ErrOrStderr(), oneLine(err.Error()))
+		fmt.Fprintln(cmd.ErrOrStderr(), doctor.Printable(oneLine(err.Error()), maxLine))
 	}
 	return err
 }
