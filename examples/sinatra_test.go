@@ -137,9 +137,70 @@ func TestSinatraBehindTheGate(t *testing.T) {
 	wantFields(t, a, map[string]string{"user": authentiqtest.Bob, "name": "Søren Łukasiewicz"})
 
 	wantPrivate(t, socket)
-	if status, body := onlySocket(t, socket); status != http.StatusUnauthorized {
-		t.Errorf("past the gate, nobody gets %d: %s", status, body)
+	for _, header := range [][]string{nil, {"X-Authentiq-Subject", ""}} {
+		if status, body := onlySocket(t, socket, header...); status != http.StatusUnauthorized {
+			t.Errorf("past the gate, nobody (%q) gets %d: %s", header, status, body)
+		}
 	}
+}
+
+// A session of the application's that somebody has put into a browser, or has left
+// there, is not that of who signs in.
+func TestNothingOfAnEarlierSessionOfSinatraIsLeft(t *testing.T) {
+	socket := startSinatra(t)
+	s := run(t, "sinatra", append(alone, "/tmp/example-sinatra.sock", socket)...)
+	token := func(b *testrig.Browser) string {
+		t.Helper()
+		page := s.page(b, "/", http.StatusOK)
+		found := regexp.MustCompile(`name="authenticity_token" value="([^"]+)"`).FindStringSubmatch(page.Body)
+		if found == nil {
+			t.Fatalf("no button: %s", page.Body)
+		}
+		return found[1]
+	}
+	refused := func(b *testrig.Browser, token, whose string) {
+		t.Helper()
+		if a := s.press(b, token); a.StatusCode == http.StatusOK {
+			t.Errorf("%s still counts: %d at %s", whose, a.StatusCode, a.Request.URL)
+		}
+	}
+	app := func(b *testrig.Browser) (session string) {
+		for _, cookie := range b.Cookies(s.site + "/") {
+			if cookie.Name == "rack.session" {
+				session = cookie.Value
+			}
+		}
+		return session
+	}
+	site, err := url.Parse(s.site + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	bob := s.visit(authentiqtest.Bob)
+	planted := token(bob)
+	alice := s.visit(authentiqtest.Alice)
+	s.page(alice, "/", http.StatusOK)
+	alice.Client.Jar.SetCookies(site, []*http.Cookie{{Name: "rack.session", Value: app(bob), Path: "/"}})
+	if app(alice) != app(bob) || app(bob) == "" {
+		t.Fatal("Bob's session is not in Alice's browser")
+	}
+	token(alice)
+	refused(alice, planted, "the token that Bob has planted")
+	before, session := token(alice), app(alice)
+	wantFields(t, s.press(alice, before), map[string]string{"user": authentiqtest.Alice})
+	refused(alice, before, "the token from before Alice has signed in")
+	if app(alice) == session {
+		t.Error("signing in has left the session")
+	}
+
+	// Who sits down next gets nothing of who sat there, signed in or not.
+	first := s.visit(authentiqtest.Alice)
+	left := token(first)
+	s.leaves(first, "/authentiq/sign-out?return_to=/")
+	s.provider.SignInAs(authentiqtest.Bob)
+	token(first)
+	refused(first, left, "the token that Alice has left")
 }
 
 // withoutCredentials asserts that there are none: OmniAuth's empty hash.

@@ -23,6 +23,14 @@ class App < Sinatra::Base
       Rack::Protection::AuthenticityToken.token(session)
     end
 
+    # Nothing of the session that was there is in the next one: whoever had put it into
+    # this browser, or sat there before, has its token.
+    def start_anew(gate)
+      session.clear
+      session.options[:renew] = true
+      session[:gate] = gate
+    end
+
     def h(value)
       Rack::Utils.escape_html(value.to_s)
     end
@@ -31,9 +39,9 @@ class App < Sinatra::Base
   # This application has a session of its own. It is over when the gate says that
   # somebody else is there, or nobody.
   before do
-    gate = request.env['HTTP_X_AUTHENTIQ_SUBJECT']
-    halt 401, "This application is behind a gate, and you are not.\n" unless gate
-    session.delete(:user) if user && user['uid'] != gate
+    gate = request.env['HTTP_X_AUTHENTIQ_SUBJECT'].to_s
+    halt 401, "This application is behind a gate, and you are not.\n" if gate.empty?
+    start_anew(gate) if session[:gate] != gate || user && user['uid'] != gate
   end
 
   get '/' do
@@ -41,6 +49,7 @@ class App < Sinatra::Base
   end
 
   get '/auth/authentiq/callback' do
+    start_anew(session[:gate])
     session[:user] = request.env['omniauth.auth'].to_hash
     redirect '/'
   end
