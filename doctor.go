@@ -159,8 +159,10 @@ func (x *examination) admit(e *examined) {
 	e.written()
 	e.standIn()
 	err = e.resolvePlaceholders()
-	x.report.Secrets = append(x.report.Secrets, e.ClientSecret)
-	x.report.Secrets = append(x.report.Secrets, e.Session.Keys...)
+	x.report.Secrets.Add(e.ClientSecret, e.ClientID)
+	for _, key := range e.Session.Keys {
+		x.report.Secrets.Add(key)
+	}
 	if err == nil {
 		err = e.configure()
 	}
@@ -279,7 +281,7 @@ func (x *examination) assign(e *examined) error {
 		i = len(x.providers)
 		p := &provided{key: key}
 		p.Provider = provider.New(provider.Config{Issuer: e.Issuer, Roots: roots, Now: x.now})
-		p.Private, p.Now, p.Skew = len(e.ProviderCA) > 0, x.now, maxClockSkew
+		p.Private, p.Now, p.Skew, p.Secrets = len(e.ProviderCA) > 0, x.now, maxClockSkew, &x.report.Secrets
 		p.Subject = doctor.Finding{About: doctor.OfProvider, Name: e.Issuer, Issuer: e.Issuer}
 		x.providers = append(x.providers, p)
 	}

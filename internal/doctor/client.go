@@ -28,8 +28,9 @@ type outcome struct {
 	status   int
 	returned url.Values // the parameters, where it sends back to the address; nil where it does not
 	location *url.URL   // of a redirect to somewhere else
-	text     string     // what people would read on the page
-	asked    bool       // there was an answer
+	text     string     // what people would read on the page; shown is only its title
+	title    string
+	asked    bool // there was an answer
 }
 
 // refused reports whether the answer is an error of the request's.
@@ -94,7 +95,7 @@ func read(a *provider.Answer, at, back string) *outcome {
 		return o
 	}
 	// A form that goes back is an answer whatever its status: some send an error by 400.
-	o.text, o.returned = readPage(a.Body, back)
+	o.text, o.title, o.returned = readPage(a.Body, back)
 	return o
 }
 
@@ -104,20 +105,24 @@ func leadsTo(to *url.URL, back string) bool {
 	return err == nil && strings.EqualFold(to.Scheme, want.Scheme) && strings.EqualFold(to.Host, want.Host) && to.EscapedPath() == want.EscapedPath()
 }
 
-// readPage returns the text of a page, and the fields of its form if that goes back
-// (OAuth 2.0 Form Post Response Mode).
-func readPage(body []byte, back string) (string, url.Values) {
-	var text strings.Builder
+// readPage returns the text of a page, its title, and the fields of its form if that
+// goes back (OAuth 2.0 Form Post Response Mode).
+func readPage(body []byte, back string) (string, string, url.Values) {
+	var text, title strings.Builder
 	var fields url.Values
-	silent, ours := 0, false
+	silent, ours, inTitle := 0, false, false
+	line := func(b *strings.Builder) string { return strings.Join(strings.Fields(b.String()), " ") }
 	for tokens := html.NewTokenizer(bytes.NewReader(body)); ; {
 		switch tokens.Next() {
 		case html.ErrorToken:
-			return strings.Join(strings.Fields(text.String()), " "), fields
+			return line(&text), line(&title), fields
 		case html.TextToken:
-			if silent == 0 {
-				text.Write(tokens.Text())
+			if words := tokens.Text(); silent == 0 {
+				text.Write(words)
 				text.WriteByte(' ')
+				if inTitle {
+					title.Write(words)
+				}
 			}
 		case html.StartTagToken, html.SelfClosingTagToken:
 			t := tokens.Token()
@@ -128,6 +133,8 @@ func readPage(body []byte, back string) (string, url.Values) {
 			switch {
 			case t.Data == "script" || t.Data == "style":
 				silent++
+			case t.Data == "title":
+				inTitle = title.Len() == 0
 			case t.Data == "form":
 				to, err := url.Parse(attributes["action"])
 				if ours = err == nil && leadsTo(to, back); ours {
@@ -142,10 +149,8 @@ func readPage(body []byte, back string) (string, url.Values) {
 				silent = max(silent-1, 0)
 			case "form":
 				ours = false
-			case "title", "h1", "h2", "h3", "p", "div", "li", "td": // what is read for itself
-				if sofar := strings.TrimSpace(text.String()); sofar != "" && !strings.ContainsAny(sofar[len(sofar)-1:], ".!?:") {
-					text.WriteString(". ")
-				}
+			case "title":
+				inTitle = false
 			}
 		}
 	}
@@ -166,30 +171,28 @@ func mentions(text string, words ...string) bool {
 	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 }
 
-// around is the sentence of a text that has one of these words first, if it is short.
-func around(text string, words ...string) string {
-	const most = 160
-	lower, at := strings.ToLower(text), len(text)
+// longestTitle is how much of a page's title is shown, in characters.
+const longestTitle = 80
+
+// page says what a page is about: its title, and which of these words are on it. More of
+// it is not shown, for who answers may be somebody whom nobody meant to ask.
+func (p *Patient) page(address string, o *outcome, words ...string) string {
+	of := "its page"
+	if p.elsewhere(address) {
+		of = "the page of " + p.where(address)
+	}
+	if title := p.Secrets.Quote(o.title, longestTitle); title != "" {
+		of += " “" + title + "”"
+	}
 	for _, word := range words {
-		if i := strings.Index(lower, word); i >= 0 {
-			at = min(at, i)
+		if mentions(o.text, word) {
+			return ": " + of + " speaks of " + word
 		}
 	}
-	if at == len(text) || len(lower) != len(text) { // letters may take more room as small ones
-		return Printable(text, most)
+	if o.title == "" {
+		return ""
 	}
-	from := strings.LastIndex(text[:at], ". ")
-	if from < 0 {
-		from = -2
-	}
-	text = text[from+2:]
-	if end := strings.Index(text[at-from-2:], ". "); end >= 0 {
-		text = text[:at-from-2+end+1]
-	}
-	if len(text) > 2*most && at-from-2 > most/2 { // no sentences
-		text = "…" + strings.ToValidUTF8(text[at-from-2-most/2:], "")
-	}
-	return Printable(text, most)
+	return ": " + of
 }
 
 // With these words providers speak of an address that they do not know, and of a client.
@@ -233,9 +236,13 @@ var plain = []string{"invalid_scope", "unauthorized_client", "unsupported_respon
 
 // TryAuthorization has a provider answer an authorization request.
 func (p *Patient) TryAuthorization(ctx context.Context, pen *Pen, client *Client, r *Request) {
+	if p.inside(r.URL) {
+		pen.Warn(CheckAuthorization, "the provider's authorization_endpoint in its discovery document", "not asked: the authorization endpoint at %s is on this machine, and the issuer is not", p.where(r.URL))
+		return
+	}
 	real, err := p.ask(ctx, r.URL, r.Back)
 	if err != nil {
-		pen.Fail(CheckAuthorization, "the way to it; browsers have to reach it, too", "the authorization endpoint at %s can't be asked: %s", host(r.URL), bare(err))
+		pen.Fail(CheckAuthorization, "the way to it; browsers have to reach it, too", "the authorization endpoint at %s can't be asked: %s", p.where(r.URL), bare(err))
 		return
 	}
 	if real.returned != nil {
@@ -243,10 +250,10 @@ func (p *Patient) TryAuthorization(ctx context.Context, pen *Pen, client *Client
 	}
 	if real.returned == nil && real.broken() {
 		if real.status == http.StatusNotFound {
-			pen.Fail(CheckAuthorization, "the provider's authorization_endpoint in its discovery document", "nothing is at the authorization endpoint of %s (404)", host(r.URL))
+			pen.Fail(CheckAuthorization, "the provider's authorization_endpoint in its discovery document", "nothing is at the authorization endpoint of %s (404)", p.where(r.URL))
 			return
 		}
-		pen.Warn(CheckAuthorization, "the provider's log; then try again", "the authorization endpoint at %s answers %d", host(r.URL), real.status)
+		pen.Warn(CheckAuthorization, "the provider's log; then try again", "the authorization endpoint at %s answers %d", p.where(r.URL), real.status)
 		return
 	}
 	decoy, err := p.ask(ctx, r.Control, r.Decoy)
@@ -259,7 +266,7 @@ func (p *Patient) TryAuthorization(ctx context.Context, pen *Pen, client *Client
 	case real.returned != nil:
 		pen.OK(CheckRedirectURI, "the provider takes %s", r.Back)
 	case real.refused():
-		refusedBy(pen, client, r, real)
+		p.refusedBy(pen, client, r, real)
 	case mentions(real.text, surely...):
 		pen.Fail(CheckRedirectURI, registerURI, "the provider does not take %s", r.Back)
 	case decoy.refused() || decoy.asked && !decoy.broken() && decoy.returned == nil && !real.alike(decoy) && !real.faulty():
@@ -272,11 +279,8 @@ func (p *Patient) TryAuthorization(ctx context.Context, pen *Pen, client *Client
 }
 
 // refusedBy says what a refusal is about, if it does.
-func refusedBy(pen *Pen, client *Client, r *Request, o *outcome) {
-	quote := ""
-	if o.text != "" {
-		quote = ": “" + around(o.text, append(slices.Clone(addressWords), clientWords...)...) + "”"
-	}
+func (p *Patient) refusedBy(pen *Pen, client *Client, r *Request, o *outcome) {
+	quote := p.page(r.URL, o, append(slices.Clone(addressWords), clientWords...)...)
 	switch ofAddress, ofClient := mentions(o.text, addressWords...), mentions(o.text, clientWords...); {
 	case ofAddress && !mentions(o.text, "invalid_client"):
 		pen.Fail(CheckRedirectURI, registerURI, "the provider does not take %s%s", r.Back, quote)
@@ -303,9 +307,9 @@ func (p *Patient) returned(ctx context.Context, pen *Pen, r *Request, o *outcome
 	}
 	says := ""
 	if description := o.returned.Get("error_description"); description != "" {
-		says = ": “" + Printable(description, 200) + "”"
+		says = ": “" + p.Secrets.Quote(description, 200) + "”"
 	}
-	code = Printable(code, 64)
+	code = p.Secrets.Quote(code, 64)
 	switch {
 	case code == "" || slices.Contains(waiting, code):
 	case code == "invalid_scope":
@@ -366,9 +370,13 @@ func (p *Patient) TryCode(ctx context.Context, pen *Pen, client *Client, as prov
 // TrySignOut has a provider answer a sign-out of nobody's. address and control are what
 // a browser would be sent to, the second with an address that nobody has registered.
 func (p *Patient) TrySignOut(ctx context.Context, pen *Pen, address, back, control, decoyBack string) {
+	if p.inside(address) {
+		pen.Warn(CheckEndSession, "the provider's end_session_endpoint in its discovery document", "not asked: the end-session endpoint at %s is on this machine, and the issuer is not", p.where(address))
+		return
+	}
 	real, err := p.ask(ctx, address, back)
 	if err != nil {
-		pen.Fail(CheckEndSession, "the way to it; browsers have to reach it, too", "the end-session endpoint at %s can't be asked: %s", host(address), bare(err))
+		pen.Fail(CheckEndSession, "the way to it; browsers have to reach it, too", "the end-session endpoint at %s can't be asked: %s", p.where(address), bare(err))
 		return
 	}
 	switch {
@@ -376,15 +384,15 @@ func (p *Patient) TrySignOut(ctx context.Context, pen *Pen, address, back, contr
 		pen.OK(CheckLogoutURI, "the provider takes %s", back)
 		return
 	case real.status == http.StatusNotFound:
-		pen.Fail(CheckEndSession, "the provider's end_session_endpoint in its discovery document", "nothing is at the end-session endpoint of %s (404)", host(address))
+		pen.Fail(CheckEndSession, "the provider's end_session_endpoint in its discovery document", "nothing is at the end-session endpoint of %s (404)", p.where(address))
 		return
 	case real.broken():
-		pen.Warn(CheckEndSession, "the provider's log; then try again", "the end-session endpoint at %s answers %d", host(address), real.status)
+		pen.Warn(CheckEndSession, "the provider's log; then try again", "the end-session endpoint at %s answers %d", p.where(address), real.status)
 		return
 	}
 	const hinted = "id_token_hint"
 	if real.refused() && mentions(real.text, logoutWords...) && !mentions(real.text, hinted) {
-		pen.Fail(CheckLogoutURI, "register it there, byte for byte (caddy authentiq urls prints it): who signs out ends on an error page otherwise", "the provider does not take %s: “%s”", back, around(real.text, logoutWords...))
+		pen.Fail(CheckLogoutURI, "register it there, byte for byte (caddy authentiq urls prints it): who signs out ends on an error page otherwise", "the provider does not take %s%s", back, p.page(address, real, logoutWords...))
 		return
 	}
 	decoy, err := p.ask(ctx, control, decoyBack)

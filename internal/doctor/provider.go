@@ -34,6 +34,7 @@ type Patient struct {
 	Private bool          // provider_ca says who may vouch for it
 	Keyed   bool          // some client's tokens are signed with its keys
 	Now     func() time.Time
+	Secrets *Secrets // that it may repeat, or nil
 
 	Metadata *provider.Metadata // nil where there is none that may be believed
 	More     Offers             // what else discovery offers
@@ -84,6 +85,13 @@ func (p *Patient) Examine(ctx context.Context) {
 		return
 	}
 	p.OK(CheckDiscovery, "%s has all that is needed", wellKnown)
+	for _, at := range []struct{ name, address string }{
+		{"authorization_endpoint", m.AuthorizationEndpoint}, {"end_session_endpoint", m.EndSessionEndpoint},
+	} {
+		if at.address != "" && p.elsewhere(at.address) {
+			p.Note(CheckDiscovery, "%s is at %s: there browsers are sent", at.name, p.where(at.address))
+		}
+	}
 	if p.Metadata = m; p.Keyed {
 		p.keys(ctx)
 	}
@@ -297,7 +305,7 @@ func (p *Patient) keys(ctx context.Context) {
 		if n == 0 {
 			continue
 		}
-		p.Warn(CheckKeys, flaw.do, "%d of %d keys %s%s", n, p.Keys.Total, flaw.what, named(flaw.kids))
+		p.Warn(CheckKeys, flaw.do, "%d of %d keys %s%s", n, p.Keys.Total, flaw.what, p.named(flaw.kids))
 	}
 	if len(p.Keys.For) == 0 {
 		p.Fail(CheckKeys, "the provider has to publish the keys that it signs with", "%s has no key that verifies anything", p.Metadata.JWKSURI)
@@ -306,7 +314,7 @@ func (p *Patient) keys(ctx context.Context) {
 	p.OK(CheckKeys, "%d published, for %s", p.Keys.Total, strings.Join(slices.Sorted(maps.Keys(p.Keys.For)), ", "))
 }
 
-func named(kids []string) string {
+func (p *Patient) named(kids []string) string {
 	kids = slices.DeleteFunc(slices.Clone(kids), func(kid string) bool { return kid == "" })
 	if len(kids) == 0 {
 		return ""
@@ -316,7 +324,7 @@ func named(kids []string) string {
 		kids, more = kids[:4], " …"
 	}
 	for i := range kids {
-		kids[i] = Printable(kids[i], 64)
+		kids[i] = p.Secrets.Quote(kids[i], 64)
 	}
 	return " (kid " + strings.Join(kids, ", ") + more + ")"
 }
@@ -326,6 +334,27 @@ func orNone(media string) string {
 		return "it does not say what it is"
 	}
 	return media
+}
+
+// elsewhere reports whether an address is at another host than the issuer.
+func (p *Patient) elsewhere(address string) bool {
+	return !strings.EqualFold(host(address), host(p.Issuer()))
+}
+
+// where is the host of an address, and says so if it is another one than the issuer's.
+func (p *Patient) where(address string) string {
+	if p.elsewhere(address) {
+		return host(address) + " (another host than the issuer's)"
+	}
+	return host(address)
+}
+
+// inside reports whether an address is on this machine and the issuer is not. A gate
+// only has browsers go there, so nobody else is to be asked for what is here.
+func (p *Patient) inside(address string) bool {
+	u, err := url.Parse(address)
+	issuer, failed := url.Parse(p.Issuer())
+	return err != nil || failed != nil || provider.Loopback(u.Hostname()) && !provider.Loopback(issuer.Hostname())
 }
 
 func host(address string) string {

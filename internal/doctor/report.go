@@ -51,7 +51,7 @@ type Finding struct {
 // Report is all that was found, in the order in which it is shown.
 type Report struct {
 	Findings []Finding
-	Secrets  []string // that nothing may show, whoever repeats them
+	Secrets  Secrets
 }
 
 // Count returns how many findings have a level.
@@ -81,20 +81,9 @@ func (r *Report) Add(findings ...Finding) {
 // longest is how much of a text is shown, in characters.
 const longest = 600
 
-// shortSecret is the length under which a text is no secret that could be found in
-// another one by more than chance.
-const shortSecret = 8
-
 // Safe is text as a terminal may have it: no secret in it, one line, of bounded length,
 // and of nothing but characters that show.
-func (r *Report) Safe(text string) string {
-	for _, secret := range r.Secrets {
-		if len(secret) >= shortSecret {
-			text = strings.ReplaceAll(text, secret, "[secret]")
-		}
-	}
-	return Printable(text, longest)
-}
+func (r *Report) Safe(text string) string { return r.Secrets.Quote(text, longest) }
 
 // Printable replaces what is no visible character, escapes of terminals and characters
 // that turn the direction of writing among it, and cuts what is longer than most.

@@ -8,6 +8,7 @@ package doctor_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -316,6 +317,42 @@ func TestNoSecretIsPrintedWhoeverRepeatsIt(t *testing.T) {
 		stdout, stderr, _ := c.run(c.caddyfile("authentiq {\nclient_id app\nclient_secret " + secret + "\n" + wrong + "}\n"))
 		if strings.Contains(stdout+stderr, secret) {
 			t.Errorf("%s:\n%s%s", wrong, stdout, stderr)
+		}
+	}
+}
+
+// However long what is before it is, so that what is shown ends in the middle of it.
+func TestNoPartOfASecretIsPrintedWhereATextIsCut(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, nil)
+	secret := c.Secret
+	basic := base64.StdEncoding.EncodeToString([]byte("app:" + secret))
+	for name, text := range map[string]string{
+		"as it is": strings.Repeat("x", 160) + secret, "in Basic": strings.Repeat("x", 150) + " " + basic, "in a longer text": secret + strings.Repeat(" x", 100),
+	} {
+		c.provider.SetHooks(authentiqtest.Hooks{
+			AuthorizationResponse: func(q url.Values) { q.Set("error", "unauthorized_client"); q.Set("error_description", text) },
+			Keys: func(set map[string]any) {
+				key := privateJWK()
+				key["kid"] = strings.Repeat("x", 40) + secret
+				set["keys"] = append(set["keys"].([]any), key)
+			},
+			Handler: func(e authentiqtest.Endpoint, next http.Handler) http.Handler {
+				if e == authentiqtest.EndSession {
+					return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+						w.WriteHeader(http.StatusBadRequest)
+						fmt.Fprintf(w, "<title>%s%s</title>redirect_uri", strings.Repeat("x", 60), secret)
+					})
+				}
+				return next
+			},
+		})
+		for _, args := range [][]string{nil, {"--json"}} {
+			stdout, stderr, _ := c.run(c.caddyfile(c.gate(good+"signing_alg RS256\n")), args...)
+			said := stdout + stderr
+			if strings.Contains(said, secret[:8]) || strings.Contains(said, basic[:16]) || !strings.Contains(said, "[secret") {
+				t.Errorf("%s:\n%s", name, said)
+			}
 		}
 	}
 }
