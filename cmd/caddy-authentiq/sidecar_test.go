@@ -128,6 +128,10 @@ func (r *running) stop() {
 	if code := r.cmd.ProcessState.ExitCode(); code != 0 {
 		r.t.Errorf("it ended with %d:\n%s", code, r.logged())
 	}
+	// An engine asks every few seconds.
+	if log := r.logged(); strings.Contains(log, "received request") || !strings.Contains(log, "server running") {
+		r.t.Errorf("each question of health is in the log:\n%s", log)
+	}
 }
 
 func newProvider(t *testing.T) *authentiqtest.Server {
