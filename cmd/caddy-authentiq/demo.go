@@ -86,10 +86,10 @@ func startDemo(listen string, out io.Writer) (d *demo, err error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("--listen %q: the demo lets anybody in, so only localhost and loopback addresses are taken", listen)
 	}
-	if err := free(host, port); err != nil {
+	if port, err = free(host, port); err != nil {
 		return nil, fmt.Errorf("%s is taken (--listen chooses another address): %w", listen, err)
 	}
-	d = &demo{address: "http://" + listen + "/"}
+	d = &demo{address: "http://" + net.JoinHostPort(host, port) + "/"}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.stop())
@@ -135,10 +135,11 @@ Ctrl-C ends everything.
 	return d, nil
 }
 
-// free reports whether nobody listens where the demo would. Caddy shares its
-// ports with other Caddys, so that a second demo would get every other request
-// of the first; and browsers try both addresses of localhost.
-func free(host, port string) error {
+// free returns the port if nobody listens where the demo would, and one that is
+// free for 0. Caddy shares its ports with other Caddys, so that a second demo
+// would get every other request of the first; and browsers try both addresses of
+// localhost.
+func free(host, port string) (string, error) {
 	addresses := []string{host}
 	if host == "localhost" {
 		addresses = []string{"127.0.0.1", "::1"}
@@ -146,13 +147,14 @@ func free(host, port string) error {
 	for _, address := range addresses {
 		l, err := net.Listen("tcp", net.JoinHostPort(address, port))
 		if errors.Is(err, syscall.EADDRINUSE) || err != nil && address != "::1" {
-			return err
+			return "", err
 		}
 		if err == nil {
+			_, port, _ = net.SplitHostPort(l.Addr().String()) // of 0 and of names (http)
 			_ = l.Close()
 		}
 	}
-	return nil
+	return port, nil
 }
 
 // config adapts the demo's Caddyfile. site is its part that people want to

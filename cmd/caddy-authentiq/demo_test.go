@@ -86,6 +86,26 @@ func attribute(tag, name string) string {
 	return ""
 }
 
+// Of port 0 the demo takes one that is free, and says which.
+func TestDemoPrintsThePortThatItHasTaken(t *testing.T) {
+	for _, host := range []string{"localhost", "127.0.0.1"} {
+		var out bytes.Buffer
+		d, err := startDemo(host+":0", &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := regexp.MustCompile(`http://` + host + `:[1-9]\d*/`).FindString(out.String())
+		if address == "" {
+			t.Errorf("--listen %s:0: no address that can be opened is printed: %s", host, out.String())
+		} else if page, at := newVisitor(t).request(http.MethodGet, address, nil); !strings.Contains(page, `name="request"`) {
+			t.Errorf("%s leads to %s: %.300s", address, at, page)
+		}
+		if err := d.stop(); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	}
+}
+
 func TestDemoSignsInShowsHeadersAndSignsOut(t *testing.T) {
 	listen := "127.0.0.1:" + testnet.Port(t)
 	var out bytes.Buffer
