@@ -62,7 +62,7 @@ var otherWords = []string{
 	"authentiq", "authentiq @private", "authentiq /private/*", "reverse_proxy", "file_server", "respond /ping 200", "metrics", "client_ip_headers", "header_up Host {upstream_hostport}", "basic_auth", "handle_errors", "trusted_proxies", "respond /internal/* 403",
 	// of a journey, a variable, values of theirs, claims
 	"return_to", "HTTPS_PROXY", "*", "foo=#", "auth", "401", "pass", "claims", "serialized", "payload", "json", "jwt", "sub", "sub@", "groups",
-	"static://202", "false", "github", "bitbucket", "digitalocean", "azure", "aud", "azp", "email", "upn", "OIDCRemoteUserClaim", "Require", "exec:",
+	"static://202", "false", "github", "bitbucket", "digitalocean", "azure", "entra-id", "aud", "azp", "email", "upn", "OIDCRemoteUserClaim", "Require", "exec:",
 	"--allowed-group", "--email-domain", "GET /authentiq/ready", "private_key_jwt", "logout_token", "/.well-known/openid-configuration", "/oauth2/callback",
 }
 
