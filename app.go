@@ -255,7 +255,7 @@ const documentsTimeout = 10 * time.Second
 
 func (a *App) reportProvider(issuer string, err error) {
 	if err != nil {
-		a.logger.Error(eventProviderTrouble, zap.String("issuer", issuer), zap.Error(err), zap.String("effect", "if it stays away, new sign-ins get 503; sessions go on"))
+		a.logger.Error(eventProviderTrouble, zap.String("issuer", issuer), zap.Error(err), zap.String("effect", "new sign-ins get 503 while it is away; sessions go on"))
 		return
 	}
 	a.logger.Info(eventProviderReady, zap.String("issuer", issuer))
