@@ -43,6 +43,7 @@ const answerCookie = "Authentiq-Set-Cookie-"
 var (
 	errNotTrusted     = errors.New("with forward_auth, everything but the gate's own addresses is the question of a proxy in front, and this one is not of Caddy's trusted_proxies: name the address that the proxy has here")
 	errOwnAddress     = errors.New("the request that is described is for the gate itself: the proxy in front has to forward what is below path_prefix, and the callback, to this Caddy, and not ask about it")
+	errQuestionAtOurs = errors.New("the question came to an address that could be taken for one of the gate's own, written in other letters: the proxy in front has to ask at another path, and to forward only what is below path_prefix as it is written there")
 	errForwardMatched = errors.New("forward_auth: takes no matcher, because the proxy in front says which requests it asks about; different rules are gates at different addresses: handle /staff { authentiq … }, and the proxy asks at /staff")
 )
 
@@ -59,8 +60,10 @@ func (g *Gate) configureForwardAuth() error {
 		return errors.New("forward_auth: needs pages on, because an error page of handle_errors that is answered with 200 would let everybody in")
 	}
 	for _, h := range g.Header {
-		if f := folded(h.Name); slices.Contains(steersAnswers, f) || strings.HasPrefix(f, "x-accel-") || strings.HasPrefix(f, folded(answerCookie)) {
+		if f := folded(h.Name); slices.Contains(steersAnswers, f) || strings.HasPrefix(f, "x-accel-") || strings.HasPrefix(f, "access-control-") || strings.HasPrefix(f, folded(answerCookie)) {
 			return fmt.Errorf("header %s: can't be mapped with forward_auth, because it steers the answer that brings it", h.Name)
+		} else if f == folded(describedMethod) || f == folded(describedURI) {
+			return fmt.Errorf("header %s: can't be mapped with forward_auth, because the proxy in front describes requests in it, and the gate would take that for forged", h.Name)
 		}
 	}
 	return nil
@@ -70,7 +73,8 @@ func (g *Gate) configureForwardAuth() error {
 // them, besides those that can't be mapped at all.
 var steersAnswers = []string{
 	"age", "alt-svc", "cache-control", "clear-site-data", "date", "expires", "link", "location", "pragma", "refresh", "retry-after",
-	"server", "strict-transport-security", "surrogate-control", "vary", "via", "warning", "www-authenticate", "x-sendfile",
+	"server", "set-cookie2", "status", "strict-transport-security", "surrogate-control", "vary", "via", "warning", "www-authenticate",
+	"x-reproxy-url", "x-sendfile",
 }
 
 // described returns the request that a proxy in front asks about. It shares the
@@ -81,6 +85,12 @@ func (g *Gate) described(r *http.Request) (*http.Request, *refusal) {
 	}
 	unclear := func(cause error) (*http.Request, *refusal) {
 		return nil, &refusal{status: http.StatusBadRequest, check: "described", cause: cause, page: pageBadHost}
+	}
+	// A server in front may forward to us, as one of our addresses, what we do not take
+	// for one. The description is a client's then, and so would the answer be.
+	if g.routes.resemble(requestURL(r).Path) || g.routes.resemble(r.URL.Path) {
+		skipAccessLog(r)
+		return unclear(errQuestionAtOurs)
 	}
 	said := make(map[string]string)
 	for _, name := range []string{describedMethod, describedProto, describedHost, describedURI} {

@@ -322,13 +322,45 @@ func TestAnAddressHasItsRules(t *testing.T) {
 	one := func(rule string) string {
 		return "authentiq {" + testrig.SiteOptions + "forward_auth on\n" + rule + "\n}\n"
 	}
-	s.LoadCaddyfile("http://:PORT {\nhandle /staff {\n" + one("require email *@staff.example") + "}\nhandle {\n" + one("") + "}\n}")
-	for address, want := range map[string]int{"/": http.StatusNoContent, "/staff": http.StatusForbidden} {
+	// As docs/forward-auth.md has it.
+	s.LoadCaddyfile("http://:PORT {\nhandle /staff* {\n" + one("require email *@staff.example") + "}\n@rest path / /authentiq/*\nhandle @rest {\n" + one("") + "}\nhandle {\nrespond 404\n}\n}")
+	for address, want := range map[string]int{
+		"/": http.StatusNoContent, "/?x": http.StatusNoContent,
+		"/staff": http.StatusForbidden, "/staff/": http.StatusForbidden, "/staff/x": http.StatusForbidden, "/staff?x": http.StatusForbidden, "/STAFF/x": http.StatusForbidden,
+		"/staffs": http.StatusForbidden, "/%73taff/x": http.StatusForbidden, "//staff/x": http.StatusForbidden, "/x/../staff/x": http.StatusForbidden,
+		"/x": http.StatusNotFound, "/staf": http.StatusNotFound, "/x/staff": http.StatusNotFound, "//": http.StatusNoContent,
+	} {
 		for _, uri := range []string{"/", "/staff", "/staff/../x"} { // what is asked about chooses nothing
 			a := hdrSend(s, "GET "+address+" HTTP/1.1\r\nHost: x\r\n"+forwardCookie(cookie)+strings.Join(describes(s, "GET", uri), "\r\n")+"\r\n\r\n")
 			if a.StatusCode != want {
 				t.Errorf("%s about %s: %d, want %d", address, uri, a.StatusCode, want)
 			}
+		}
+	}
+}
+
+// A server in front that forwards what it takes for one of the gate's addresses, and the
+// gate does not, has not described anything: the client has.
+func TestAQuestionAtWhatLooksLikeTheGatesOwnAddressIsRefused(t *testing.T) {
+	s := forwardStreet(t, "callback_url http://127.0.0.1:PORT/signed/In")
+	_, cookie := forwardSignIn(s)
+	ask := func(address string) testrig.Answer {
+		t.Helper()
+		return hdrSend(s, "GET "+address+" HTTP/1.1\r\nHost: x\r\n"+forwardCookie(cookie)+strings.Join(describes(s, "GET", "/private"), "\r\n")+"\r\n\r\n")
+	}
+	for _, address := range []string{
+		"/AUTHENTIQ", "/AUTHENTIQ/", "/Authentiq/x?code=s3cret", "/AUTHENTIQ/session", "/authenti%51/x", "/AUTHENTIQ%2Fx", "/AUTHENTIQ%252Fx", "/%2541uthentiq/x", "//AUTHENTIQ/x",
+		"/x/../AUTHENTIQ/x", "/AUTHENTIQ/../x", "/AUTHENTIQ/./x", "/%2e/AUTHENTIQ/x", "/AUTHENTIQ;a/x", "/\\AUTHENTIQ/x", "/AUTHENTIQ?x", "/AUTHENTIQ%3fx", "/SIGNED/in?code=s3cret", "//signed/in",
+		"http://x/AUTHENTIQ/x",
+	} {
+		t.Run(address, func(t *testing.T) { refusedWith(t, s, ask(address), http.StatusBadRequest, "described") })
+	}
+	if strings.Contains(s.Logged(), "s3cret") {
+		t.Error("the code of a callback is in the log")
+	}
+	for _, address := range []string{"/authentiq-question", "/authentiqs", "/x/AUTHENTIQ", "/x?AUTHENTIQ/", "/signed"} {
+		if a := ask(address); a.StatusCode != http.StatusNoContent {
+			t.Errorf("%s: %d", address, a.StatusCode)
 		}
 	}
 }
@@ -413,6 +445,12 @@ func TestWhatCantGoWithForwardAuthIsRefused(t *testing.T) {
 		{"error pages of the site", options{"forward_auth": "on", "pages": "off"}, []string{"forward_auth", "pages on"}},
 		{"a header that steers nginx", options{"forward_auth": "on", "header": []any{options{"name": "X-Accel-Redirect", "claim": "name"}}}, []string{"X-Accel-Redirect", "steers"}},
 		{"a header that redirects", options{"forward_auth": "on", "header": []any{options{"name": "location", "claim": "name"}}}, []string{"location", "steers"}},
+		{"a header that describes a request", options{"forward_auth": "on", "header": []any{options{"name": "x_forwarded-METHOD", "claim": "name"}}}, []string{"x_forwarded-METHOD", "describes"}},
+		{"another header that describes a request", options{"forward_auth": "on", "header": []any{options{"name": "X-Forwarded-Uri", "claim": "name"}}}, []string{"X-Forwarded-Uri", "describes"}},
+		{"a header that sets a cookie the old way", options{"forward_auth": "on", "header": []any{options{"name": "Set-Cookie2", "claim": "name"}}}, []string{"Set-Cookie2", "steers"}},
+		{"a header that lets other origins read", options{"forward_auth": "on", "header": []any{options{"name": "Access_Control-Allow-Origin", "claim": "name"}}}, []string{"Access_Control-Allow-Origin", "steers"}},
+		{"a header that is a status", options{"forward_auth": "on", "header": []any{options{"name": "status", "claim": "name"}}}, []string{"status", "steers"}},
+		{"a header that fetches something else", options{"forward_auth": "on", "header": []any{options{"name": "X-Reproxy-URL", "claim": "name"}}}, []string{"X-Reproxy-URL", "steers"}},
 		{"a header that sets a cookie", options{"forward_auth": "on", "header": []any{options{"name": "Authentiq_Set-Cookie-1", "claim": "name"}}}, []string{"Set-Cookie-1", "steers"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {

@@ -356,6 +356,22 @@ func (e *endpoints) find(p string) (endpoint handlerFunc, ours bool) {
 	return nil, false
 }
 
+// resemble reports whether somebody could take p, which is decoded, for one of our
+// addresses: in whatever letters, decoded once more, or read as readings has it.
+func (e *endpoints) resemble(p string) bool {
+	forms := append(readings(p), p)
+	if again, err := url.PathUnescape(p); err == nil && again != p {
+		forms = append(forms, again)
+		forms = append(forms, readings(again)...)
+	}
+	caseless := func(s string) string { return strings.ToLower(strings.ToUpper(s)) } // also of the long s
+	prefix, callback := caseless(e.prefix), caseless(e.callback)
+	return slices.ContainsFunc(forms, func(form string) bool {
+		form = caseless(form)
+		return form == prefix || strings.HasPrefix(form, prefix+"/") || form == callback
+	})
+}
+
 // endpoint returns what answers a request to one of our addresses, else nil.
 func (g *Gate) endpoint(r *http.Request) handlerFunc {
 	endpoint, ours := g.routes.find(requestURL(r).Path)
