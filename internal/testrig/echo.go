@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,9 @@ import (
 
 // EchoMark is in every answer of the upstream.
 const EchoMark = "echo-mark-9d1f"
+
+// EchoStatus is where the upstream answers with the status that follows.
+const EchoStatus = "/status/"
 
 // Seen is a request as the upstream received it.
 type Seen struct {
@@ -137,5 +141,11 @@ func (e *Echo) serve(conn net.Conn) {
 		return
 	}
 	text, _ := json.Marshal(s)
-	fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
+	status := http.StatusOK
+	if said, ok := strings.CutPrefix(r.URL.Path, EchoStatus); ok {
+		if n, err := strconv.Atoi(said); err == nil && n >= 200 && n <= 599 {
+			status = n
+		}
+	}
+	fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", status, http.StatusText(status), len(text), text)
 }

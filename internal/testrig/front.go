@@ -32,6 +32,7 @@ type Front struct {
 	Gate     *Process
 	Port     string   // of the server in front: people use https://app.localhost:PORT
 	Keeps    []string // forged names that it passes on, and that nothing is known to read
+	Trailers bool     // it passes on trailers, whatever they are called
 
 	binary string
 }
@@ -133,7 +134,7 @@ func (f *Front) forgeries(request *http.Request) {
 	for _, name := range []string{
 		"X-Authentiq-Subject", "x-authentiq-subject", "X_Authentiq_Subject", "X-Authentiq_Subject", "X.Authentiq.Subject", "X_AUTHENTIQ-EMAIL",
 		"X-Authentiq-Email", "X-Authentiq-Username", "x_authentiq_username", "X-Authentiq-Address", "X-Authentiq-Geolocation", "X-Authentiq-Family-Name",
-		"X-Authentiq-Groups", "X_Authentiq_Groups", "X!Authentiq!Subject",
+		"X-Authentiq-Groups", "X_Authentiq_Groups", "X!Authentiq!Subject", "X_Forwarded_For", "X.Forwarded.Host", "x_forwarded-proto", "X-Forwarded_Uri",
 	} {
 		if !slices.Contains(f.Keeps, name) {
 			request.Header[name] = []string{"admin", "admin"}
@@ -147,11 +148,18 @@ func (f *Front) forgeries(request *http.Request) {
 	}
 }
 
+// missing is a page that the application does not have.
+const missing = EchoStatus + "404"
+
 // admitted fails the test unless the application was reached with this user, and with
 // nothing that somebody else has said.
 func (f *Front) admitted(a Answer, user string) Seen {
 	f.T.Helper()
-	if a.StatusCode != http.StatusOK {
+	want := http.StatusOK
+	if a.Request.URL.Path == missing {
+		want = http.StatusNotFound
+	}
+	if a.StatusCode != want {
 		f.T.Fatalf("status %d: %.300s\nthe gate says:\n%s", a.StatusCode, a.Body, f.Gate.Logged())
 	}
 	s := a.Seen(f.T)
@@ -164,6 +172,9 @@ func (f *Front) admitted(a Answer, user string) Seen {
 	for _, h := range s.Headers {
 		if strings.Contains(h[1], "admin") {
 			f.T.Errorf("forged: %s: %s", h[0], h[1])
+		}
+		if strings.Contains(strings.ToLower(h[1]), "x-authentiq-") {
+			f.T.Errorf("the client says what of us is left out on the way: %s: %s", h[0], h[1])
 		}
 		if strings.EqualFold(h[0], "Cookie") && strings.Contains(h[1], "authentiq") {
 			f.T.Errorf("the application sees the session: %.80s", h[1])
@@ -221,6 +232,9 @@ func (f *Front) Walk() {
 		}
 	}
 	f.socket(b)
+	f.tunnels(b)
+	f.trailers(b)
+	f.nearMisses(b)
 
 	// Nobody else is.
 	hits := f.App.Count()
@@ -270,7 +284,7 @@ func (f *Front) Walk() {
 		f.admitted(someone.Get(f.URL("/")), authentiqtest.Alice)
 		before := someone.CookieHeader(f.URL("/"))
 		Await(t, which+" is renewed", func() bool {
-			a := someone.Get(f.URL("/"))
+			a := someone.Get(f.URL(missing))
 			f.admitted(a, authentiqtest.Alice)
 			if len(someone.Visited) > 1 {
 				t.Fatalf("%s was lost: %q", which, someone.Visited)
@@ -281,11 +295,7 @@ func (f *Front) Walk() {
 			if cc := a.Header.Values("Cache-Control"); len(cc) != 1 || cc[0] != "private" {
 				t.Errorf("%s: Cache-Control %q beside the cookie", which, cc)
 			}
-			for header := range a.Header {
-				if strings.HasPrefix(header, "Authentiq-") || strings.HasPrefix(header, "X-Authentiq-") {
-					t.Errorf("the browser is told %s", header)
-				}
-			}
+			told(t, which, a)
 			return true
 		})
 		if f.admitted(someone.Get(f.URL("/")), authentiqtest.Alice); len(someone.Visited) > 1 {
@@ -312,12 +322,18 @@ func (f *Front) Walk() {
 	// Without a gate nobody gets in.
 	f.Gate.Kill()
 	f.refused(hits, large.Step(f.URL("/private")), "the gate is down", http.StatusBadGateway, http.StatusInternalServerError, http.StatusServiceUnavailable)
-	f.startGate("{\npersist_config off\n}\nhttp://elsewhere.example:" + f.Gate.Port + " {\nrespond hello\n}\n")
+	f.startGate("{\npersist_config off\n}\nhttp://elsewhere.example:" + f.Gate.Port + " {\nrespond hello\n}\n" +
+		"http://:" + f.Gate.Port + " {\n@own path /authentiq/*\nrespond @own \"own: {header.X-Forwarded-Method} {header.X-Forwarded-Uri} {header.Upgrade}.\"\n}\n")
 	f.refused(hits, large.Step(f.URL("/private")), "a Caddy that has no gate there", http.StatusOK, http.StatusBadGateway)
+	// Nor is the gate told at its own addresses what only a question has.
+	if a := large.Step(f.URL("/authentiq/session"), "X-Forwarded-Method", "FORGED", "X-Forwarded-Uri", "/forged"); a.Body != "own:   ." {
+		t.Errorf("what describes a request, from a client to the gate itself: %q", a.Body)
+	}
 }
 
-// socket upgrades to a WebSocket.
-func (f *Front) socket(b *Browser) {
+// Send sends bytes as they are, and returns the answer, of which the body is read but
+// for an upgrade. Without one there is nil.
+func (f *Front) Send(text string) *Answer {
 	f.T.Helper()
 	conn, err := tls.Dial("tcp", "127.0.0.1:"+f.Port, &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost", NextProtos: []string{"http/1.1"}})
 	if err != nil {
@@ -325,13 +341,113 @@ func (f *Front) socket(b *Browser) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.WriteString(conn, "GET /socket HTTP/1.1\r\nHost: app.localhost:"+f.Port+"\r\nCookie: "+b.CookieHeader(f.URL("/"))+
-		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.localhost:"+f.Port+"\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, text); err != nil {
 		f.T.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		f.T.Errorf("a WebSocket: %v %v", resp, err)
+	if err != nil {
+		return nil
+	}
+	a := &Answer{Response: resp}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		body, _ := io.ReadAll(resp.Body)
+		a.Body = string(body)
+	}
+	return a
+}
+
+// Who is what a signed-in browser says of itself in every request.
+func (f *Front) Who(b *Browser) string {
+	return "Host: app.localhost:" + f.Port + "\r\nCookie: " + b.CookieHeader(f.URL("/")) + "\r\n"
+}
+
+// tunnels asks to go on in another protocol, in which everything that follows would
+// reach the application past the gate.
+func (f *Front) tunnels(b *Browser) {
+	f.T.Helper()
+	for _, upgrade := range []string{
+		"Upgrade: h2c", "Upgrade: H2C", "upgrade: h2c", "Upgrade: h2c, websocket", "Upgrade: websocket, h2c", "Upgrade: h2c\r\nUpgrade: websocket",
+		"Upgrade: websocket\r\nUpgrade: h2c", "Upgrade: h2", "Upgrade: HTTP/2.0", "Upgrade: TLS/1.2", "Upgrade: connect-udp", "Upgrade: \th2c ", "Upgrade: websocket/13, h2c",
+	} {
+		for _, connection := range []string{"Upgrade, HTTP2-Settings", "upgrade", "keep-alive, UPGRADE", "Upgrade\r\nConnection: HTTP2-Settings", "close"} {
+			hits := f.App.Count()
+			a := f.Send("GET /tunnel HTTP/1.1\r\n" + f.Who(b) + "Connection: " + connection + "\r\n" + upgrade + "\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n")
+			if f.App.Count() == hits {
+				if a != nil && a.StatusCode < http.StatusBadRequest {
+					f.T.Errorf("%q, %q: status %d, not of the application", connection, upgrade, a.StatusCode)
+				}
+				continue
+			}
+			s := f.App.Latest()
+			if values := s.Values("Upgrade"); len(values) > 1 || len(values) == 1 && values[0] != "websocket" {
+				f.T.Errorf("%q, %q: the application is offered %q", connection, upgrade, values)
+			}
+			if values := s.Values("HTTP2-Settings"); len(values) > 0 {
+				f.T.Errorf("%q, %q: the application gets HTTP2-Settings", connection, upgrade)
+			}
+		}
+	}
+	hits := f.App.Count()
+	for _, target := range []string{"app.localhost:" + f.Port, f.App.Addr, "/tunnel"} {
+		if a := f.Send("CONNECT " + target + " HTTP/1.1\r\n" + f.Who(b) + "\r\n"); f.App.Count() != hits {
+			f.T.Errorf("CONNECT %s: %v, and the application had %q", target, a, f.App.Latest().Line)
+		}
+	}
+}
+
+// trailers says who somebody is after the body.
+func (f *Front) trailers(b *Browser) {
+	f.T.Helper()
+	for _, announced := range []string{"", "Trailer: X-Authentiq-Subject, X-Authentiq-Groups\r\n", "TE: trailers\r\nTrailer: x-authentiq-subject\r\n"} {
+		f.Send("POST /trailers HTTP/1.1\r\n" + f.Who(b) + announced + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Authentiq-Subject: admin\r\nX-Authentiq-Groups: admin\r\n\r\n")
+		s := f.App.Latest()
+		if s.Line != "POST /trailers HTTP/1.1" || s.Body != "abc" {
+			f.T.Fatalf("the application got %q with the body %q", s.Line, s.Body)
+		}
+		if !f.Trailers && len(s.Trailer) > 0 {
+			f.T.Errorf("%q: the application gets %q", announced, s.Trailer)
+		}
+	}
+}
+
+// nearMisses has a script ask at what is nearly one of the gate's addresses, with the
+// description of another request.
+func (f *Front) nearMisses(b *Browser) {
+	f.T.Helper()
+	for _, path := range []string{
+		"/AUTHENTIQ/x", "/Authentiq/session", "/authentiQ/", "/authenti%51/x", "//authentiq/x", "//AUTHENTIQ/x", "/authentiq%2fx", "/AUTHENTIQ%2Fx", "/x/../AUTHENTIQ/x",
+		"/x/../authentiq/x", "/AUTHENTIQ/../x", "/authentiq/%2e%2e/x", "/authentiq/./x", "/authentiq\\x", "/authentiq;/x", "/authentiq/x",
+	} {
+		for _, uri := range []string{"/", "/private"} {
+			a := f.Send("GET " + path + " HTTP/1.1\r\n" + f.Who(b) + "X-Forwarded-Method: GET\r\nX-Forwarded-Uri: " + uri + "\r\nSec-Fetch-Mode: cors\r\nConnection: close\r\n\r\n")
+			if a == nil {
+				continue
+			}
+			if a.StatusCode == http.StatusNoContent {
+				f.T.Errorf("%s: the gate takes it for a question", path)
+			}
+			told(f.T, path, *a)
+		}
+	}
+}
+
+// told fails the test if the client is told what is for the application.
+func told(t *testing.T, what string, a Answer) {
+	t.Helper()
+	for name := range a.Header {
+		if name == "Cookie" || strings.HasPrefix(name, "X-Authentiq-") || strings.HasPrefix(name, "Authentiq-") {
+			t.Errorf("%s: the client is told %s", what, name)
+		}
+	}
+}
+
+// socket upgrades to a WebSocket.
+func (f *Front) socket(b *Browser) {
+	f.T.Helper()
+	resp := f.Send("GET /socket HTTP/1.1\r\n" + f.Who(b) +
+		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.localhost:" + f.Port + "\r\n\r\n")
+	if resp == nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		f.T.Errorf("a WebSocket: %v", resp)
 	} else if got := f.App.Latest().Value(f.T, "X-Authentiq-Subject"); got != authentiqtest.Alice {
 		f.T.Errorf("a WebSocket of %q", got)
 	}
