@@ -319,11 +319,13 @@ func TestRulesDecideForAServerInFront(t *testing.T) {
 func TestAnAddressHasItsRules(t *testing.T) {
 	s := forwardStreet(t, "")
 	_, cookie := forwardSignIn(s)
-	one := func(rule string) string {
-		return "authentiq {" + testrig.SiteOptions + "forward_auth on\n" + rule + "\n}\n"
+	shown := blocks(t, "caddyfile", "docs/forward-auth.md")
+	i := slices.IndexFunc(shown, func(b block) bool { return strings.Contains(b.text, "handle /staff") })
+	if i < 0 {
+		t.Fatal("docs/forward-auth.md does not show several gates")
 	}
-	// As docs/forward-auth.md has it.
-	s.LoadCaddyfile("http://:PORT {\nhandle /staff* {\n" + one("require email *@staff.example") + "}\n@rest path / /authentiq/*\nhandle @rest {\n" + one("") + "}\nhandle {\nrespond 404\n}\n}")
+	site := shown[i].text[strings.Index(shown[i].text, "http://:9080"):]
+	s.LoadCaddyfile(strings.NewReplacer(":9080", ":PORT", "client_id {env.AUTHENTIQ_KEY}", testrig.SiteOptions, "client_secret {env.AUTHENTIQ_SECRET}", "").Replace(site))
 	for address, want := range map[string]int{
 		"/": http.StatusNoContent, "/?x": http.StatusNoContent,
 		"/staff": http.StatusForbidden, "/staff/": http.StatusForbidden, "/staff/x": http.StatusForbidden, "/staff?x": http.StatusForbidden, "/STAFF/x": http.StatusForbidden,
