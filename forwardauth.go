@@ -44,7 +44,7 @@ var (
 	errNotTrusted     = errors.New("with forward_auth, everything but the gate's own addresses is the question of a proxy in front, and this one is not of Caddy's trusted_proxies: name the address that the proxy has here")
 	errOwnAddress     = errors.New("the request that is described is for the gate itself: the proxy in front has to forward what is below path_prefix, and the callback, to this Caddy, and not ask about it")
 	errQuestionAtOurs = errors.New("the question came to an address that could be taken for one of the gate's own, written in other letters: the proxy in front has to ask at another path, and to forward only what is below path_prefix as it is written there")
-	errForwardMatched = errors.New("forward_auth: takes no matcher, because the proxy in front says which requests it asks about; different rules are gates at different addresses: handle /staff { authentiq … }, and the proxy asks at /staff")
+	errForwardMatched = errors.New("forward_auth: takes no matcher, because the proxy in front says which requests it asks about; different rules are gates at different addresses: handle /staff* { authentiq … }, and the proxy asks at /staff")
 )
 
 // configureForwardAuth settles whether the gate answers another server. What would

@@ -103,6 +103,17 @@ func TestNginxGivesNobodyMoreThanEachOfItsServersAndLocationsAllows(t *testing.T
 			}
 		}
 	}
+	// The gate is asked at one path, for the question and for the answer, whatever path is
+	// asked for: another could be another gate's, or is nobody's to ask at.
+	for _, path := range []string{"/x", "/AUTHENTIQ/x", "//authentiq/x?y"} {
+		want := http.StatusSeeOther
+		if strings.Contains(path, "//") {
+			want = http.StatusNotFound // nginx takes it for the gate's own
+		}
+		if a := testrig.NewBrowser(t).Step(f.URL(path)); a.StatusCode != want {
+			t.Errorf("%s: status %d, want %d: %.200s", path, a.StatusCode, want, a.Body)
+		}
+	}
 	// The request line says which of the servers is meant, so the gate is asked about that one.
 	for _, target := range []string{"https://other.localhost:" + f.Port + "/x", "https://other.localhost/x"} {
 		hits := f.App.Count()

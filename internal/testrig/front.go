@@ -7,9 +7,11 @@ package testrig
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +21,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testnet"
@@ -368,8 +373,9 @@ func (f *Front) tunnels(b *Browser) {
 	for _, upgrade := range []string{
 		"Upgrade: h2c", "Upgrade: H2C", "upgrade: h2c", "Upgrade: h2c, websocket", "Upgrade: websocket, h2c", "Upgrade: h2c\r\nUpgrade: websocket",
 		"Upgrade: websocket\r\nUpgrade: h2c", "Upgrade: h2", "Upgrade: HTTP/2.0", "Upgrade: TLS/1.2", "Upgrade: connect-udp", "Upgrade: \th2c ", "Upgrade: websocket/13, h2c",
+		"Upgrade: websocket",
 	} {
-		for _, connection := range []string{"Upgrade, HTTP2-Settings", "upgrade", "keep-alive, UPGRADE", "Upgrade\r\nConnection: HTTP2-Settings", "close"} {
+		for _, connection := range []string{"Upgrade, HTTP2-Settings", "upgrade", "keep-alive, UPGRADE", "Upgrade\r\nConnection: HTTP2-Settings", "close", "Upgrade, x-authentiq-subject"} {
 			hits := f.App.Count()
 			a := f.Send("GET /tunnel HTTP/1.1\r\n" + f.Who(b) + "Connection: " + connection + "\r\n" + upgrade + "\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n")
 			if f.App.Count() == hits {
@@ -385,13 +391,66 @@ func (f *Front) tunnels(b *Browser) {
 			if values := s.Values("HTTP2-Settings"); len(values) > 0 {
 				f.T.Errorf("%q, %q: the application gets HTTP2-Settings", connection, upgrade)
 			}
+			if got := s.Value(f.T, "X-Authentiq-Subject"); got != authentiqtest.Alice {
+				f.T.Errorf("%q, %q: the application takes the user for %q", connection, upgrade, got)
+			}
+			if values := strings.ToLower(strings.Join(s.Values("Connection"), ", ")); strings.Contains(values, "authentiq") || strings.Contains(values, "settings") {
+				f.T.Errorf("%q, %q: the client says what is left out on the way: %q", connection, upgrade, values)
+			}
 		}
+	}
+	for _, protocol := range []string{"websocket", "h2c", "H2C", "connect-udp", "h2c, websocket"} {
+		f.connect(b, protocol)
 	}
 	hits := f.App.Count()
 	for _, target := range []string{"app.localhost:" + f.Port, f.App.Addr, "/tunnel"} {
 		if a := f.Send("CONNECT " + target + " HTTP/1.1\r\n" + f.Who(b) + "\r\n"); f.App.Count() != hits {
 			f.T.Errorf("CONNECT %s: %v, and the application had %q", target, a, f.App.Latest().Line)
 		}
+	}
+}
+
+// connect asks for a tunnel of another protocol over HTTP/2 (RFC 8441), which a server
+// in front may make an Upgrade of.
+func (f *Front) connect(b *Browser, protocol string) {
+	f.T.Helper()
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+f.Port, &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost", NextProtos: []string{"h2"}})
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	var block bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{
+		{":method", "CONNECT"}, {":protocol", protocol}, {":scheme", "https"}, {":authority", "app.localhost:" + f.Port}, {":path", "/tunnel"},
+		{"cookie", b.CookieHeader(f.URL("/"))}, {"sec-websocket-version", "13"},
+	} {
+		_ = fields.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, conn)
+	if err = errors.Join(err, framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})); err != nil {
+		f.T.Fatal(err)
+	}
+	hits := f.App.Count()
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			break // refused with the connection
+		}
+		if id := frame.Header().StreamID; id == 1 {
+			break // answered, or refused
+		}
+		if _, ok := frame.(*http2.GoAwayFrame); ok {
+			break
+		}
+	}
+	if f.App.Count() == hits {
+		return
+	}
+	if s := f.App.Latest(); strings.HasPrefix(s.Line, "CONNECT ") || slices.ContainsFunc(s.Values("Upgrade"), func(v string) bool { return v != "websocket" }) {
+		f.T.Errorf("CONNECT of %s over HTTP/2: the application gets %q, and is offered %q", protocol, s.Line, s.Values("Upgrade"))
 	}
 }
 
