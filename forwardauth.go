@@ -79,7 +79,7 @@ var steersAnswers = []string{
 
 // described returns the request that a proxy in front asks about. It shares the
 // header with the one that asks, and what this server knows of that.
-func (g *Gate) described(r *http.Request) (*http.Request, *refusal) {
+func (g *Gate) described(r *http.Request, v *visit) (*http.Request, *refusal) {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
 		return nil, &refusal{status: http.StatusForbidden, check: "proxy", cause: errNotTrusted, page: pageBadHost}
 	}
@@ -91,6 +91,11 @@ func (g *Gate) described(r *http.Request) (*http.Request, *refusal) {
 	if g.routes.resemble(requestURL(r).Path) || g.routes.resemble(r.URL.Path) {
 		skipAccessLog(r)
 		return unclear(errQuestionAtOurs)
+	}
+	// What the server in front has not removed from a client's request, it may hand to
+	// the application. 403 is what all of them pass on.
+	if v.forged != "" {
+		return nil, &refusal{status: http.StatusForbidden, check: "described", cause: fmt.Errorf("the request that is described has a %.60q of its own, which only the gate may say, or which leads past it: the proxy in front has to remove it from what clients send, and from what it hands on", v.forged), page: pageBadHost}
 	}
 	said := make(map[string]string)
 	for _, name := range []string{describedMethod, describedProto, describedHost, describedURI} {
@@ -155,7 +160,7 @@ func (v *visit) admitted(w http.ResponseWriter, r *http.Request) error {
 
 // vouch is ServeHTTP for what a proxy in front asks.
 func (g *Gate) vouch(w http.ResponseWriter, r *http.Request, v *visit, own *ownTime) error {
-	d, refused := g.described(r)
+	d, refused := g.described(r, v)
 	if refused != nil {
 		return g.refuse(w, r, *refused)
 	}

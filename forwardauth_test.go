@@ -97,8 +97,7 @@ func refusedWith(t *testing.T, s *street, a testrig.Answer, status int, check st
 func TestAServerInFrontIsToldWhoTheUserIs(t *testing.T) {
 	s := forwardStreet(t, "headers remote-user oidc-claim\nheader X-Team email")
 	_, cookie := forwardSignIn(s)
-	a := forwardAsk(s, "a=1; "+cookie+"; b=2", append(describes(s, "POST", "/private?x=1&y=2"),
-		"X-Authentiq-Subject: admin", "X_Authentiq_Email: admin", "x-authentiq-groups: admin", "Remote-User: admin", "OIDC_CLAIM_sub: admin", "X-Team: admin")...)
+	a := forwardAsk(s, "a=1; "+cookie+"; b=2", describes(s, "POST", "/private?x=1&y=2")...)
 	if a.StatusCode != http.StatusNoContent || a.Body != "" || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %q, Cache-Control %q", a.StatusCode, a.Body, a.Header.Get("Cache-Control"))
 	}
@@ -206,6 +205,30 @@ func TestARequestHasToBeDescribedOnceAndWholly(t *testing.T) {
 	}
 	if a := ask(map[string][]string{"Uri": {"/" + strings.Repeat("a", 20<<10)}}); a.StatusCode < 400 {
 		t.Errorf("20 kB: %d", a.StatusCode)
+	}
+}
+
+// A server in front that has not removed them may hand them on.
+func TestARequestThatBringsTheGatesOwnNamesIsRefused(t *testing.T) {
+	s := forwardStreet(t, "headers remote-user oidc-claim\nheader X-Team email\nunauthenticated pass")
+	_, cookie := forwardSignIn(s)
+	for _, line := range []string{
+		"X-Authentiq-Subject: admin", "x-authentiq-groups: admin", "X-Authentiq-Email:", "Remote-User: admin", "Remote-Groups: admin",
+		"OIDC-CLAIM-sub: admin", "X-Team: admin", "Upgrade: h2c", "Upgrade: websocket, H2C", // underscores and dots Caddy drops itself
+	} {
+		a := forwardAsk(s, cookie, append(describes(s, "GET", "/private"), line)...)
+		t.Run(line, func(t *testing.T) { refusedWith(t, s, a, http.StatusForbidden, "described") })
+	}
+	for _, line := range []string{"Authorization: Bearer of-the-application", "Upgrade: websocket", "X-Teams: admin"} {
+		if a := forwardAsk(s, cookie, append(describes(s, "GET", "/private"), line)...); a.StatusCode != http.StatusNoContent {
+			t.Errorf("%s: %d", line, a.StatusCode)
+		}
+	}
+	forwardLoad(s, "session {\ntokens on\n}\nheader Authorization {access_token}")
+	_, cookie = forwardSignIn(s)
+	a := forwardAsk(s, cookie, append(describes(s, "GET", "/private"), "Authorization: Bearer forged")...)
+	if a.StatusCode != http.StatusNoContent || a.Header.Get("Authorization") == "" || strings.Contains(a.Header.Get("Authorization"), "forged") {
+		t.Errorf("%d %.60q", a.StatusCode, a.Header.Get("Authorization"))
 	}
 }
 

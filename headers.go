@@ -74,6 +74,7 @@ func (o *ownedNames) has(name string) bool {
 type visit struct {
 	cookies []carried
 	set     []string // canonical names of the headers that gates have set
+	forged  string   // a name that was removed because only a gate may say it
 	session *session // of the last gate that let the request through
 	renewed bool     // the answer brings the session's cookie
 	refused bool     // a gate has answered, and not the application
@@ -101,17 +102,22 @@ func (g *Gate) enter(r *http.Request) *visit {
 		}
 	}
 	guardTrailers(r, g.mapping.owned)
-	strip(r, g.mapping.owned, v.set)
+	if name := strip(r, g.mapping.owned, v.set); name != "" {
+		v.forged = name
+	}
 	v.cookies = append(v.cookies, g.cookies.takeCookies(r.Header)...)
 	return v
 }
 
 // strip removes identity headers that the client made up, but not those named
-// in keep.
-func strip(r *http.Request, owned *ownedNames, keep []string) {
+// in keep, and returns the name of one. Authorization is none: clients have their own.
+func strip(r *http.Request, owned *ownedNames, keep []string) (forged string) {
 	for name := range r.Header {
 		if owned.has(name) && !slices.Contains(keep, name) {
 			delete(r.Header, name)
+			if name != "Authorization" {
+				forged = name
+			}
 		}
 	}
 	// Named hop-by-hop, a header that we set would be removed on the way to the
@@ -121,7 +127,9 @@ func strip(r *http.Request, owned *ownedNames, keep []string) {
 	if slices.ContainsFunc(r.Header["Upgrade"], tunnelsHTTP) {
 		delete(r.Header, "Upgrade")
 		delete(r.Header, "Http2-Settings")
+		forged = "Upgrade"
 	}
+	return forged
 }
 
 // tunnelsHTTP reports whether an Upgrade offers to go on in HTTP/2 (RFC 7540

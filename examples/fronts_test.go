@@ -33,7 +33,7 @@ func nginx(t *testing.T, edit func(string) string) *testrig.Front {
 	t.Helper()
 	program := testrig.Tool(t, "nginx", "nginx")
 	f := testrig.NewFront(t, "nginx/Caddyfile")
-	f.Keeps = []string{"X-Authentiq-Groups"} // removes names, and no patterns of names
+	f.Refused = true // it replaces names, and removes no patterns of names
 	certificate, key := testnet.Files(t, testnet.Certificate(t))
 	folder := testrig.ShortDir(t)
 	temporary := ""

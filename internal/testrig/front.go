@@ -37,6 +37,7 @@ type Front struct {
 	Gate     *Process
 	Port     string   // of the server in front: people use https://app.localhost:PORT
 	Keeps    []string // forged names that it passes on, and that nothing is known to read
+	Refused  bool     // it asks about requests with forged names as they are, and the gate refuses them
 	Trailers bool     // it passes on trailers, whatever they are called
 
 	binary string
@@ -122,6 +123,18 @@ func (f *Front) forge(b *Browser, change func(*http.Request), check func(Answer)
 	for _, over := range []*Browser{overHTTP1(b), b} {
 		request := PageRequest(f.T, f.URL("/private"))
 		f.forgeries(request)
+		if f.Refused {
+			for name := range request.Header {
+				if !strings.HasPrefix(strings.ToLower(name), "x-authentiq-") {
+					continue
+				}
+				forged, hits := PageRequest(f.T, f.URL("/private")), f.App.Count()
+				forged.Header[name] = request.Header[name]
+				change(forged)
+				f.refused(hits, over.Do(forged), "a forged "+name, http.StatusForbidden)
+				delete(request.Header, name)
+			}
+		}
 		if over != b {
 			request.Header["Connection"] = []string{"X-Authentiq-Subject, X-Authentiq-Email"}
 		}
