@@ -71,6 +71,13 @@ It asks the Caddy that runs, at its admin endpoint.
 			signOut.Flags().StringP("adapter", "a", "", "Name of config adapter")
 			signOut.Flags().String("address", "", "Address of the admin endpoint")
 			cmd.AddCommand(keys, signOut, urlsCommand(), doctorCommand())
+			// Without this, a command that is written wrongly prints help, and scripts go on.
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return cmd.Help()
+				}
+				return fmt.Errorf("%s has no command %q: caddy help authentiq lists those that it has", cmd.CommandPath(), args[0])
+			}
 		},
 	})
 }

@@ -40,10 +40,11 @@ Reads a configuration that need not run, asks the providers of its gates what th
 of it, and says a line for each thing that was looked at: ok, note, warning or error, the
 name of the check, what was found, and what to do about it.
 
-Providers are asked for their documents and keys. For each client, its authorization
-endpoint is asked once for each address that people are sent back to, and once for one
-that nobody can have registered; its token endpoint for the tokens of a code that was
-made up; and its end-session endpoint, without a session. Nobody is signed in or out.
+Providers are asked for their documents and keys. For each client, the authorization
+endpoint is asked twice for each address that people are sent back to, the second time
+with one beside it that nobody can have registered; the token endpoint for the tokens of
+a code that was made up; and the end-session endpoint, without a session. Nobody is
+signed in or out.
 Nothing is written, made or started here. Placeholders are replaced as at a start, so give
 this command the environment of the service.
 
@@ -51,9 +52,12 @@ The exit code is 0 if nothing is broken, 1 if something is (with --strict also i
 a warning), and 2 if there is no configuration to examine. --json prints an object with
 all findings and nothing else. --offline asks no provider.
 `,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			return writtenWrongly(cmd, cobra.NoArgs(cmd, args))
+		},
 		RunE: caddycmd.WrapCommandFuncForCobra(runDoctor),
 	}
+	cmd.SetFlagErrorFunc(writtenWrongly)
 	cmd.Flags().StringP("config", "c", "", "Configuration file")
 	cmd.Flags().StringP("adapter", "a", "", "Name of config adapter")
 	cmd.Flags().Bool("json", false, "Print JSON")
@@ -61,6 +65,14 @@ all findings and nothing else. --offline asks no provider.
 	cmd.Flags().Bool("offline", false, "Ask no provider")
 	cmd.Flags().Duration("timeout", doctorTimeout, "How long all of it may take")
 	return cmd
+}
+
+// writtenWrongly gives an error of the command line the exit code that scripts go by.
+func writtenWrongly(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return doctorUnreadable, err })(cmd, nil)
 }
 
 func runDoctor(flags caddycmd.Flags) (int, error) {
@@ -81,7 +93,11 @@ func runDoctor(flags caddycmd.Flags) (int, error) {
 	}
 	if err != nil {
 		pen := doctor.Pen{Subject: doctor.Finding{About: doctor.Configuration}}
-		pen.Fail(doctor.CheckConfiguration, "caddy validate says more, and where; --config and --adapter say which it is", "%s", err)
+		do := "caddy validate says more, and where; --config and --adapter say which it is"
+		if errors.Is(err, errNoGate) {
+			err, do = errors.New("this configuration has no site with a gate, so there is nothing to examine"), "--config says which configuration it is, if it is another one; authentiq in a site is a gate"
+		}
+		pen.Fail(doctor.CheckConfiguration, do, "%s", err)
 		report.Findings = nil
 		report.Add(pen.Findings...)
 		if err := show(os.Stdout); err != nil {

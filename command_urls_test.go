@@ -7,6 +7,7 @@ package authentiq
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -173,7 +174,8 @@ func TestTheCommandSaysWhereAnAddressIsNotTheWholeStory(t *testing.T) {
 		"a gate for servers in front, for a host":     {"servers {\ntrusted_proxies static 10.0.0.0/8\n}", "http://a.test {\nauthentiq {\nforward_auth on\ncallback_url https://a.test/x\n}\n}", noteForHost},
 		"a gate for servers in front, which are none": {"", "http://:9080 {\nauthentiq {\nforward_auth on\ncallback_url https://a.test/x\n}\n}", noteUntold},
 		"a gate for a server in front":                {"servers {\ntrusted_proxies static 10.0.0.0/8\n}", "http://:9080 {\nauthentiq {\nforward_auth on\ncallback_url https://a.test/x\n}\n}", ""},
-		"callback_url":                                {"https_port 8443", "http://:8080, *.a.test {\nauthentiq {\ncallback_url https://a.test/x\n}\n}", ""},
+		"a gate whose headers a client could say":     {"servers {\ntrusted_proxies static 10.0.0.0/8\n}", "http://:9080 {\nauthentiq {\nforward_auth on\nheaders x-auth-request\nheader X-Mail email\ncallback_url https://a.test/x\n}\n}", fmt.Sprintf(noteHanded, "X-Auth-Request-User, X-Auth-Request-Email, X-Auth-Request-Preferred-Username, X-Auth-Request-Groups, X-Mail")},
+		"callback_url": {"https_port 8443", "http://:8080, *.a.test {\nauthentiq {\ncallback_url https://a.test/x\n}\n}", ""},
 	} {
 		for _, r := range registered(t, "{\n"+urlsGlobals+c.globals+"\n}\n"+c.sites+"\n") {
 			if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, c.want) || c.want == "" && notes != "" {

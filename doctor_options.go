@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func (e *examined) options() {
 		}
 		e.pen.OK(doctor.CheckRequire, "there are rules about %s", strings.Join(about, ", "))
 	}
+	e.odds()
 	if e.unsigned() {
 		e.pen.Warn(doctor.CheckAlg, "set the client to RS256 or ES256 at the provider, and signing_alg here", "signing_alg none: ID tokens are believed without a signature")
 	}
@@ -66,6 +68,29 @@ func (e *examined) options() {
 	e.size()
 }
 
+// singular are the claims that are one text by their definition (OpenID Connect Core
+// section 5.1), of which nobody has a list.
+var singular = []string{
+	"sub", "name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website",
+	"email_verified", "gender", "birthdate", "zoneinfo", "locale", "phone_number", "phone_number_verified", "hd", "tid", "oid",
+}
+
+// odds looks for rules that keep everybody out together.
+func (e *examined) odds() {
+	const do = "put the values in one line, any of which will do: require email *@example.org bob@example.net"
+	certain, unlikely := atOdds(e.rules)
+	for _, claim := range unlikely {
+		if slices.Contains(singular, claim) {
+			certain = append(certain, claim)
+		} else {
+			e.pen.Note(doctor.CheckRequire, "several lines about %s have no value in common: who gets in has a list, with a value of each line", claim)
+		}
+	}
+	for _, claim := range certain {
+		e.pen.Warn(doctor.CheckRequire, do, "nobody gets in: several lines about %s have to be satisfied together, and have no value in common", claim)
+	}
+}
+
 // place looks at the addresses that a gate stands at.
 func (e *examined) place() {
 	said := make(map[string]bool)
@@ -76,7 +101,14 @@ func (e *examined) place() {
 			}
 			said[note] = true
 			switch note {
+			case noteForHost:
+				e.pen.Warn(doctor.CheckOrigin, "an address without a host, such as http://:9080", "the server in front has to ask with the Host of %s: a question with another one gets Caddy's own empty 200, which lets everybody in", r.Sites[0])
+			case noteUntold:
+				e.pen.Fail(doctor.CheckProxies, "name the server in front in trusted_proxies, in the servers option", "forward_auth, and %s has no trusted_proxies: every question is refused, and nobody gets in", e.at.name)
 			case notePlain:
+				if slices.Contains(r.Notes, noteUntold) {
+					continue // who is trusted says what scheme it is
+				}
 				e.pen.Fail(doctor.CheckOrigin, "serve it over https; or name the proxy that does in trusted_proxies; or set callback_url", "%s is reached over plain http, where nobody signs in from outside loopback", r.Sites[0])
 			case noteAnyHost:
 				e.pen.Warn(doctor.CheckCallback, "set callback_url, and register that one address", "%s answers to any host, and the redirect URI is made of whatever host was asked for", r.Sites[0])
@@ -84,16 +116,22 @@ func (e *examined) place() {
 		}
 	}
 	for _, r := range e.registered {
-		why := ""
-		if site, found := strings.CutPrefix(r.Sites[0], "https://"); found {
-			if o, ok := newOrigin("https", site); ok && e.callback == nil {
-				why = e.unfit(o)
-			}
+		u, err := url.Parse(r.RedirectURIs[0])
+		if err != nil || slices.Contains(r.Notes, notePlain) {
+			continue // which it will be is not known, or was said
 		}
-		if why != "" && !said[why] {
+		o, ok := newOrigin(u.Scheme, u.Host)
+		if !ok {
+			continue
+		}
+		if why := e.unfit(o); why != "" && !said[why] {
 			said[why] = true
 			e.pen.Fail(doctor.CheckOrigin, "the option that it names", "nobody can sign in at %s: %s", r.Sites[0], why)
 		}
+	}
+	if names := e.handedNames(); e.ForwardAuth == "on" && len(names) > 0 {
+		e.pen.Warn(doctor.CheckHeaders, "look that the server in front takes them from every request, and puts there what the gate answers, if it does; or leave the presets and header lines out",
+			"the gate does not see the request that the application gets: the server in front has to replace or remove, besides X-Authentiq-*, %s, or a client says them himself", strings.Join(names, ", "))
 	}
 	if e.InsecureHTTP {
 		e.pen.Warn(doctor.CheckOrigin, "serve it over https, and take it out", "insecure_http lets people sign in over plain http, where anybody on the way can take the session over")

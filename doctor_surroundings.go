@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -125,7 +126,7 @@ func unwritable(folder string) string {
 		switch {
 		case err == nil && !info.IsDir():
 			return at + " is no folder"
-		case err == nil && !mayWrite(at):
+		case err == nil && (!mayWrite(at) || ofKernel(at)):
 			return at + " can't be written"
 		case err == nil:
 			return ""
@@ -133,6 +134,15 @@ func unwritable(folder string) string {
 			return err.Error()
 		}
 	}
+}
+
+// ofKernel reports whether a folder is one where nothing can be made by anybody, though
+// root is told that it could.
+func ofKernel(folder string) bool {
+	if real, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = real
+	}
+	return runtime.GOOS == "linux" && (strings.HasPrefix(folder+"/", "/proc/") || strings.HasPrefix(folder+"/", "/sys/"))
 }
 
 // conflicts looks at gates beside others and at what handles requests after them.

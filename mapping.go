@@ -6,6 +6,7 @@ package authentiq
 // names that applications already read, and names that the configuration maps.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/textproto"
@@ -148,6 +149,35 @@ func newMapping(o *Options) (*mapping, error) {
 		}
 	}
 	return m, nil
+}
+
+// handedNames are the headers that presets and header lines set, in their order: those
+// that an application believes besides X-Authentiq-*.
+func (o *Options) handedNames() (names []string) {
+	m := &mapping{signable: make(map[string]bool), userClaim: cmp.Or(o.UserClaim, "sub")}
+	for _, signer := range o.TrustSigner {
+		for _, claim := range signer.Claims {
+			m.signable[claim] = true
+		}
+	}
+	add := func(name, claim string) {
+		names = append(names, name)
+		if m.maySign(claim) {
+			names = append(names, name+signerSuffix)
+		}
+	}
+	for _, preset := range o.Headers {
+		if prefix, dynamic := presetPrefixes[preset]; dynamic {
+			names = append(names, prefix+"*")
+		}
+		for _, s := range presetHeaders[preset] {
+			add(s.header, m.claimOf(s))
+		}
+	}
+	for _, h := range o.Header {
+		add(canonical(h.Name), h.Claim)
+	}
+	return names
 }
 
 // claimOf is the claim that a preset's header is made of.

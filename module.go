@@ -427,6 +427,9 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.warnOfTokens()
+	if claims, _ := atOdds(g.rules); len(claims) > 0 {
+		g.logger.Warn("nobody gets in: several require lines about one claim have to be satisfied together, and have no value in common; put the values in one line, any of which will do", zap.Strings("require", claims))
+	}
 	if names := g.foreignScopes(); len(names) > 0 {
 		g.logger.Warn("scopes of Authentiq's are asked of another provider, which may not know them; profile, email, phone and address are everybody's", zap.Strings("scope", names))
 	}

@@ -51,6 +51,43 @@ func newRules(lines []Requirement) ([]rule, error) {
 	return rules, nil
 }
 
+// atOdds names the claims of which two rules want what nobody can have both of. It is
+// certain where a claim that is a list satisfies no rule; else somebody with a list that
+// has a value of each gets in.
+func atOdds(rules []rule) (certain, unlikely []string) {
+	common := make(map[string][]string)
+	for _, r := range rules {
+		if len(r.values) == 0 {
+			continue
+		}
+		before, there := common[r.claim]
+		if !there {
+			common[r.claim] = r.values
+			continue
+		}
+		var both []string
+		for _, a := range before {
+			for _, b := range r.values {
+				switch {
+				case a == b || r.claim == "email" && emailMatches(a, b):
+					both = append(both, a)
+				case r.claim == "email" && emailMatches(b, a):
+					both = append(both, b)
+				}
+			}
+		}
+		if common[r.claim] = both; len(both) > 0 || len(before) == 0 {
+			continue
+		}
+		if r.claim == "email" {
+			certain = append(certain, r.claim)
+		} else {
+			unlikely = append(unlikely, r.claim)
+		}
+	}
+	return certain, unlikely
+}
+
 // shortfall is one thing that keeps somebody out.
 type shortfall struct {
 	claim      string // the scope or claim that is wanted

@@ -320,3 +320,37 @@ func FuzzPolicy(f *testing.F) {
 		}
 	})
 }
+
+func TestRulesThatNobodyCanSatisfyTogetherAreFound(t *testing.T) {
+	rulesOf := func(lines ...string) (all []rule) {
+		for _, line := range lines {
+			words := strings.Fields(line)
+			all = append(all, rule{words[0], words[1:]})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		rules             []rule
+		certain, unlikely []string
+	}{
+		"an address outside the domain":   {rulesOf("email *@example.org", "email bob@example.net"), []string{"email"}, nil},
+		"an address of the domain":        {rulesOf("email *@example.org", "email bob@EXAMPLE.org"), nil, nil},
+		"one of several":                  {rulesOf("email *@example.org *@example.net", "email bob@example.net eve@example.com"), nil, nil},
+		"two of three agree":              {rulesOf("email *@a.test *@b.test", "email *@b.test *@c.test", "email *@a.test *@c.test"), []string{"email"}, nil},
+		"once more does not say it twice": {rulesOf("email *@a.test", "email *@b.test", "email *@a.test"), []string{"email"}, nil},
+		"groups":                          {rulesOf("groups staff", "groups board"), nil, []string{"groups"}},
+		"groups that are one":             {rulesOf("groups staff board", "groups board"), nil, nil},
+		"there, and one value":            {rulesOf("email", "email *@example.org", "groups staff"), nil, nil},
+	} {
+		certain, unlikely := atOdds(c.rules)
+		if !slices.Equal(certain, c.certain) || !slices.Equal(unlikely, c.unlikely) {
+			t.Errorf("%s: %q %q", name, certain, unlikely)
+		}
+		// What is certain is so for the rules themselves.
+		for _, email := range []string{"bob@example.net", "bob@example.org", "x@a.test", "x@b.test", "x@c.test"} {
+			if some := decide(claims.Claims{"email": email, "email_verified": true}, nil, c.rules); len(c.certain) > 0 && len(some) == 0 {
+				t.Errorf("%s: %s gets in", name, email)
+			}
+		}
+	}
+}

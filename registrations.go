@@ -46,6 +46,7 @@ const (
 	noteTLS      = "token_endpoint_auth_method is self_signed_tls_client_auth where the provider knows the certificate itself, not who issued it"
 	noteForHost  = "forward_auth: a question with another Host than this site's gets Caddy's own 200, which lets everybody in: give the site an address without a host, such as http://:9080"
 	noteUntold   = "forward_auth: nobody may ask, because there are no trusted_proxies"
+	noteHanded   = "forward_auth: the server in front has to replace or remove in every request, besides X-Authentiq-*, what a client could say himself: %s"
 	noteInternal = "without port %d: Caddy takes http_port and https_port for ports that people do not see. If they do, write it behind the host"
 )
 
@@ -263,6 +264,9 @@ func registrationsAt(gate []byte, host string, entrances []entrance) (all []*reg
 		}
 		if g.ForwardAuth == "on" && !e.proxied {
 			notes = append(notes, noteUntold)
+		}
+		if names := g.handedNames(); g.ForwardAuth == "on" && len(names) > 0 {
+			notes = append(notes, fmt.Sprintf(noteHanded, strings.Join(names, ", ")))
 		}
 		method := unknown.undo(g.ClientAuth.Method)
 		if method == "tls" {

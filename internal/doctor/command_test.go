@@ -155,6 +155,9 @@ func (c *clinic) gate(more string) string {
 	return "authentiq {\nissuer " + c.provider.Issuer + "\ndialect authentiq\nclient_id app\nclient_secret {env.DOCTOR_SECRET}\n" + more + "\n}\n"
 }
 
+// asked has a server in front whom the gate answers.
+const asked = "servers {\ntrusted_proxies static 127.0.0.1/32\n}"
+
 // good are options that leave nothing to say.
 const good = "require email *@example.com\n"
 
@@ -266,7 +269,7 @@ func TestABrokenSetUpIsNamedByItsOwnCause(t *testing.T) {
 		"discovery is elsewhere":          {hooks: with(authentiqtest.Discovery, http.RedirectHandler("https://elsewhere.example/x?secret=1", http.StatusFound).ServeHTTP), check: "discovery", says: []string{"https://elsewhere.example/x", "302"}},
 		"discovery fails":                 {hooks: with(authentiqtest.Discovery, text(500, "text/plain", "")), check: "discovery", says: []string{"500"}},
 		"discovery is huge":               {hooks: with(authentiqtest.Discovery, text(200, "application/json", strings.Repeat(" ", 2<<20))), check: "discovery", says: []string{"more than 1048576 bytes"}},
-		"discovery has no token_endpoint": {hooks: discovery(map[string]any{"token_endpoint": nil}), check: "discovery", says: []string{"token_endpoint"}},
+		"discovery has no token_endpoint": {hooks: discovery(map[string]any{"token_endpoint": nil}), check: "discovery", says: []string{"token_endpoint is missing"}},
 		"the clock is wrong": {hooks: authentiqtest.Hooks{Handler: func(_ authentiqtest.Endpoint, next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Date", time.Now().Add(7*time.Minute).UTC().Format(http.TimeFormat))
@@ -333,6 +336,26 @@ func TestABrokenSetUpIsNamedByItsOwnCause(t *testing.T) {
 		"the domain covers nothing": {file: func(_ *testing.T, c *clinic) string {
 			return c.caddyfileAt("https://app.example.com", "", c.gate(good+"session {\ndomain example.org\n}"))
 		}, check: "origin", says: []string{"session domain"}},
+		"the domain does not cover loopback": {file: func(_ *testing.T, c *clinic) string {
+			return c.caddyfileAt("http://localhost:8080", "", c.gate(good+"session {\ndomain example.com\n}"))
+		}, check: "origin", says: []string{"session domain", "http://localhost:8080"}},
+		"a cookie that wants https, without": {file: func(_ *testing.T, c *clinic) string {
+			return c.caddyfileAt("http://localhost:8080", "", c.gate(good+"session {\nsame_site none\n}"))
+		}, check: "origin", says: []string{"same_site none"}},
+		"nobody may ask": {file: func(_ *testing.T, c *clinic) string {
+			return c.caddyfileAt("http://:9080", "", c.gate(good+"forward_auth on\ncallback_url "+site+"/authentiq/callback"))
+		}, check: "trusted_proxies", says: []string{"forward_auth", "every question is refused"}},
+		"questions have to be for a host": {file: func(_ *testing.T, c *clinic) string {
+			return c.caddyfileAt("http://gate.internal:9080", asked, c.gate(good+"forward_auth on\ncallback_url "+site+"/authentiq/callback"))
+		}, level: "warning", check: "origin", says: []string{"http://gate.internal:9080", "200"}},
+		"a client says the headers himself": {file: func(_ *testing.T, c *clinic) string {
+			return c.caddyfileAt("http://:9080", asked, c.gate(good+"forward_auth on\nheaders remote-user oidc-claim\nheader X-Mail email\ncallback_url "+site+"/authentiq/callback"))
+		}, level: "warning", check: "headers", says: []string{"besides X-Authentiq-*, Remote-User, Remote-Name, Remote-Email, Remote-Groups, OIDC_CLAIM_*, X-Mail, or a client"}},
+		"rules that are at odds":              {options: "require email bob@example.net", level: "warning", check: "require", says: []string{"nobody gets in", "email"}},
+		"rules that are at odds, of one text": {options: "require preferred_username a\nrequire preferred_username b", level: "warning", check: "require", says: []string{"nobody gets in", "preferred_username"}},
+		"a storage that the kernel makes up": {file: func(_ *testing.T, c *clinic) string {
+			return strings.Replace(c.caddyfile(c.gate(good)), c.folder, "/proc/caddy", 1)
+		}, level: "warning", check: "storage", says: []string{"/proc can't be written"}},
 		"the callback is out of reach": {file: func(_ *testing.T, c *clinic) string { return c.caddyfile("handle /app/* {\n" + c.gate(good) + "}\n") }, check: "path_prefix", says: []string{"/authentiq/callback"}},
 		"a header is changed behind the gate": {file: func(_ *testing.T, c *clinic) string {
 			return c.caddyfile(c.gate(good) + "reverse_proxy localhost:1 {\nheader_up X-Authentiq-Email {header.X-Mail}\n}\n")

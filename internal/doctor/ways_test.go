@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -414,6 +415,9 @@ func TestScriptsGoByTheExitCode(t *testing.T) {
 		"no Caddyfile":              {"this is {", nil, 2},
 		"a wrong option":            {c.caddyfile(c.gate("clock_skew tomorrow\n")), nil, 2},
 		"a wrong time":              {broken, []string{"--timeout", "0s"}, 2},
+		"a time that is none":       {broken, []string{"--timeout", "x"}, 2},
+		"an option that is none":    {broken, []string{"--bla"}, 2},
+		"an argument":               {broken, []string{"Caddyfile"}, 2},
 	} {
 		for _, args := range [][]string{nil, {"--json"}} {
 			stdout, stderr, code := c.run(test.caddyfile, append(args, test.args...)...)
@@ -423,7 +427,10 @@ func TestScriptsGoByTheExitCode(t *testing.T) {
 			if strings.Contains(stderr, "Usage:") || strings.Contains(stdout, "Usage:") {
 				t.Errorf("%s: it prints how it is called", name)
 			}
-			if args == nil || name == "a wrong time" {
+			if name == "no gate" && (strings.Contains(stdout, "register") || strings.Contains(stdout, "validate") || !strings.Contains(stdout, "nothing to examine")) {
+				t.Errorf("%s: %s", name, stdout)
+			}
+			if args == nil || stdout == "" && slices.Contains([]string{"a wrong time", "a time that is none", "an option that is none", "an argument"}, name) {
 				continue
 			}
 			var r report
@@ -436,6 +443,31 @@ func TestScriptsGoByTheExitCode(t *testing.T) {
 	}
 	if _, stderr, code := c.runAt(filepath.Join(c.folder, "nowhere")); code != 2 {
 		t.Errorf("without a file: exit %d: %s", code, stderr)
+	}
+}
+
+func TestACommandThatIsNoneIsNamed(t *testing.T) {
+	t.Parallel()
+	run := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), testrig.BuildCaddy(t), append([]string{"authentiq"}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run("doctr", "--json"); err == nil {
+		t.Errorf("it is all right: %s", out)
+	}
+	if out, err := run("doctr"); err == nil || !strings.Contains(out, `"doctr"`) || strings.Contains(out, "Usage:") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := run(); err != nil || !strings.Contains(out, "doctor") {
+		t.Errorf("without one: %v: %s", err, out)
+	}
+}
+
+func TestTheHelpSaysHowOftenAProviderIsAsked(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), testrig.BuildCaddy(t), "authentiq", "doctor", "--help").Output()
+	if text := strings.Join(strings.Fields(string(out)), " "); err != nil || !strings.Contains(text, "authorization endpoint is asked twice for each address") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
@@ -539,6 +571,7 @@ func TestWhatIsAskedIsWhatASignInWouldAsk(t *testing.T) {
 
 func TestWhatIsInOrderIsNotSaidToBeWrong(t *testing.T) {
 	ports := func(c *authentiqtest.Config) {
+		c.Scopes = map[string][]string{"groups": {"groups"}}
 		for _, port := range []string{":8081", ":8082"} {
 			c.RedirectURIs = append(c.RedirectURIs, site+port+"/authentiq/callback")
 			c.PostLogoutRedirectURIs = append(c.PostLogoutRedirectURIs, site+port+"/authentiq/signed-out")
@@ -570,6 +603,15 @@ func TestWhatIsInOrderIsNotSaidToBeWrong(t *testing.T) {
 			return c.caddyfileAt(site, "servers {\ntrusted_proxies static private_ranges\n}", c.gate(good))
 		},
 		"admin on a socket": func(c *clinic) string { return c.caddyfileAt(site, "admin unix//run/caddy.sock", c.gate(good)) },
+		"a gate for a server in front": func(c *clinic) string {
+			return c.caddyfileAt("http://:9080", asked, c.gate(good+"forward_auth on\ncallback_url "+site+"/authentiq/callback"))
+		},
+		"a list that satisfies two rules": func(c *clinic) string {
+			return c.caddyfile(c.gate(good + "require email ann@example.com *@example.net\nrequire groups staff\nrequire groups board\nscope openid email groups\nscope_claims groups groups\n"))
+		},
+		"a domain with hosts on loopback": func(c *clinic) string {
+			return c.caddyfileAt(site, "", c.gate(good+"session {\ndomain app.localhost\n}\n"))
+		},
 		"admin off":         func(c *clinic) string { return c.caddyfileAt(site, "admin off", c.gate(good)) },
 		"all for its users": func(c *clinic) string { return c.caddyfile(c.gate(good + "session_endpoint full\n")) },
 	} {

@@ -244,6 +244,9 @@ func parseMetadata(document []byte) (*Metadata, error) {
 		if endpoint.url == "" && !endpoint.required {
 			continue
 		}
+		if endpoint.url == "" {
+			return nil, fmt.Errorf("%s is missing", endpoint.name)
+		}
 		if err := CheckURL(endpoint.url); err != nil {
 			return nil, fmt.Errorf("%s: %w", endpoint.name, err)
 		}
