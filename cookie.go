@@ -82,6 +82,10 @@ const (
 	returnSuffix = "-return" // where to go after that
 )
 
+// movedSuffix is that of the cookie that counts how often somebody was sent to the
+// origin of callback_url in a row.
+const movedSuffix = "-moved"
+
 // atEndpoints returns the name of a cookie that is sent to our endpoints only.
 // The __Host- prefix takes no path, so it is __Secure- there.
 func (n cookieNames) atEndpoints(o origin, suffix string) string {
@@ -159,7 +163,7 @@ func (n cookieNames) mayHold(line string) bool {
 // owns reports whether name is that of a cookie that this gate sets, under any
 // scheme that it may be reached by.
 func (n cookieNames) owns(name string) bool {
-	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, securePrefix), n.endpointBase()); ok && (rest == hintSuffix || rest == returnSuffix) {
+	if rest, ok := strings.CutPrefix(strings.TrimPrefix(name, securePrefix), n.endpointBase()); ok && (rest == hintSuffix || rest == returnSuffix || rest == movedSuffix) {
 		return true
 	}
 	if n.configured != "" {
@@ -294,6 +298,16 @@ func (g *Gate) setCookie(w http.ResponseWriter, o origin, c carried, maxAge int,
 	}
 	if maxAge <= 0 {
 		cookie.MaxAge = -1
+	}
+	w.Header().Add("Set-Cookie", cookie.String())
+}
+
+// setMoved adds the cookie that counts moves. It is for the host that the browser sees,
+// whichever that is, and has to be there when it is at the origin of callback_url.
+func (g *Gate) setMoved(w http.ResponseWriter, value string) {
+	cookie := &http.Cookie{
+		Name: g.cookies.endpointBase() + movedSuffix, Value: value, Path: "/", MaxAge: movedSeconds,
+		Secure: g.callback.scheme == "https", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	}
 	w.Header().Add("Set-Cookie", cookie.String())
 }

@@ -17,6 +17,7 @@ import (
 // Names of log events. They are stable: alerts are built on them.
 const (
 	eventSignIn          = "signed in"
+	eventSignInMoved     = "sign-in moved"
 	eventSignInStarted   = "sign-in started"
 	eventSignOut         = "signed out"
 	eventRemoteSignOut   = "signed out remotely"

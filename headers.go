@@ -79,6 +79,7 @@ type visit struct {
 	renewed bool     // the answer brings the session's cookie
 	refused bool     // a gate has answered, and not the application
 	anybody bool     // whoever signed in last is not the one who is about to
+	waited  bool     // for the provider, which was asked about the session
 	lost    lost     // why a session that came along counts for nothing here
 }
 

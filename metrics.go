@@ -49,6 +49,7 @@ type metrics struct {
 
 	signInsStarted   *prometheus.CounterVec
 	signIns          *prometheus.CounterVec
+	questionsRefused *prometheus.CounterVec
 	sessionsRefused  *prometheus.CounterVec
 	refreshes        *prometheus.CounterVec
 	signOuts         *prometheus.CounterVec
@@ -72,6 +73,7 @@ func newMetrics() *metrics {
 		epoch:            time.Now(),
 		signInsStarted:   counter("sign_ins_started_total", "Browsers that were sent to the provider.", "issuer"),
 		signIns:          counter("sign_ins_total", "Sign-ins that have come to an end, by how: signed_in, denied by scopes or rules, or refused by a check.", "issuer", "result", "check"),
+		questionsRefused: counter("questions_refused_total", "With forward_auth, requests that were no question of a trusted server in front, or not one that can be answered, by the check.", "issuer", "check"),
 		sessionsRefused:  counter("sessions_refused_total", "Requests whose session did not count, or not for what was asked for, by why.", "issuer", "reason"),
 		refreshes:        counter("refreshes_total", "Rechecks of sessions at the provider, by how they ended: renewed, ended the session, or failed, which leaves it as it was.", "issuer", "result", "check"),
 		signOuts:         counter("sign_outs_total", "Sessions that have ended before their time because of something in this browser, by why.", "reason"),
@@ -114,7 +116,7 @@ func newMetrics() *metrics {
 
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.signInsStarted, m.signIns, m.sessionsRefused, m.refreshes, m.signOuts, m.remoteSignOuts, m.streamsEnded,
+		m.signInsStarted, m.signIns, m.questionsRefused, m.sessionsRefused, m.refreshes, m.signOuts, m.remoteSignOuts, m.streamsEnded,
 		m.providerRequests, m.providerSeconds, m.storeErrors, m.storeSeconds, m.handlerSeconds,
 	}
 }
@@ -227,11 +229,12 @@ const (
 // The checks that an event of the log can name, as far as they are counted.
 var (
 	signInChecks = []string{
-		"acr", "alg", "at_hash", "aud", "auth_time", "authorization response", "azp", "c_hash", "code", "decryption", "described", "discovery", "events", "exp",
-		"form", "format", "header", "host", "iat", "id_token", "iss", "jti", "keys", "nbf", "nonce", "origin", "payload", "provider", "proxy", "query",
+		"acr", "alg", "at_hash", "aud", "auth_time", "authorization response", "azp", "c_hash", "code", "decryption", "discovery", "events", "exp",
+		"form", "format", "header", "host", "iat", "id_token", "iss", "jti", "keys", "nbf", "nonce", "origin", "payload", "provider", "query",
 		"refresh_token", "response_mode", "response_type", "sealing", "sid", "signature", "size", "state", "store", "sub", "token request", "typ", "userinfo",
 	}
-	logoutChecks = []string{
+	questionChecks = []string{"described", "proxy"} // of forward_auth: nobody signs in there
+	logoutChecks   = []string{
 		"alg", "aud", "decryption", "discovery", "events", "exp", "form", "format", "header", "iat", "iss", "jti", "keys", "nbf", "nonce", "payload",
 		"sid", "signature", "size", "store", "sub", "typ",
 	}
@@ -276,6 +279,7 @@ type answer uint8
 const (
 	answerFailed      answer = iota // it could not be told what to do
 	answerPassed                    // handed on, with a session
+	answerRechecked                 // the same, after the provider was asked about it
 	answerPublic                    // handed on, `match` does not select it
 	answerAnonymous                 // handed on without a session, as `pass` has it
 	answerSignIn                    // sent to the provider, or told to sign in
@@ -288,7 +292,7 @@ const (
 	answers
 )
 
-var answerNames = [answers]string{"failed", "passed", "public", "anonymous", "sign_in", "step_up", "denied", "unavailable", "callback", "endpoint"}
+var answerNames = [answers]string{"failed", "passed", "rechecked", "public", "anonymous", "sign_in", "step_up", "denied", "unavailable", "callback", "endpoint"}
 
 // counts is what a gate counts with. What is counted for each request is looked up once.
 type counts struct {
@@ -312,6 +316,9 @@ func (m *metrics) counts(issuer string, refreshes bool) *counts {
 	m.signIns.WithLabelValues(issuer, resultDenied, "")
 	for _, check := range signInChecks {
 		m.signIns.WithLabelValues(issuer, resultRefused, check)
+	}
+	for _, check := range questionChecks {
+		m.questionsRefused.WithLabelValues(issuer, check)
 	}
 	if refreshes {
 		m.refreshes.WithLabelValues(issuer, resultRenewed, "")
@@ -339,7 +346,11 @@ func (c *counts) signedIn(r *http.Request) {
 }
 
 func (c *counts) signInRefused(r *http.Request, check string, status int) {
-	c.signIns.WithLabelValues(c.issuer, resultRefused, check).Inc()
+	if slices.Contains(questionChecks, check) {
+		c.questionsRefused.WithLabelValues(c.issuer, check).Inc()
+	} else {
+		c.signIns.WithLabelValues(c.issuer, resultRefused, check).Inc()
+	}
 	noteEvent(r.Context(), eventRefused, attributeCheck.String(check), kv.Int("http.response.status_code", status))
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/authentiq/caddy-authentiq/internal/claims"
 	"github.com/authentiq/caddy-authentiq/internal/scope"
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 func claimsOf(t testing.TB, text string) claims.Claims {
@@ -351,6 +352,20 @@ func TestRulesThatNobodyCanSatisfyTogetherAreFound(t *testing.T) {
 			if some := decide(claims.Claims{"email": email, "email_verified": true}, nil, c.rules); len(c.certain) > 0 && len(some) == 0 {
 				t.Errorf("%s: %s gets in", name, email)
 			}
+		}
+	}
+}
+
+func TestRulesThatNobodyCanSatisfyAreWarnedOfAtLoad(t *testing.T) {
+	const warning = "nobody gets in: several require lines about one claim have to be satisfied together, and have no value in common; put the values in one line, any of which will do"
+	for rules, warned := range map[string]bool{
+		"require email *@example.org\nrequire email bob@example.net": true,
+		"require email *@example.org bob@example.net":                false,
+		"require groups staff\nrequire groups board":                 false,
+	} {
+		s := newStreet(t, testrig.GateBlock(rules))
+		if got := s.Events(warning); (len(got) > 0) != warned {
+			t.Errorf("%s: warned of %v", rules, got)
 		}
 	}
 }

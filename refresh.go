@@ -44,7 +44,7 @@ func (g *Gate) due(s *session) bool {
 
 // recheck returns s as the provider has last vouched for it, or nil if it no
 // longer does. Whoever is signed in stays so while the provider can't be asked.
-func (g *Gate) recheck(r *http.Request, s *session) *session {
+func (g *Gate) recheck(r *http.Request, v *visit, s *session) *session {
 	if !g.due(s) {
 		return s
 	}
@@ -58,6 +58,7 @@ func (g *Gate) recheck(r *http.Request, s *session) *session {
 	if !ok || !all.mayAsk(g.clientKey(), s.id, g.app.now.Now()) {
 		return s
 	}
+	v.waited = true
 	ctx := r.Context() // now: who passes on changes the request
 	got := all.once(ctx, s.id, func() (got outcome) {
 		// An answer that breaks us must not end Caddy, as it would outside a request.

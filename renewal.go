@@ -41,7 +41,11 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, own *ownTime, v *vis
 		}
 		err = g.cutShort(w, r, &private.stream)
 	}()
-	err = own.handOn(answerPassed, private, r.WithContext(&private.stream))
+	as := answerPassed
+	if v.waited {
+		as = answerRechecked
+	}
+	err = own.handOn(as, private, r.WithContext(&private.stream))
 	own.spent += private.took
 	if private.stream.leave() {
 		return err

@@ -137,11 +137,12 @@ func (g *Gate) session(r *http.Request, v *visit) (*session, error) {
 // current returns the session of the request as the provider has last vouched for
 // it, or nil.
 func (g *Gate) current(r *http.Request, v *visit) (*session, error) {
+	v.waited = false // at an earlier gate, maybe
 	s, err := g.session(r, v)
 	if s == nil || err != nil {
 		return nil, err
 	}
-	if s = g.recheck(r, s); s == nil {
+	if s = g.recheck(r, v, s); s == nil {
 		v.lost = lostRecheck
 	}
 	return s, nil

@@ -6,7 +6,10 @@ package authentiq
 // the browser keeps meanwhile.
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,10 +41,35 @@ func (g *Gate) challenge(w http.ResponseWriter, r *http.Request, v *visit) error
 		return g.unauthenticated(w, r, challengeHeader, pageSignIn)
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
-		// The state of the sign-in and the session live at that origin only.
-		return redirect(w, g.callback.String()+g.requested(r))
+		return g.move(w, r, v, o, g.requested(r))
 	}
 	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.wants)
+}
+
+const (
+	maxMoves     = 3  // to one address, without a look at another in between
+	movedSeconds = 10 // that the cookie is kept, from the last of them
+)
+
+// move sends somebody to the origin of callback_url: the state of the sign-in and the
+// session live there only. Where the server in front passes another host on than people
+// see, he comes back from there as he went, for ever, and so he is told.
+func (g *Gate) move(w http.ResponseWriter, r *http.Request, v *visit, o origin, target string) error {
+	hash := sha256.Sum256([]byte(target))
+	mark, moves := "."+hex.EncodeToString(hash[:8]), 0
+	for _, c := range v.cookies {
+		count, same := strings.CutSuffix(c.value, mark)
+		if c.name == g.cookies.endpointBase()+movedSuffix && same && len(count) == 1 && '0' < count[0] && count[0] <= '0'+maxMoves {
+			moves = max(moves, int(count[0]-'0'))
+		}
+	}
+	if moves == maxMoves {
+		return g.refuse(w, r, refusal{status: http.StatusBadRequest, check: "host", page: pageBadHost, cause: fmt.Errorf(
+			"whoever is sent to %s, as callback_url has it, comes back with %s: the server in front has to pass on the Host that people see, or to say it in X-Forwarded-Host and be one of trusted_proxies", g.callback, o)})
+	}
+	g.setMoved(w, strconv.Itoa(moves+1)+mark)
+	g.logger.Info(eventSignInMoved, zap.String("from", o.String()), zap.String("to", g.callback.String()), clientIP(r), host(r))
+	return redirect(w, g.callback.String()+target)
 }
 
 // sharesSession reports whether o has the session of callback_url's origin.
@@ -70,7 +98,7 @@ func (g *Gate) serveSignIn(w http.ResponseWriter, r *http.Request, v *visit) err
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
 		u := requestURL(r)
-		return redirect(w, g.callback.String()+u.EscapedPath()+"?"+query.Encode())
+		return g.move(w, r, v, o, u.EscapedPath()+"?"+query.Encode())
 	}
 	returnTo := "/"
 	if values := query["return_to"]; len(values) == 1 {

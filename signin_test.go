@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
@@ -20,6 +21,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
 	"github.com/authentiq/caddy-authentiq/internal/testrig"
@@ -342,4 +347,89 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	if !strings.Contains(log, `"level":"debug"`) || !strings.Contains(log, "handled request") || !slices.ContainsFunc(s.Events(eventSignIn), func(e map[string]any) bool { return e["sub"] == authentiqtest.Alice }) {
 		t.Error("the log is not that of a Caddy that logs everything")
 	}
+}
+
+// Where the server in front passes on another host than people see, whoever is sent to
+// callback_url's origin comes back as he went.
+func TestNobodyIsSentToTheOriginOfCallbackURLForEver(t *testing.T) {
+	const seen, heard = "https://app.example.com", "http://backend.internal:8080"
+	core, logged := observer.New(zap.InfoLevel)
+	g := loneGate(t, func(o *Options) { o.CallbackURL = seen + "/authentiq/callback" })
+	g.logger = zap.New(core)
+	jar := ""
+	get := func(address string) *http.Response {
+		t.Helper()
+		r := prepared(address)
+		if jar != "" {
+			r.Header.Set("Cookie", jar+"; theirs=1")
+		}
+		w := httptest.NewRecorder()
+		next := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+			if cookie := r.Header.Get("Cookie"); cookie != "theirs=1" {
+				t.Errorf("the application is sent %q", cookie)
+			}
+			return nil
+		})
+		if err := g.ServeHTTP(w, r, next); err != nil {
+			t.Fatal(err)
+		}
+		for _, cookie := range w.Result().Cookies() {
+			if cookie.Name != "authentiq-moved" {
+				continue
+			}
+			if cookie.Path != "/" || !cookie.Secure || !cookie.HttpOnly || cookie.Domain != "" || cookie.SameSite != http.SameSiteLaxMode || cookie.MaxAge != 10 {
+				t.Errorf("Set-Cookie: %v", cookie)
+			}
+			jar = cookie.Name + "=" + cookie.Value
+		}
+		return w.Result()
+	}
+	for _, path := range []string{"/deep?secret=1", "/authentiq/sign-in?return_to=%2Fsecret"} {
+		jar = ""
+		logged.TakeAll()
+		for range 3 {
+			if a := get(heard + path); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != seen+path {
+				t.Fatalf("%s: %d %q", path, a.StatusCode, a.Header.Get("Location"))
+			}
+		}
+		if a := get(heard + path); a.StatusCode != http.StatusBadRequest || a.Header.Get("Location") != "" {
+			t.Errorf("%s: for the fourth time %d %q", path, a.StatusCode, a.Header.Get("Location"))
+		}
+		// To somewhere else he is sent again; and where he was meant to come, he signs in.
+		if a := get(heard + "/other"); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != seen+"/other" {
+			t.Errorf("another page: %d %q", a.StatusCode, a.Header.Get("Location"))
+		}
+		if a := get("http://app.example.com" + path); a.StatusCode != http.StatusSeeOther || strings.HasPrefix(a.Header.Get("Location"), seen) {
+			t.Errorf("at the origin of callback_url: %d %q", a.StatusCode, a.Header.Get("Location"))
+		}
+		moved := logged.FilterMessage(eventSignInMoved).All()
+		if len(moved) != 4 {
+			t.Fatalf("%s: %d are logged", path, len(moved))
+		}
+		if fields := moved[0].ContextMap(); fields["from"] != heard || fields["to"] != seen || fields["host"] != "backend.internal:8080" || fields["client_ip"] != "192.0.2.7" {
+			t.Errorf("it is logged as %v", fields)
+		}
+		refused := logged.FilterMessage(eventRefused).All()
+		if len(refused) != 1 || refused[0].ContextMap()["check"] != "host" {
+			t.Fatalf("%v", refused)
+		}
+		if why := fmt.Sprint(refused[0].ContextMap()["error"]); !strings.Contains(why, heard) || !strings.Contains(why, seen) || !strings.Contains(why, "X-Forwarded-Host") || !strings.Contains(why, "trusted_proxies") {
+			t.Errorf("the cause is %s", why)
+		}
+		for _, entry := range logged.All() {
+			if strings.Contains(fmt.Sprint(entry.Message, entry.ContextMap()), "secret") {
+				t.Errorf("the query is logged: %v", entry)
+			}
+		}
+	}
+	// What is no count of ours is none.
+	for _, cookie := range []string{"9.x", "33.", "3.", ":.", "-1.x", ""} {
+		jar = "authentiq-moved=" + cookie
+		if a := get(heard + "/"); a.StatusCode != http.StatusSeeOther {
+			t.Errorf("%q: %d", cookie, a.StatusCode)
+		}
+	}
+	// An application that anybody may see gets no such cookie.
+	g.Unauthenticated = "pass"
+	get(heard + "/")
 }

@@ -192,7 +192,7 @@ func (g *Gate) stepUp(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return g.unauthenticated(w, r, g.stepUpHeader(), pageStepUp)
 	}
 	if g.callback != nil && o != *g.callback && !g.sharesSession(o) {
-		return redirect(w, g.callback.String()+g.requested(r))
+		return g.move(w, r, v, o, g.requested(r))
 	}
 	return g.startSignIn(w, r, v, o, g.requested(r), nil, g.wants)
 }

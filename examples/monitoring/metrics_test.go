@@ -254,7 +254,7 @@ func TestProviderAndStoreAreSeenToFail(t *testing.T) {
 			return !slices.ContainsFunc(keys, func(key string) bool { return now[key] <= 0 })
 		})
 	}
-	grew("a recheck", `refreshes_total{check="",result="renewed"}`, `provider_requests_total{endpoint="refresh",result="ok"}`,
+	grew("a recheck", `handler_duration_seconds{answer="rechecked"}`, `refreshes_total{check="",result="renewed"}`, `provider_requests_total{endpoint="refresh",result="ok"}`,
 		`store_operation_duration_seconds{operation="lock"}`, `store_operation_duration_seconds{operation="load"}`, `store_operation_duration_seconds{operation="save"}`)
 	r.provider.SetHooks(answers(authentiqtest.Token, 400, `{"error":"invalid_grant"}`))
 	grew("a recheck that ends the session", `refreshes_total{check="invalid_grant",result="ended"}`, `provider_requests_total{endpoint="refresh",result="error"}`,
