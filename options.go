@@ -140,6 +140,8 @@ func (g *Gate) configureProvider() error {
 	}
 	if u, _ := url.Parse(g.Issuer); u.RawQuery != "" || u.ForceQuery {
 		return fmt.Errorf("issuer %q: must have no query", g.Issuer)
+	} else if strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/.well-known/openid-configuration") {
+		return fmt.Errorf("issuer %q: is the address of the provider's document: want what the document says is its issuer, without /.well-known/openid-configuration", g.Issuer)
 	}
 	if g.Dialect == "" {
 		g.Dialect = dialectOIDC

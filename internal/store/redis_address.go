@@ -66,6 +66,10 @@ var redisParameters = []string{
 // checkAddress finds what is wrong with an address, and tells no more of it than
 // the names of parameters.
 func checkAddress(u *url.URL, query url.Values) error {
+	// redis:6379 has no host either: what is left out would be localhost.
+	if u.Opaque != "" || (u.Scheme == "unix") != (u.Host == "") || u.Scheme != "unix" && u.Hostname() == "" {
+		return errAddress
+	}
 	few := make(url.Values)
 	for _, name := range redisKinds {
 		if query.Has(name) {
