@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
@@ -56,6 +58,7 @@ type sidecar struct {
 
 	as     map[string]string // under which name each variable is given
 	secret string            // the client secret's value, for checks
+	key    string            // the value of AUTHENTIQ_SESSION_KEY, for the check of the old one
 }
 
 // variable is one of the environment's that the sidecar reads. Of a secret there is
@@ -91,7 +94,7 @@ var variables = []variable{
 	{"AUTHENTIQ_PROVIDER_CA", "provider_ca", false, readCertificates},
 	{"CALLBACK_URL", "callback_url", false, readCallback},
 	{"REQUIRE_EMAIL", "require", false, readEmails},
-	{"REQUIRE_GROUPS", "require", false, func(s *sidecar, value string) error { return readWords(&s.Groups, value, groupWord) }},
+	{"REQUIRE_GROUPS", "require", false, readGroups},
 	{"AUTHENTIQ_USER_CLAIM", "user_claim", false, readUserClaim},
 	{"AUTHENTIQ_HEADERS", "headers", false, func(s *sidecar, value string) error { return readWords(&s.Headers, value, word) }},
 	{"AUTHENTIQ_SESSION_LIFETIME", "session lifetime", false, func(s *sidecar, value string) error { return readDuration(&s.Lifetime, value) }},
@@ -114,6 +117,8 @@ const (
 	maxSecretFile    = 64 << 10
 )
 
+var errNoHome = errors.New("HOME is missing: set HOME (or XDG_DATA_HOME) to a folder that lasts, such as HOME=/data: keys, sign-outs and certificates are kept there")
+
 // readEnvironment checks what is there, as os.Environ has it, and returns what it
 // says. An error names one variable, and never the value of a secret.
 func readEnvironment(environ []string) (*sidecar, error) {
@@ -130,7 +135,10 @@ func readEnvironment(environ []string) (*sidecar, error) {
 	for _, v := range variables {
 		value, err := s.find(v, values)
 		if err == nil && value != "" {
-			if err = v.read(s, value); err != nil {
+			if err = checkQuotes(value); err == nil {
+				err = v.read(s, value)
+			}
+			if err != nil {
 				err = fmt.Errorf("%s: %w", s.given(v.name), err)
 			}
 		}
@@ -150,7 +158,7 @@ func (s *sidecar) find(v variable, values map[string]string) (string, error) {
 		return "", fmt.Errorf("%s and %s%s are both set: leave one of them out", v.name, v.name, fileSuffix)
 	case v.secret && inFile:
 		s.as[v.name] = v.name + fileSuffix
-		value, err := secretFile(file)
+		value, err := secretFile(v.name, file)
 		if err != nil {
 			return "", fmt.Errorf("%s%s: %w", v.name, fileSuffix, err)
 		}
@@ -173,19 +181,26 @@ func (s *sidecar) placeholder(name string) string {
 	return "{file." + s.as[name+fileSuffix] + "}"
 }
 
-// secretFile reads a secret as {file.…} does: without one line break at its end.
-func secretFile(name string) (string, error) {
-	if !plainPath(name) {
-		return "", fmt.Errorf("%q: want the absolute path of a file, of letters, digits and ._-/, such as /run/secrets/authentiq", name)
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("%w (the user of this process, %d, has to be able to read it)", err, os.Getuid())
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
-	if err != nil {
+// secretFile reads a secret as {file.…} does: without one line break at its end. What
+// is no file is not repeated in an error: it may be the secret itself.
+func secretFile(variable, name string) (string, error) {
+	if err := checkQuotes(name); err != nil {
 		return "", err
+	}
+	if !plainPath(name) {
+		return "", fmt.Errorf("is no absolute path of letters, digits and ._-/, such as /run/secrets/authentiq (a value goes into %s)", variable)
+	}
+	text, err := readFile(name)
+	var failed *fs.PathError
+	switch {
+	case errors.Is(err, syscall.EISDIR):
+		return "", fmt.Errorf("%s is a folder: want a file (docker makes a folder where the file that is mounted is missing)", name)
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("the file that it names can't be read: the user of this process, %d, has to be able to", os.Getuid())
+	case errors.As(err, &failed):
+		return "", fmt.Errorf("the file that it names can't be read: %w (a value goes into %s)", failed.Err, variable)
+	case err != nil:
+		return "", errors.New("the file that it names can't be read")
 	}
 	value := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if value == "" || len(text) > maxSecretFile {
@@ -194,15 +209,43 @@ func secretFile(name string) (string, error) {
 	return value, nil
 }
 
-// checkSecret refuses what was copied with something around it.
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+}
+
+// checkQuotes refuses the quotes of a shell, which nobody has taken away.
+func checkQuotes(value string) error {
+	if n := len(value); n > 1 && value[0] == value[n-1] && strings.ContainsAny(value[:1], "\"'") {
+		return errors.New("has quotes around it, which are part of the value: take them away (a shell does it, docker's --env-file and a file that is mounted don't)")
+	}
+	return nil
+}
+
+// looksReplaced is what somebody writes who wants a placeholder to be replaced.
+var looksReplaced = regexp.MustCompile(`^\{.*\}$|\{(\$|[a-z_]+\.)[^{}\s]*\}`)
+
+// checkSecret refuses what was copied with something around it, and what should have
+// been something else's value.
 func checkSecret(value string) error {
-	if !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+	switch {
+	case !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
 		return errors.New("has white space or control characters in it: want the value as the provider gave it, and nothing else")
+	case looksReplaced.MatchString(value):
+		return errors.New("is a placeholder, which is not replaced here: want the value itself, or, with _FILE at the end of the name, the path of a file with it")
 	}
 	return nil
 }
 
 func readKey(s *sidecar, name, value string) error {
+	if value == s.key {
+		return fmt.Errorf("is the same as %s: want the key before that one, or leave it out", s.given("AUTHENTIQ_SESSION_KEY"))
+	}
+	s.key = value // it is read before the old one
 	s.Keys = append(s.Keys, s.placeholder(name))
 	return checkSecret(value)
 }
@@ -226,6 +269,9 @@ func (s *sidecar) agree() error {
 	}
 	if s.Emails != nil && s.Scope != nil && !slices.ContainsFunc(s.Scope, func(word string) bool { name, _, _ := strings.Cut(word, "~"); return name == "email" }) {
 		return errors.New("AUTHENTIQ_SCOPE: asks for no email, which REQUIRE_EMAIL needs: add email~rs to it")
+	}
+	if s.Admin == "" && !filepath.IsAbs(caddy.AppDataDir()) {
+		return errNoHome
 	}
 	symmetric := slices.ContainsFunc(s.SigningAlg, func(alg string) bool { return strings.HasPrefix(alg, "HS") }) || s.SigningAlg == nil && s.Issuer == ""
 	if symmetric && len(s.secret) < hmacSecret {
@@ -331,6 +377,11 @@ func linksOf(environ []string) (links []string) {
 	return links
 }
 
+// calledOtherwise are the names that options and other programs have for ours.
+var calledOtherwise = map[string]string{
+	"AUTHENTIQ_CLIENT_ID": "AUTHENTIQ_KEY", "AUTHENTIQ_CLIENT_SECRET": "AUTHENTIQ_SECRET",
+}
+
 // unknownOnes refuses variables that look like ours and are none: a misspelt
 // REQUIRE_EMAIL must not be passed over, nor one in small letters.
 func unknownOnes(environ []string) error {
@@ -355,6 +406,8 @@ func unknownOnes(environ []string) error {
 			}
 		}
 		switch base, isFile := strings.CutSuffix(upper, fileSuffix); {
+		case calledOtherwise[base] != "":
+			return fmt.Errorf("%s: there is no such variable: it is called %s here", name, calledOtherwise[base]+strings.TrimPrefix(upper, base))
 		case isFile && known[base] && !known[upper]:
 			return fmt.Errorf("%s: there is no such variable, %s is no secret: set %s to the value", name, base, base)
 		case nearest != "" && nearest != "HTTP_PORT" && nearest != "HTTPS_PORT": // which others have, too
@@ -469,6 +522,13 @@ func readEmails(s *sidecar, value string) error {
 	return nil
 }
 
+func readGroups(s *sidecar, value string) error {
+	if slices.Contains(words(value), everybody) {
+		return fmt.Errorf("%s would be a group of that name: REQUIRE_EMAIL=%s lets in everybody who has an account at the provider", everybody, everybody)
+	}
+	return readWords(&s.Groups, value, groupWord)
+}
+
 func readUserClaim(s *sidecar, value string) error {
 	if !scopeWord.MatchString(value) {
 		return fmt.Errorf("%q: want the name of a claim, such as email", value)
@@ -510,8 +570,17 @@ func plainURL(value string) (*url.URL, bool) {
 }
 
 func readIssuer(s *sidecar, value string) error {
-	if _, ok := plainURL(value); !ok || provider.CheckURL(value) != nil {
-		return errors.New("want the provider's issuer, byte for byte as it says itself, such as https://id.example.com/realms/main")
+	const want = "want the provider's issuer, byte for byte as it says itself, such as https://id.example.com/realms/main"
+	u, ok := plainURL(value)
+	switch {
+	case strings.ContainsFunc(value, unicode.IsSpace):
+		return errors.New("has white space in it, perhaps at its end: " + want)
+	case !strings.Contains(value, "://"):
+		return errors.New("has no scheme: " + want)
+	case ok && u.Scheme == "http" && !provider.Loopback(u.Hostname()):
+		return errors.New("http is only for a provider on loopback: " + want)
+	case !ok || provider.CheckURL(value) != nil:
+		return errors.New(want)
 	}
 	s.Issuer = value
 	return nil
@@ -522,6 +591,8 @@ func readCallback(s *sidecar, value string) error {
 	switch {
 	case !ok || u.Scheme != "https" && u.Scheme != "http" || len(u.Path) < 2:
 		return errors.New("want the absolute URL that is registered at the provider, such as https://app.example.com/authentiq/callback")
+	case strings.HasSuffix(u.Path, "/"):
+		return errors.New("has a slash at its end: want the URL without it, here and at the provider, such as https://app.example.com/authentiq/callback")
 	case u.Scheme == "http" && !provider.Loopback(u.Hostname()):
 		return fmt.Errorf("has to be https, such as https://%s%s: nobody is signed in over plain http outside loopback", u.Host, u.Path)
 	}
@@ -579,6 +650,9 @@ func siteAddress(value, httpPort, httpsPort string) (string, error) {
 		return "http://:" + port, nil
 	}
 	u, _ := url.Parse("//" + authority) // as validHostPort did
+	if strings.Trim(u.Hostname(), "0123456789") == "" {
+		return "", fmt.Errorf("%q: would be a host's name: a port is :%s, with a colon", value, u.Hostname())
+	}
 	if scheme == "" {
 		scheme = "https"
 		if u.Port() == "80" || u.Port() != "" && u.Port() == httpPort {
@@ -590,6 +664,12 @@ func siteAddress(value, httpPort, httpsPort string) (string, error) {
 
 func readUpstream(s *sidecar, value string) error {
 	const want = "want the application's host and port, such as app:3000, https://app.internal or unix//run/app/app.sock"
+	if socket, ok := strings.CutPrefix(value, "unix:"); ok && plainPath("/"+strings.TrimLeft(socket, "/")) {
+		return fmt.Errorf("%q: a socket is written unix//%s here", value, strings.TrimLeft(socket, "/"))
+	}
+	if strings.Contains(value, "@") {
+		return errors.New("has a user or a password in it, or a host that is none: " + want)
+	}
 	if socket, ok := strings.CutPrefix(value, "unix/"); ok {
 		if !plainPath(socket) {
 			return fmt.Errorf("%q: %s", value, want)

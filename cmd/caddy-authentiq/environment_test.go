@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"os"
@@ -52,8 +53,9 @@ func asSet(t *testing.T, environ []string) {
 
 func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 	folder := testrig.ShortDir(t)
+	quoted, random := filepath.Join(folder, "quoted"), hex.EncodeToString([]byte(rand.Text() + rand.Text())[:32])
 	empty, long, spaced, good := filepath.Join(folder, "empty"), filepath.Join(folder, "long"), filepath.Join(folder, "spaced"), filepath.Join(folder, "good")
-	for name, text := range map[string]string{empty: "\n", long: strings.Repeat("x", maxSecretFile+1), spaced: "one two\n", good: strings.Repeat("s", 32) + "\n"} {
+	for name, text := range map[string]string{empty: "\n", long: strings.Repeat("x", maxSecretFile+1), spaced: "one two\n", quoted: "\"" + strings.Repeat("s", 40) + "\"\n", good: strings.Repeat("s", 32) + "\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -67,6 +69,9 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		{[]string{"UPSTREAM", "http://app:3000/base"}, "UPSTREAM: \"http://app:3000/base\": has a path"},
 		{[]string{"UPSTREAM", "ftp://app"}, "UPSTREAM: \"ftp://app\": want the application's host and port"},
 		{[]string{"UPSTREAM", "http://user:pass@app"}, "UPSTREAM: "},
+		{[]string{"UPSTREAM", "http://user:" + strings.Repeat("s", 40) + "@app"}, "UPSTREAM: has a user or a password in it"},
+		{[]string{"UPSTREAM", "unix:/run/x.sock"}, "UPSTREAM: \"unix:/run/x.sock\": a socket is written unix//run/x.sock here"},
+		{[]string{"UPSTREAM", "unix:///run/x.sock"}, "UPSTREAM: \"unix:///run/x.sock\": a socket is written unix//run/x.sock here"},
 		{[]string{"UPSTREAM", "app:70000"}, "UPSTREAM: "},
 		{[]string{"UPSTREAM", "app:"}, "UPSTREAM: "},
 		{[]string{"UPSTREAM", "unix/app.sock"}, "UPSTREAM: "},
@@ -81,15 +86,39 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		{[]string{"AUTHENTIQ_SECRET", " " + strings.Repeat("s", 32)}, "AUTHENTIQ_SECRET: has white space"},
 		{[]string{"AUTHENTIQ_SECRET", "short", "AUTHENTIQ_ISSUER", "https://id.example/", "AUTHENTIQ_SIGNING_ALG", "HS256"}, "AUTHENTIQ_SECRET: has 5 bytes"},
 		{[]string{"AUTHENTIQ_SECRET_FILE", good}, "AUTHENTIQ_SECRET and AUTHENTIQ_SECRET_FILE are both set"},
-		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", folder + "/none"}, "AUTHENTIQ_SECRET_FILE: open " + folder + "/none: no such file"},
-		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", folder}, "AUTHENTIQ_SECRET_FILE: "},
-		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", "secret"}, "AUTHENTIQ_SECRET_FILE: \"secret\": want the absolute path"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", folder + "/none"}, "AUTHENTIQ_SECRET_FILE: the file that it names can't be read: no such file or directory (a value goes into AUTHENTIQ_SECRET)"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", folder}, "AUTHENTIQ_SECRET_FILE: " + folder + " is a folder: want a file (docker makes a folder where the file that is mounted is missing)"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", "secret"}, "AUTHENTIQ_SECRET_FILE: is no absolute path of letters, digits and ._-/, such as /run/secrets/authentiq (a value goes into AUTHENTIQ_SECRET)"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", strings.Repeat("s", 40)}, "AUTHENTIQ_SECRET_FILE: is no absolute path"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", "/" + strings.Repeat("s", 40)}, "AUTHENTIQ_SECRET_FILE: the file that it names can't be read"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", "/etc/passwd/" + strings.Repeat("s", 40)}, "AUTHENTIQ_SECRET_FILE: the file that it names can't be read"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", "\"" + strings.Repeat("s", 40) + "\""}, "AUTHENTIQ_SECRET_FILE: has quotes around it"},
+		{[]string{"AUTHENTIQ_SESSION_KEY_FILE", strings.Repeat("s", 40)}, "AUTHENTIQ_SESSION_KEY_FILE: is no absolute path of letters, digits and ._-/, such as /run/secrets/authentiq (a value goes into AUTHENTIQ_SESSION_KEY)"},
+		{[]string{"AUTHENTIQ_REDIS_URL_FILE", "redis://:" + strings.Repeat("s", 40) + "@redis/0"}, "AUTHENTIQ_REDIS_URL_FILE: is no absolute path"},
+		{[]string{"AUTHENTIQ_KEY", "", "AUTHENTIQ_KEY_FILE", strings.Repeat("s", 40)}, "AUTHENTIQ_KEY_FILE: is no absolute path"},
+		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", quoted}, "AUTHENTIQ_SECRET_FILE: has quotes around it"},
+		{[]string{"AUTHENTIQ_SECRET", "'" + strings.Repeat("s", 40) + "'"}, "AUTHENTIQ_SECRET: has quotes around it, which are part of the value: take them away (a shell does it, docker's --env-file"},
+		{[]string{"AUTHENTIQ_KEY", "\"the-client\""}, "AUTHENTIQ_KEY: has quotes around it"},
+		{[]string{"REQUIRE_EMAIL", "\"*@example.com\""}, "REQUIRE_EMAIL: has quotes around it"},
+		{[]string{"AUTHENTIQ_KEY", "{env.FOO}"}, "AUTHENTIQ_KEY: is a placeholder, which is not replaced here"},
+		{[]string{"AUTHENTIQ_KEY", "{$FOO}"}, "AUTHENTIQ_KEY: is a placeholder"},
+		{[]string{"AUTHENTIQ_SECRET", "{file./run/secrets/" + strings.Repeat("s", 40) + "}"}, "AUTHENTIQ_SECRET: is a placeholder"},
+		{[]string{"AUTHENTIQ_REDIS_URL", "redis://:{env.PASSWORD}@redis/0"}, "AUTHENTIQ_REDIS_URL: is a placeholder"},
+		{[]string{"AUTHENTIQ_CLIENT_ID", "x"}, "AUTHENTIQ_CLIENT_ID: there is no such variable: it is called AUTHENTIQ_KEY here"},
+		{[]string{"AUTHENTIQ_CLIENT_SECRET", strings.Repeat("s", 40)}, "AUTHENTIQ_CLIENT_SECRET: there is no such variable: it is called AUTHENTIQ_SECRET here"},
+		{[]string{"AUTHENTIQ_CLIENT_SECRET_FILE", "/run/x"}, "AUTHENTIQ_CLIENT_SECRET_FILE: there is no such variable: it is called AUTHENTIQ_SECRET_FILE here"},
+		{[]string{"AUTHENTIQ_SESSION_KEY", strings.Repeat("ab", 32), "AUTHENTIQ_SESSION_KEY_OLD", strings.Repeat("ab", 32)}, "AUTHENTIQ_SESSION_KEY_OLD: is the same as AUTHENTIQ_SESSION_KEY: want the key before that one, or leave it out"},
+		{[]string{"AUTHENTIQ_SESSION_KEY", random, "AUTHENTIQ_SESSION_KEY_OLD", strings.ToUpper(random)}, "AUTHENTIQ_SESSION_KEY_OLD: session keys: key 2: is there already"},
+		{[]string{"AUTHENTIQ_SESSION_KEY", random, "AUTHENTIQ_SESSION_KEY_OLD", "short"}, "AUTHENTIQ_SESSION_KEY_OLD: session keys: key 2: "},
 		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", "/run/{env.HOME}"}, "AUTHENTIQ_SECRET_FILE: "},
 		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", empty}, "AUTHENTIQ_SECRET_FILE: " + empty + " is empty"},
 		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", long}, "AUTHENTIQ_SECRET_FILE: " + long + " is empty or far too long"},
 		{[]string{"AUTHENTIQ_SECRET", "", "AUTHENTIQ_SECRET_FILE", spaced}, "AUTHENTIQ_SECRET_FILE: has white space"},
 
-		{[]string{"AUTHENTIQ_ISSUER", "http://id.example/"}, "AUTHENTIQ_ISSUER: want the provider's issuer"},
+		{[]string{"AUTHENTIQ_ISSUER", "http://id.example/"}, "AUTHENTIQ_ISSUER: http is only for a provider on loopback: want the provider's issuer"},
+		{[]string{"AUTHENTIQ_ISSUER", "id.example/realms/main"}, "AUTHENTIQ_ISSUER: has no scheme: want the provider's issuer"},
+		{[]string{"AUTHENTIQ_ISSUER", "https://id.example/ "}, "AUTHENTIQ_ISSUER: has white space in it, perhaps at its end: want the provider's issuer"},
+		{[]string{"AUTHENTIQ_ISSUER", "https://id.example/.well-known/openid-configuration"}, "AUTHENTIQ_ISSUER: issuer \"https://id.example/.well-known/openid-configuration\": is the address of the provider's document"},
 		{[]string{"AUTHENTIQ_ISSUER", "https://id.example/?a=b"}, "AUTHENTIQ_ISSUER: "},
 		{[]string{"AUTHENTIQ_SCOPE", "email~x"}, "AUTHENTIQ_SCOPE: scope"},
 		{[]string{"AUTHENTIQ_SCOPE", "aq:name"}, "AUTHENTIQ_SCOPE: asks for no email, which REQUIRE_EMAIL needs"},
@@ -106,6 +135,7 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		{[]string{"AUTHENTIQ_SESSION_KEY", "short"}, "AUTHENTIQ_SESSION_KEY: session keys"},
 		{[]string{"AUTHENTIQ_SESSION_KEY_OLD", strings.Repeat("ab", 32)}, "AUTHENTIQ_SESSION_KEY_OLD: opens what the key before AUTHENTIQ_SESSION_KEY has sealed: set that too"},
 		{[]string{"AUTHENTIQ_REDIS_URL", "http://redis"}, "AUTHENTIQ_REDIS_URL: store redis"},
+		{[]string{"AUTHENTIQ_REDIS_URL", "redis:6379"}, "AUTHENTIQ_REDIS_URL: store redis: want redis://"},
 
 		{[]string{"REQUIRE_EMAIL", ""}, "REQUIRE_EMAIL is missing: say who may enter, such as REQUIRE_EMAIL=*@example.com"},
 		{[]string{"REQUIRE_EMAIL", " , "}, "REQUIRE_EMAIL: names nobody"},
@@ -119,6 +149,10 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		{[]string{"REQUIRE_EMAIL", "Anybody"}, "REQUIRE_EMAIL: "},
 		{[]string{"REQUIRE_EMAIL", "anybody", "REQUIRE_GROUPS", "admins"}, "REQUIRE_EMAIL=anybody and REQUIRE_GROUPS are both set"},
 
+		{[]string{"REQUIRE_EMAIL", "", "REQUIRE_GROUPS", "anybody"}, "REQUIRE_GROUPS: anybody would be a group of that name: REQUIRE_EMAIL=anybody lets in everybody"},
+
+		{[]string{"SITE_ADDRESS", "8080"}, "SITE_ADDRESS: \"8080\": would be a host's name: a port is :8080, with a colon"},
+		{[]string{"SITE_ADDRESS", "http://8080"}, "SITE_ADDRESS: \"http://8080\": would be a host's name: a port is :8080"},
 		{[]string{"SITE_ADDRESS", ":8080"}, "CALLBACK_URL is missing: the site at :8080 is plain http"},
 		{[]string{"SITE_ADDRESS", ""}, "CALLBACK_URL is missing: the site at :8080 is plain http"},
 		{[]string{"SITE_ADDRESS", "http://app.example.com"}, "CALLBACK_URL is missing: the site at app.example.com is plain http"},
@@ -133,6 +167,7 @@ func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 		{[]string{"CALLBACK_URL", "https://other.example.com/cb"}, "CALLBACK_URL: is on another host than SITE_ADDRESS, app.example.com"},
 		{[]string{"CALLBACK_URL", "http://app.example.com/cb"}, "CALLBACK_URL: has to be https, such as https://app.example.com/cb"},
 		{[]string{"CALLBACK_URL", "https://app.example.com"}, "CALLBACK_URL: want the absolute URL"},
+		{[]string{"CALLBACK_URL", "https://app.example.com/authentiq/callback/"}, "CALLBACK_URL: has a slash at its end"},
 		{[]string{"CALLBACK_URL", "/authentiq/callback"}, "CALLBACK_URL: want the absolute URL"},
 		{[]string{"CALLBACK_URL", "https://app.example.com/authentiq/sign-in"}, "CALLBACK_URL: callback_url"},
 		{[]string{"TRUSTED_PROXIES", "0.0.0.0/0"}, "TRUSTED_PROXIES: \"0.0.0.0/0\": would let too many"},

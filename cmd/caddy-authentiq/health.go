@@ -5,6 +5,7 @@ package main
 // health.go tells an engine or an orchestrator whether the Caddy beside it serves.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -146,7 +147,7 @@ func askHealth(ctx context.Context, address string, ready bool) (string, error) 
 		switch {
 		case p.Known:
 		case p.Tried:
-			notes = append(notes, "provider "+fromElsewhere(p.Issuer)+" is away: "+fromElsewhere(p.Error))
+			notes = append(notes, "provider "+fromElsewhere(p.Issuer)+" can't be used: "+fromElsewhere(p.Error))
 		default:
 			wait = append(wait, "provider "+fromElsewhere(p.Issuer)+" has not answered yet")
 		}
@@ -215,15 +216,33 @@ type adminClient struct {
 	host    string
 }
 
+// sidecarBeside is the admin endpoint of the sidecar command, "" if CADDY_ADMIN says
+// another or there is none.
+func sidecarBeside() string {
+	if _, set := os.LookupEnv("CADDY_ADMIN"); set {
+		return ""
+	}
+	if _, err := os.Stat(strings.TrimPrefix(defaultSocket(), "unix/")); err != nil {
+		return ""
+	}
+	return defaultSocket()
+}
+
+// findSidecar has `authentiq sign-out` ask where health does, unless the socket is
+// only what a sidecar has left behind.
+func findSidecar(args []string) {
+	if len(args) < 3 || args[1] != "authentiq" || !slices.Contains(args[2:], "sign-out") {
+		return
+	}
+	if address := sidecarBeside(); address != "" && dial(context.Background(), "unix", strings.TrimPrefix(address, "unix/")) == nil {
+		caddy.DefaultAdminListen = address
+	}
+}
+
 // newAdminClient prepares to ask at address, or where the Caddy beside is.
 func newAdminClient(address string) (*adminClient, error) {
-	if _, set := os.LookupEnv("CADDY_ADMIN"); address == "" && !set {
-		if _, err := os.Stat(strings.TrimPrefix(defaultSocket(), "unix/")); err == nil {
-			address = defaultSocket()
-		}
-	}
 	if address == "" {
-		address = caddy.DefaultAdminListen
+		address = cmp.Or(sidecarBeside(), caddy.DefaultAdminListen)
 	}
 	text, err := caddy.NewReplacer().ReplaceOrErr(address, true, true)
 	if err != nil {

@@ -73,7 +73,7 @@ func TestHealthSaysWhatIsAmiss(t *testing.T) {
 			"serves at :" + port + "; ready"},
 		"its provider is away": {map[string]any{config: servers(":" + port), ready: map[string]any{"ready": true, "keys": true,
 			"providers": []any{map[string]any{"issuer": "https://id.example/", "tried": true, "error": "refused"}}}}, true,
-			"serves at :" + port + "; ready; provider https://id.example/ is away: refused"},
+			"serves at :" + port + "; ready; provider https://id.example/ can't be used: refused"},
 		"its keys are not known": {map[string]any{config: servers(":" + port), ready: map[string]any{"ready": false}}, true,
 			"!not ready: the keys that seal sessions are not known yet"},
 		"its provider was not asked": {map[string]any{config: servers(":" + port), ready: map[string]any{"ready": false, "keys": true,

@@ -5,10 +5,15 @@
 package main
 
 import (
+	"os"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/authentiq/caddy-authentiq"
 )
 
-func main() { caddycmd.Main() }
+func main() {
+	findSidecar(os.Args)
+	caddycmd.Main()
+}

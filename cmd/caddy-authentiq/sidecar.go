@@ -76,6 +76,9 @@ func runSidecar(show bool, out io.Writer) error {
 		return err
 	}
 	if !show {
+		if !filepath.IsAbs(caddy.AppDataDir()) {
+			return errNoHome
+		}
 		if err := prepareData(filepath.Dir(sidecar.socketPath()), caddy.AppDataDir()); err != nil {
 			return err
 		}
@@ -92,7 +95,7 @@ func runSidecar(show bool, out io.Writer) error {
 	// As `caddy run` does: garbage is collected before a container's limit kills.
 	_, _ = memlimit.Set(memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
 	if err := caddy.Load(config, true); err != nil {
-		return fmt.Errorf("starting: %w", err)
+		return fmt.Errorf("starting: %w", sidecar.blameAddress(err))
 	}
 	select {} // signals end it
 }
@@ -158,10 +161,29 @@ var around = regexp.MustCompile(`^.*(?:provision http\.handlers\.authentiq|parsi
 // blame names the variable that an option of the gate was made from.
 func (s *sidecar) blame(err error) error {
 	text := around.ReplaceAllString(oneLine(err.Error()), "")
+	if old := s.given("AUTHENTIQ_SESSION_KEY_OLD"); old != "" && strings.HasPrefix(text, "session keys: key 2:") {
+		return fmt.Errorf("%s: %s", old, text)
+	}
 	for _, v := range variables {
 		if v.option != "" && strings.HasPrefix(text, v.option) && s.given(v.name) != "" {
 			return fmt.Errorf("%s: %s", s.given(v.name), text)
 		}
 	}
 	return errors.New(text)
+}
+
+// notListening is how Caddy says that it can't.
+var notListening = regexp.MustCompile(`listening on (\S+): (?:listen \S+ \S+: )?(.*)$`)
+
+// blameAddress names the variables that say where to listen.
+func (s *sidecar) blameAddress(err error) error {
+	m := notListening.FindStringSubmatch(oneLine(err.Error()))
+	if m == nil {
+		return err
+	}
+	names := "SITE_ADDRESS or HTTP_PORT"
+	if strings.HasPrefix(s.Site, "https:") {
+		names = "SITE_ADDRESS, HTTP_PORT or HTTPS_PORT"
+	}
+	return fmt.Errorf("can't listen at %s: %s: give it another port with %s", m[1], m[2], names)
 }

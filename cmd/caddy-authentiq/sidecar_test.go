@@ -389,7 +389,7 @@ func TestAProviderThatIsAwayHoldsNobodyUp(t *testing.T) {
 	defer silent.Close()
 	gone := "http://127.0.0.1:" + testnet.Port(t) + "/"
 	for issuer, want := range map[string]string{
-		gone:                                     "; ready; provider " + gone + " is away: ",
+		gone:                                     "; ready; provider " + gone + " can't be used: ",
 		"http://" + silent.Addr().String() + "/": "unhealthy: not ready: provider http://" + silent.Addr().String() + "/ has not answered yet\n",
 	} {
 		port := testnet.Port(t)
@@ -536,5 +536,64 @@ func TestInstancesOnOneVolumeHaveASocketEach(t *testing.T) {
 	name, err := os.Hostname()
 	if err != nil || s.socketPath() != "/data/admin-"+name+".sock" {
 		t.Errorf("%v: %s", err, s.socketPath())
+	}
+}
+
+func TestSigningOutByHandAsksWhereHealthDoes(t *testing.T) {
+	c, op, port := onThisMachine(t), newProvider(t), testnet.Port(t)
+	env := []string{"UPSTREAM=127.0.0.1:1", "SITE_ADDRESS=http://127.0.0.1:" + port, "AUTHENTIQ_ISSUER=" + op.Issuer, "AUTHENTIQ_SIGNING_ALG=HS256",
+		"AUTHENTIQ_KEY=" + op.ClientID(), "AUTHENTIQ_SECRET=" + op.ClientSecret(), "REQUIRE_EMAIL=anybody"}
+	c.start(env)
+	for _, args := range [][]string{
+		{"authentiq", "sign-out", "--sub", "nobody"},
+		{"authentiq", "sign-out", "--sub", "nobody", "--address", "unix/" + c.data + "/caddy/admin.sock"},
+	} {
+		if out, err := c.run(nil, args...).CombinedOutput(); err != nil || !strings.Contains(string(out), "signed out of client "+op.ClientID()) {
+			t.Errorf("%q: %v %s", args, err, out)
+		}
+	}
+	// What CADDY_ADMIN says comes first, and a socket that nobody listens at is passed over.
+	elsewhere := "127.0.0.1:" + testnet.Port(t)
+	if out, err := c.run([]string{"CADDY_ADMIN=" + elsewhere}, "authentiq", "sign-out", "--all").CombinedOutput(); err == nil || !strings.Contains(string(out), "signing out, at "+elsewhere) {
+		t.Errorf("with CADDY_ADMIN: %v %s", err, out)
+	}
+	left := filepath.Join(testrig.ShortDir(t), "caddy")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left, "admin.sock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := c.run([]string{"XDG_DATA_HOME=" + filepath.Dir(left)}, "authentiq", "sign-out", "--sub", "nobody").CombinedOutput(); strings.Contains(string(out), left) {
+		t.Errorf("beside a socket of nobody's: %v %s", err, out)
+	}
+}
+
+func TestTheSidecarSaysWhatItNeedsOfTheMachine(t *testing.T) {
+	c := onThisMachine(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := environment("UPSTREAM", "127.0.0.1:1", "SITE_ADDRESS", "http://"+taken.Addr().String(), "CADDY_ADMIN", "")
+	for name, part := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"a port that is taken": {env, "starting: can't listen at :" + port + ": bind: address already in use: give it another port with SITE_ADDRESS or HTTP_PORT"},
+		"no HOME":              {append(slices.Clone(env), "HOME=", "XDG_DATA_HOME="), "HOME is missing: set HOME (or XDG_DATA_HOME) to a folder that lasts, such as HOME=/data"},
+		"no HOME, but a socket": {append(slices.Clone(env), "HOME=", "XDG_DATA_HOME=", "CADDY_ADMIN=unix/"+c.data+"/admin.sock"),
+			"HOME is missing: set HOME (or XDG_DATA_HOME) to a folder that lasts, such as HOME=/data"},
+	} {
+		out, err := c.run(part.env, "sidecar").CombinedOutput()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if err == nil || !strings.HasPrefix(lines[len(lines)-1], part.want) {
+			t.Errorf("%s: %v %s\nwant %s", name, err, out, part.want)
+		}
 	}
 }
