@@ -53,7 +53,7 @@ func asSet(t *testing.T, environ []string) {
 
 func TestAWrongVariableIsAnErrorThatNamesIt(t *testing.T) {
 	folder := testrig.ShortDir(t)
-	quoted, random := filepath.Join(folder, "quoted"), hex.EncodeToString([]byte(rand.Text() + rand.Text())[:32])
+	quoted, random := filepath.Join(folder, "quoted"), hex.EncodeToString([]byte("J" + rand.Text() + rand.Text())[:32])
 	empty, long, spaced, good := filepath.Join(folder, "empty"), filepath.Join(folder, "long"), filepath.Join(folder, "spaced"), filepath.Join(folder, "good")
 	for name, text := range map[string]string{empty: "\n", long: strings.Repeat("x", maxSecretFile+1), spaced: "one two\n", quoted: "\"" + strings.Repeat("s", 40) + "\"\n", good: strings.Repeat("s", 32) + "\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
