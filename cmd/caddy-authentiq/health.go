@@ -237,6 +237,9 @@ func findSidecar(args []string) {
 	if address := sidecarBeside(); address != "" && dial(context.Background(), "unix", strings.TrimPrefix(address, "unix/")) == nil {
 		caddy.DefaultAdminListen = address
 	}
+	// That of CADDY_ADMIN may have the host's name in it, which Caddy replaces only
+	// where it listens.
+	caddy.DefaultAdminListen = caddy.NewReplacer().ReplaceKnown(caddy.DefaultAdminListen, "")
 }
 
 // newAdminClient prepares to ask at address, or where the Caddy beside is.

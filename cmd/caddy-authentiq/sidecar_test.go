@@ -552,6 +552,17 @@ func TestSigningOutByHandAsksWhereHealthDoes(t *testing.T) {
 			t.Errorf("%q: %v %s", args, err, out)
 		}
 	}
+	// As the image has it: instances on one volume have a socket each.
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(c.data+"/caddy/admin.sock", c.data+"/admin-"+host+".sock"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := c.run([]string{"CADDY_ADMIN=unix/" + c.data + "/admin-{system.hostname}.sock"}, "authentiq", "sign-out", "--sub", "nobody").CombinedOutput(); err != nil || !strings.Contains(string(out), "signed out of client "+op.ClientID()) {
+		t.Errorf("with the host's name in CADDY_ADMIN: %v %s", err, out)
+	}
 	// What CADDY_ADMIN says comes first, and a socket that nobody listens at is passed over.
 	elsewhere := "127.0.0.1:" + testnet.Port(t)
 	if out, err := c.run([]string{"CADDY_ADMIN=" + elsewhere}, "authentiq", "sign-out", "--all").CombinedOutput(); err == nil || !strings.Contains(string(out), "signing out, at "+elsewhere) {
