@@ -517,6 +517,10 @@ func TestTheSidecarServesAHostOfItsOwnOverTLS(t *testing.T) {
 	b := testrig.NewBrowser(t)
 	b.Client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: pool}
 	site := "https://localhost:" + secure
+	testrig.Await(t, "a certificate", func() bool {
+		conn, err := tls.Dial("tcp", "localhost:"+secure, &tls.Config{RootCAs: pool})
+		return err == nil && conn.Close() == nil
+	})
 	if got := b.Get(site+"/").Seen(t).Value(t, "X-Forwarded-Proto"); got != "https" {
 		t.Errorf("X-Forwarded-Proto is %q", got)
 	}

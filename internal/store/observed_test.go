@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"github.com/authentiq/caddy-authentiq/internal/testrig"
 )
 
 // told is what an observer was told: operations, with a mark at those that failed.
@@ -39,7 +42,7 @@ func (s *seeing) Store(ctx context.Context, key string, value []byte) error {
 }
 
 func TestAnObserverIsToldOfEveryOperationAndHowItEnded(t *testing.T) {
-	folder := t.TempDir()
+	folder := filepath.Join(testrig.ShortDir(t), "storage") // who held a lock looks at it a moment longer
 	storage := &seeing{Storage: &certmagic.FileStorage{Path: folder}}
 	disk := &Storage{Storage: storage, Now: time.Now}
 	var heard told
