@@ -183,7 +183,7 @@ func hdrLoad(s *street, globals, sites string) {
 func hdrSecure(t *testing.T, block string) (*street, string) {
 	t.Helper()
 	s := newStreet(t, testrig.GateBlock(""))
-	hdrLoad(s, "", "https://app.localhost:PORT {\ntls internal\nlog\n"+block+"\n}")
+	hdrLoad(s, "", "https://app.localhost:PORT {\ntls internal {\non_demand\n}\nlog\n"+block+"\n}")
 	address := "https://app.localhost:" + s.Port
 	conf := &tls.Config{InsecureSkipVerify: true, ServerName: "app.localhost"} // Caddy's own CA, made for the test
 	testrig.Await(t, "a certificate for the site", func() bool {

@@ -217,7 +217,7 @@ func TestTheWholeJourneyOnEveryKindOfAddress(t *testing.T) {
 			s.T = t
 			tlsLine := ""
 			if strings.HasPrefix(c.site, "https") {
-				tlsLine = "tls internal\n"
+				tlsLine = "tls internal {\non_demand\n}\n"
 			}
 			s.loadWith("", c.site+" {\n"+tlsLine+testrig.GateBlock("")+"}")
 			address := s.Fill(c.address)
@@ -346,7 +346,7 @@ func TestBehindAUnixSocket(t *testing.T) {
 
 func TestOverEveryVersionOfHTTP(t *testing.T) {
 	s := newStreet(t, testrig.GateBlock(""))
-	s.loadWith("", "https://app.localhost:PORT {\ntls internal\n"+testrig.GateBlock("")+"}")
+	s.loadWith("", "https://app.localhost:PORT {\ntls internal {\non_demand\n}\n"+testrig.GateBlock("")+"}")
 	s.awaitTLS("app.localhost")
 	insecure := &tls.Config{ServerName: "app.localhost", InsecureSkipVerify: true}
 	h3 := &http3.Transport{TLSClientConfig: insecure}
@@ -591,7 +591,7 @@ func TestAfterSignOutABrowserHasNoneOfOurCookies(t *testing.T) {
 				s.T = t
 				tlsLine := ""
 				if c.scheme == "https" {
-					tlsLine = "tls internal\n"
+					tlsLine = "tls internal {\non_demand\n}\n"
 				}
 				s.Provider.SetHooks(authentiqtest.Hooks{IDTokenClaims: func(claims map[string]any) {
 					if size > 0 {

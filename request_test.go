@@ -750,7 +750,7 @@ func TestEveryCookieIsAsNarrowAsItCanBe(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			site := c.scheme + "://app.localhost:PORT {\n" + testrig.GateBlock("")
 			if c.scheme == "https" {
-				site += "tls internal\n"
+				site += "tls internal {\non_demand\n}\n"
 			}
 			s.loadWith(c.globals, site+"}")
 			testrig.Await(t, "a certificate", func() bool {

@@ -133,7 +133,7 @@ func (s *stage) site(gates string) {
 	config, err := testrig.Adapt(s.Fill("{\nadmin off\npersist_config off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system \"" + s.Storage +
 		"\"\nlog {\nlevel DEBUG\noutput file \"" + s.Log + "\"\n}\ngrace_period 1s\n}\n" +
 		"http://127.0.0.1:" + s.plain + " {\nlog\nroute {\n" + gates + s.Config + "\n}\n}\n" +
-		"https://app.localhost:PORT {\nlog\ntls internal\nroute {\n" + gates + s.Config + "\n}\n}\n"))
+		"https://app.localhost:PORT {\nlog\ntls internal {\non_demand\n}\nroute {\n" + gates + s.Config + "\n}\n}\n"))
 	if err != nil {
 		s.T.Fatal(err)
 	}
