@@ -75,7 +75,7 @@ var alone = []string{"# On a site of your own", "{\n\tservers {\n\t\texpected_un
 func serve(t *testing.T, config authentiqtest.Config, caddyfile func(*street) string) *street {
 	t.Helper()
 	binary := testrig.BuildCaddy(t)
-	config.Users = people()
+	config.Users = People()
 	provider, err := authentiqtest.NewServer(config)
 	if err != nil {
 		t.Fatal(err)
@@ -101,19 +101,6 @@ func serve(t *testing.T, config authentiqtest.Config, caddyfile func(*street) st
 		return resp.StatusCode == http.StatusUnauthorized
 	})
 	return s
-}
-
-// people are those of the provider that the READMEs name, see provider/main.go.
-func people() []authentiqtest.User {
-	users := authentiqtest.DemoUsers()
-	for _, u := range users {
-		u.Claims["groups"], u.Claims["grafana_role"] = []any{"staff"}, "Viewer"
-		u.Claims["email_verified"] = true
-		if u.ID == authentiqtest.Alice {
-			u.Claims["groups"], u.Claims["grafana_role"] = []any{"staff", "admins"}, "Admin"
-		}
-	}
-	return users
 }
 
 // visit is a browser in which somebody is going to sign in, as user.

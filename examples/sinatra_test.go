@@ -272,21 +272,23 @@ func TestTheAuthHashOfTheStrategyIsThatOfTheVectors(t *testing.T) {
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d vectors, %v", len(files), err)
 	}
+	ran := 0
 	for _, file := range files {
+		var v vector
+		if err := json.Unmarshal([]byte(read(t, file)), &v); err != nil {
+			t.Fatal(err)
+		}
+		if len(v.Options) > 0 {
+			continue // about gates with other options than this one
+		}
+		ran++
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			var v vector
-			if err := json.Unmarshal([]byte(read(t, file)), &v); err != nil {
-				t.Fatal(err)
-			}
-			if len(v.Options) > 0 {
-				t.Skip("of a gate with other options")
-			}
 			s.provider.SetHooks(authentiqtest.Hooks{IDTokenPayload: func(payload []byte) []byte {
 				var claims map[string]any
 				if err := json.Unmarshal(payload, &claims); err != nil {
 					t.Error(err)
 				}
-				for name := range people()[0].Claims {
+				for name := range People()[0].Claims {
 					delete(claims, name)
 				}
 				for name, value := range v.Claims {
@@ -310,5 +312,8 @@ func TestTheAuthHashOfTheStrategyIsThatOfTheVectors(t *testing.T) {
 			}
 			wantHash(t, "the auth hash", withoutCredentials(t, got), want)
 		})
+	}
+	if ran < 15 {
+		t.Errorf("%d vectors are for a gate like this, want most of %d", ran, len(files))
 	}
 }

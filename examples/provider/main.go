@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/authentiq/caddy-authentiq/authentiqtest"
+	"github.com/authentiq/caddy-authentiq/examples"
 )
 
 func main() {
@@ -51,7 +52,7 @@ func main() {
 func run(ctx context.Context, listen string, command []string) error {
 	secret := rand.Text() + rand.Text()
 	op, err := authentiqtest.NewServer(authentiqtest.Config{
-		Addr: listen, ClientID: "example", ClientSecret: secret, Users: people(),
+		Addr: listen, ClientID: "example", ClientSecret: secret, Users: examples.People(),
 	})
 	if err != nil {
 		return fmt.Errorf("starting the provider: %w", err)
@@ -67,18 +68,4 @@ func run(ctx context.Context, listen string, command []string) error {
 		return fmt.Errorf("%s: %w", command[0], err)
 	}
 	return nil
-}
-
-// people are the two who can sign in: Alice, an admin, and Bob, of the staff only,
-// with letters outside ASCII in his name.
-func people() []authentiqtest.User {
-	users := authentiqtest.DemoUsers()
-	for _, u := range users {
-		u.Claims["groups"], u.Claims["grafana_role"] = []any{"staff"}, "Viewer"
-		u.Claims["email_verified"] = true
-		if u.ID == authentiqtest.Alice {
-			u.Claims["groups"], u.Claims["grafana_role"] = []any{"staff", "admins"}, "Admin"
-		}
-	}
-	return users
 }
